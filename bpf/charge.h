@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The account itself: who is charged, in which map, and what a CPU's slot says meanwhile. */
+#ifndef CHARGE_H
+#define CHARGE_H
+
+#define READ(ptr, field)                                                                           \
+	({                                                                                         \
+		typeof((ptr)->field) value_ = 0;                                                   \
+		bpf_probe_read_kernel(&value_, sizeof(value_), &(ptr)->field);                     \
+		value_;                                                                            \
+	})
+
+#define PF_EXITING 0x4
+#define ROOT_CGROUP_ID 1
+
+/* The v1 controller's cgroup where there is one and the task is not in its root, else v2's. */
+#define DEFINE_CGROUP_ID(name, GET)                                                                \
+	static __always_inline __u64 name(struct task_struct *task)                                \
+	{                                                                                          \
+		struct css_set *set = GET(task, cgroups);                                          \
+		struct cgroup *cgroup;                                                             \
+		struct kernfs_node *kn;                                                            \
+                                                                                                   \
+		if (v1_subsys != KEPLER_NO_SUBSYS) {                                               \
+			struct cgroup_subsys_state *css = GET(set, subsys[v1_subsys]);             \
+			__u64 id;                                                                  \
+                                                                                                   \
+			cgroup = GET(css, cgroup);                                                 \
+			kn = GET(cgroup, kn);                                                      \
+			id = GET(kn, id);                                                          \
+			if (id > ROOT_CGROUP_ID)                                                   \
+				return id | KEPLER_CGROUP_V1;                                      \
+		}                                                                                  \
+		cgroup = GET(set, dfl_cgrp);                                                       \
+		kn = GET(cgroup, kn);                                                              \
+		return GET(kn, id);                                                                \
+	}
+
+DEFINE_CGROUP_ID(cgroup_id_hot, HOT)
+DEFINE_CGROUP_ID(cgroup_id_read, READ)
+
+static __always_inline __u32 ended_flag(struct task_struct *task)
+{
+	struct signal_struct *signal = READ(task, signal);
+	int live = 1;
+
+	bpf_probe_read_kernel(&live, sizeof(live), &signal->live);
+	return live == 0 ? KEPLER_ENDED : 0;
+}
+
+static __always_inline void read_comms(struct task_usage *usage, struct task_struct *task)
+{
+	struct task_struct *leader = READ(task, group_leader);
+
+	bpf_probe_read_kernel(usage->comm, sizeof(usage->comm), &task->comm);
+	bpf_probe_read_kernel(usage->process_comm, sizeof(usage->process_comm), &leader->comm);
+}
+
+static __always_inline void describe(struct task_usage *usage, struct task_struct *task,
+				     __u64 start_ns)
+{
+	struct task_struct *leader = READ(task, group_leader);
+	struct task_struct *parent = READ(task, real_parent);
+
+	usage->tgid = READ(task, tgid);
+	usage->parent_tgid = READ(parent, tgid);
+	usage->process_start_ns = READ(leader, start_boottime);
+	usage->exec_id = READ(task, self_exec_id);
+	read_comms(usage, task);
+	/* The thread that dies last may outlive its leader's task_struct; its own start is at hand.
+	 */
+	if (READ(leader, tgid) != usage->tgid)
+		usage->process_start_ns = start_ns;
+}
+
+static __always_inline void charge_cgroup(struct cpu_slot *slot, const struct task_key *task,
+					  __u64 slice_ns)
+{
+	struct cgroup_key key = { .cgroup_id = task->cgroup_id, .socket = task->socket };
+	struct cgroup_usage fresh = {}, *usage;
+
+	usage = get_cgroup(slot->epoch, &key);
+	if (!usage) {
+		add_cgroup(slot->epoch, &key, &fresh);
+		usage = get_cgroup(slot->epoch, &key);
+	}
+	if (!usage) {
+		slot->lost_ns += slice_ns;
+		return;
+	}
+	/* Every CPU of the socket may run tasks of this cgroup at once. */
+	__sync_fetch_and_add(&usage->cpu_ns, slice_ns);
+	__sync_fetch_and_add(&usage->switches, 1);
+	slot->untracked_ns += slice_ns;
+}
+
+/* Gives CPU time to a task that runs on this CPU and no other; NULL where the map is full. */
+static __always_inline struct task_usage *charge(struct cpu_slot *slot, struct task_key *key,
+						 struct task_struct *task, __u64 slice_ns)
+{
+	struct task_usage fresh = {}, *usage;
+
+	slot->busy_ns += slice_ns;
+	key->socket = slot->socket;
+	usage = get_task(slot->epoch, key);
+	if (!usage) {
+		describe(&fresh, task, key->start_ns);
+		add_task(slot->epoch, key, &fresh);
+		usage = get_task(slot->epoch, key);
+		if (!usage) {
+			charge_cgroup(slot, key, slice_ns);
+			return usage;
+		}
+	}
+	usage->cpu_ns += slice_ns;
+	usage->switches += 1;
+	return usage;
+}
+
+/* Notes what the task did since its record was made: exec, and the end of its process. */
+static __always_inline void follow(struct task_usage *usage, struct task_struct *task,
+				   __u32 task_flags, __u64 exec_id)
+{
+	if (!usage)
+		return;
+	if (usage->exec_id != exec_id) {
+		usage->exec_id = exec_id;
+		read_comms(usage, task);
+	}
+	if (task_flags & PF_EXITING)
+		usage->flags |= ended_flag(task);
+}
+
+/* Moves the CPU to a new epoch's set of maps, and notes its figures at that instant. */
+static __always_inline void enter_epoch(struct cpu_slot *slot, __u64 epoch, __u64 now_ns)
+{
+	if (slot->epoch == epoch)
+		return;
+	slot->epoch = epoch;
+	slot->closed_at_ns = now_ns;
+	slot->closed_busy_ns = slot->busy_ns;
+	slot->closed_lost_ns = slot->lost_ns;
+	slot->closed_untracked_ns = slot->untracked_ns;
+	slot->closed_idle_ns = slot->idle_ns < 0 ? slot->idle_ns + now_ns : slot->idle_ns;
+}
+
+/*
+ * The atomic add puts this CPU's "no longer idle" before its read of the epoch, and user space
+ * raises the epoch before it looks who is idle: one of the two sees the other.
+ */
+static __always_inline void leave_idle(struct cpu_slot *slot, __u64 idle_end_ns, __u64 now_ns)
+{
+	struct control *control = get_control();
+
+	if (slot->idle_ns < 0)
+		__sync_fetch_and_add(&slot->idle_ns, idle_end_ns);
+	if (control)
+		enter_epoch(slot, *(volatile __u64 *)&control->epoch, now_ns);
+}
+
+static __always_inline void enter_idle(struct cpu_slot *slot, __u64 now_ns)
+{
+	if (slot->idle_ns >= 0)
+		__sync_fetch_and_add(&slot->idle_ns, -now_ns);
+}
+
+/*
+ * A switch went unseen: some kernels keep tracing off certain tasks. The task switched in last says
+ * itself how long it ran. What is left of the slice was idle if the CPU is idle now; else it is
+ * not known whose it was.
+ */
+static __always_inline void recover_slice(struct cpu_slot *slot, __u32 current_pid, __u64 now_ns)
+{
+	struct task_struct *task = (struct task_struct *)slot->running_task;
+	__u64 slice_ns = now_ns - slot->since_ns, ran_ns = 0;
+	struct task_key key = { .pid = slot->running };
+
+	if (!slot->since_ns)
+		return;
+	leave_idle(slot, slot->since_ns, slot->since_ns);
+	if (key.pid && READ(task, pid) == key.pid) {
+		ran_ns = READ(task, se.sum_exec_runtime) - slot->running_runtime_ns;
+		ran_ns = ran_ns < slice_ns ? ran_ns : slice_ns;
+		key.start_ns = READ(task, start_boottime);
+		key.cgroup_id = cgroup_id_read(task);
+		follow(charge(slot, &key, task, ran_ns), task, READ(task, flags),
+		       READ(task, self_exec_id));
+	}
+	if (!current_pid) {
+		enter_idle(slot, slot->since_ns + ran_ns);
+		return;
+	}
+	slot->busy_ns += slice_ns - ran_ns;
+	slot->lost_ns += slice_ns - ran_ns;
+}
+
+#endif

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * CPU time by task, from the scheduler's own switches.
+ *
+ * At a switch the outgoing task is still current and is charged the slice it ran. An interval is
+ * closed by user space: it raises control.epoch and runs `rotate` on every CPU that is not idle,
+ * which charges the running slice to the old set of maps and moves the CPU to the new one. A CPU
+ * that is idle charges nothing, and moves by itself when it leaves idle. So once every busy
+ * CPU has rotated, nobody writes to the old set and it can be drained at leisure.
+ *
+ * Only on_switch and rotate touch the account, both with interrupts off or on their own CPU with
+ * preemption off: neither can run inside the other. That is why exit and exec have no programs of
+ * their own; their traces in the task are read at the next switch.
+ */
+#ifdef KEPLER_BCC
+#include "dialect_bcc.h"
+#else
+#include "dialect_core.h"
+#endif
+
+#include "maps.h"
+#include "charge.h"
+
+ENTRY(on_switch, SWITCH)
+{
+	struct task_struct *prev = ARG(struct task_struct *, 1);
+	struct task_struct *next = ARG(struct task_struct *, 2);
+	struct cpu_slot *slot = get_slot();
+	__u64 now_ns = bpf_ktime_get_ns();
+	struct task_key key = {};
+	struct task_usage *usage;
+
+	if (!slot)
+		return 0;
+	key.pid = HOT(prev, pid);
+	if (key.pid != slot->running) {
+		recover_slice(slot, key.pid, now_ns);
+	} else if (key.pid && slot->since_ns) {
+		key.start_ns = HOT(prev, start_boottime);
+		key.cgroup_id = cgroup_id_hot(prev);
+		usage = charge(slot, &key, prev, now_ns - slot->since_ns);
+		follow(usage, prev, HOT(prev, flags), HOT(prev, self_exec_id));
+	}
+	if (!key.pid)
+		leave_idle(slot, now_ns, now_ns);
+	slot->running = HOT(next, pid);
+	slot->running_task = (__u64)next;
+	slot->running_runtime_ns = HOT(next, se.sum_exec_runtime);
+	if (!slot->running)
+		enter_idle(slot, now_ns);
+	slot->since_ns = now_ns;
+	return 0;
+}
+
+/* Never attached: user space runs it on a CPU, where it interrupts the task it charges. */
+ENTRY(rotate, "raw_tp/rotate")
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct control *control = get_control();
+	struct cpu_slot *slot = get_slot();
+	__u64 now_ns = bpf_ktime_get_ns();
+	struct task_key key = {};
+	struct task_usage *usage;
+
+	if (!slot || !control || slot->epoch == control->epoch)
+		return 0;
+	key.pid = READ(task, pid);
+	if (key.pid != slot->running) {
+		recover_slice(slot, key.pid, now_ns);
+	} else if (key.pid && slot->since_ns) {
+		key.start_ns = READ(task, start_boottime);
+		key.cgroup_id = cgroup_id_read(task);
+		usage = charge(slot, &key, task, now_ns - slot->since_ns);
+		follow(usage, task, READ(task, flags), READ(task, self_exec_id));
+	}
+	if (!key.pid)
+		enter_idle(slot, now_ns);
+	enter_epoch(slot, control->epoch, now_ns);
+	slot->running = key.pid;
+	slot->running_task = (__u64)task;
+	slot->running_runtime_ns = READ(task, se.sum_exec_runtime);
+	slot->since_ns = now_ns;
+	return 0;
+}
+
+/* Never attached: the sampler runs it to learn its own pid and start as the host counts them. */
+ENTRY(whoami, "raw_tp/whoami")
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *leader = READ(task, group_leader);
+	struct control *control = get_control();
+
+	if (!control)
+		return 0;
+	control->self_tgid = bpf_get_current_pid_tgid() >> 32;
+	control->self_start_ns = READ(leader, start_boottime);
+	return 0;
+}
+
+/* The kernel holds its lock on the path buffer here, so events come one at a time. */
+static __always_inline int record_cgroup(struct cgroup *cgroup, const char *path, __u32 removed)
+{
+	struct kernfs_node *kn = READ(cgroup, kn);
+	struct cgroup_root *root = READ(cgroup, root);
+	__u32 hierarchy = READ(root, hierarchy_id);
+	struct control *control = get_control();
+	struct cgroup_event *event = get_scratch();
+	__u64 id = READ(kn, id);
+
+	if (!control || !event || (hierarchy && hierarchy != control->v1_hierarchy))
+		return 0;
+	if (hierarchy)
+		id |= KEPLER_CGROUP_V1;
+	event->removed = removed;
+	bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
+	if (put_event(&id, event))
+		control->cgroup_events_lost += 1;
+	control->cgroup_events += 1;
+	return 0;
+}
+
+ENTRY(on_cgroup_mkdir, "raw_tp/cgroup_mkdir")
+{
+	return record_cgroup(ARG(struct cgroup *, 0), ARG(const char *, 1), 0);
+}
+
+ENTRY(on_cgroup_rmdir, "raw_tp/cgroup_rmdir")
+{
+	return record_cgroup(ARG(struct cgroup *, 0), ARG(const char *, 1), 1);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the kernel side and user space both know: the records in the maps and their limits.
+ * kepler_ebpf/kernel/layout.py mirrors every struct; a test compares the two through BTF.
+ * Only __u32, __u64 and char arrays, every struct free of padding.
+ */
+#ifndef KEPLER_H
+#define KEPLER_H
+
+#define KEPLER_COMM_LEN 16
+#define KEPLER_PATH_LEN 512
+
+/* A cgroup id read from a v1 hierarchy carries this bit, since ids repeat across hierarchies. */
+#define KEPLER_CGROUP_V1 (1ULL << 63)
+#define KEPLER_NO_SUBSYS 0xffffffffU
+
+#define KEPLER_ENDED 1U /* task_usage.flags: the last thread of the process has exited */
+
+/* One task on one socket in one cgroup: a reused pid has another start, so it is another task. */
+struct task_key {
+	__u64 start_ns;
+	__u64 cgroup_id;
+	__u32 pid;
+	__u32 socket;
+};
+
+struct task_usage {
+	__u64 cpu_ns;
+	__u64 process_start_ns;
+	__u32 tgid;
+	__u32 parent_tgid;
+	__u32 switches;
+	__u32 flags;
+	__u64 exec_id; /* changes when the process calls exec */
+	char comm[KEPLER_COMM_LEN];
+	char process_comm[KEPLER_COMM_LEN];
+};
+
+/* Where time goes when the task map is full: the task is unknown, its cgroup is not. */
+struct cgroup_key {
+	__u64 cgroup_id;
+	__u64 socket;
+};
+
+struct cgroup_usage {
+	__u64 cpu_ns;
+	__u64 switches;
+};
+
+/*
+ * One CPU, written by that CPU alone (user space sets the socket before attaching).
+ *
+ * idle_ns holds cumulative idle time and the fact of being idle in one word, so that a reader
+ * never sees half of a change: minus the start is added on entering idle, the end on leaving.
+ * Negative means idle since then, and idle time at t is idle_ns + t.
+ */
+struct cpu_slot {
+	__u64 since_ns; /* start of the running slice */
+	__s64 idle_ns;
+	__u64 busy_ns;	    /* cumulative, lost and untracked included */
+	__u64 lost_ns;	    /* cumulative: nobody can be charged */
+	__u64 untracked_ns; /* cumulative: in the cgroup map only */
+	__u64 closed_at_ns; /* the last change of epoch, and the figures at that instant */
+	__s64 closed_idle_ns;
+	__u64 closed_busy_ns;
+	__u64 closed_lost_ns;
+	__u64 closed_untracked_ns;
+	__u64 epoch; /* its lowest bit picks the set of maps */
+	__u32 socket;
+	__u32 running;	    /* pid switched in last, 0 for idle */
+	__u64 running_task; /* its task_struct, and its own run time at that switch */
+	__u64 running_runtime_ns;
+	__u64 reserved_line[2];
+};
+
+struct control {
+	__u64 epoch;
+	__u64 self_start_ns; /* the sampler's own process, in the host's terms */
+	__u32 self_tgid;
+	__u32 v1_hierarchy; /* hierarchy id of the v1 controller, 0 for none */
+	__u64 cgroup_events;
+	__u64 cgroup_events_lost;
+};
+
+struct cgroup_event {
+	__u32 removed;
+	__u32 reserved;
+	char path[KEPLER_PATH_LEN];
+};
+
+#define KEPLER_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
+KEPLER_SIZE(task_key, 24);
+KEPLER_SIZE(task_usage, 72);
+KEPLER_SIZE(cgroup_key, 16);
+KEPLER_SIZE(cgroup_usage, 16);
+KEPLER_SIZE(cpu_slot, 128);
+KEPLER_SIZE(control, 40);
+KEPLER_SIZE(cgroup_event, 520);
+
+#endif

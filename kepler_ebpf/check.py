@@ -1,0 +1,132 @@
+"""What this host offers and lacks, each lack with its remedy: the work of `kepler-ebpf check`.
+
+One small function for each finding. Nothing is changed on the host; the BPF programs are loaded
+and attached for a moment, since only the kernel knows whether it takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kepler_ebpf import check_kernel, host
+from kepler_ebpf.config import Config
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.findings import Facts, Finding, Status, from_error
+from kepler_ebpf.meters import MeterProbe, MeterRequest, probe_meters
+from kepler_ebpf.topology import Topology, read_cpu_info
+from kepler_ebpf.workloads import cgroups
+
+
+def gather(config: Config) -> list[Finding]:
+    """Look at everything that `run` with this *config* would use."""
+    facts = Facts(config, host.release(), host.effective_capabilities(config.procfs))
+    return [
+        check_kernel.kernel(facts),
+        *check_kernel.capabilities(facts),
+        *(check(facts) for check in CHECKS),
+        *meters(facts),
+    ]
+
+
+def cpus(facts: Facts) -> Finding:
+    """Judge whether the host's CPUs and sockets can be read."""
+    try:
+        with Topology(facts.config.sysfs) as topology:
+            detail = f"{len(topology.online())} online on {topology.sockets} socket(s)"
+        read_cpu_info(facts.config.procfs, facts.config.sysfs)
+    except SetupError as error:
+        return from_error("CPUs", error)
+    return Finding("CPUs", Status.OK, detail, required=True)
+
+
+def cgroup_hierarchy(facts: Facts) -> Finding:
+    """Tell in which hierarchy containers are looked for."""
+    config = facts.config
+    try:
+        chosen = cgroups.discover(
+            config.cgroup_hierarchy, config.sysfs, f"{config.procfs}/self/mountinfo"
+        )
+    except SetupError as error:
+        return from_error("cgroups", error)
+    where = chosen.v1_root or chosen.v2_root
+    if where is None:
+        remedy = "mount the host's /sys/fs/cgroup here"
+        return Finding("cgroups", Status.LACK, "none mounted: containers have no names", remedy)
+    kind = "v2" if chosen.v1_root is None else f"v1 controller {chosen.name}"
+    return Finding("cgroups", Status.OK, f"{kind} at {where}")
+
+
+def process_view(facts: Facts) -> Finding:
+    """Judge whether procfs shows the host's processes, whose PIDs the kernel side reports."""
+    procfs = facts.config.procfs
+    if _is_host_view(procfs):
+        return Finding("host PIDs", Status.OK, f"{procfs} shows the host's processes")
+    return Finding(
+        "host PIDs",
+        Status.LACK,
+        f"{procfs} shows a container's processes: others have only their short name",
+        "share the host's PID namespace (hostPID: true, --pid=host), or mount the host's /proc "
+        "and name it with --host.procfs",
+    )
+
+
+def _is_host_view(procfs: str) -> bool:
+    of_init = host.pid_namespace(procfs, "1")
+    if of_init is not None:
+        return of_init == host.INITIAL_PID_NAMESPACE
+    # Some hosts let nobody read that of PID 1. Ours decides if this procfs is of our namespace.
+    is_ours = len(host.own_pids(procfs)) == 1
+    if is_ours and host.pid_namespace(procfs, "self") == host.INITIAL_PID_NAMESPACE:
+        return True
+    return host.shows_kernel_threads(procfs)
+
+
+def meters(facts: Facts) -> list[Finding]:
+    """Judge each meter; a measuring one is missed only where it was asked for by name."""
+    try:
+        request = _meter_request(facts.config)
+    except SetupError as error:
+        return [from_error("meters", error)]
+    return [
+        _meter(probe, required=probe.name == facts.config.meter) for probe in probe_meters(request)
+    ]
+
+
+def _meter(probe: MeterProbe, *, required: bool) -> Finding:
+    absent = Status.LACK if required else Status.NOTE
+    status = Status.OK if probe.available else absent
+    return Finding(f"meter {probe.name}", status, probe.detail, probe.remedy, required)
+
+
+def _meter_request(config: Config) -> MeterRequest:
+    info = read_cpu_info(config.procfs, config.sysfs)
+    with Topology(config.sysfs) as topology:
+        return MeterRequest(
+            package_ids=topology.package_ids,
+            cpus_per_socket=topology.cpus_per_socket,
+            cpu_vendor=info[0].vendor_id if info else "",
+            meter=config.meter,
+            preferred_meters=config.preferred_meters,
+            sysfs=config.sysfs,
+            rapl_zones=config.rapl_zones,
+            fake_enabled=config.fake_enabled,
+            fake_zones=config.fake_zones,
+        )
+
+
+CHECKS: tuple[Callable[[Facts], Finding], ...] = (
+    check_kernel.user_namespace,
+    check_kernel.unprivileged_bpf,
+    check_kernel.tracefs,
+    check_kernel.locked_memory,
+    check_kernel.kernel_types,
+    check_kernel.libbpf_library,
+    check_kernel.bpf_object,
+    check_kernel.bcc_module,
+    check_kernel.headers,
+    check_kernel.clang,
+    check_kernel.bpf_programs,
+    cpus,
+    cgroup_hierarchy,
+    process_view,
+)

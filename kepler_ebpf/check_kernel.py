@@ -1,0 +1,225 @@
+"""What `check` says about the kernel, this process's rights and the ways into the kernel."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from kepler_ebpf import host
+from kepler_ebpf.config import Config
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.findings import Facts, Finding, Status, from_error
+from kepler_ebpf.kernel import bcc, core, libbpf, loader, programs
+from kepler_ebpf.topology import Topology
+
+OLDEST_KERNEL = (5, 10)
+CHARGED_MAPS_KERNEL = (5, 11)
+"""From here on BPF maps count as the cgroup's memory; before, as locked memory."""
+
+
+# --- the kernel and this process's rights -------------------------------------------------------
+
+
+def kernel(facts: Facts) -> Finding:
+    """Judge the kernel's age."""
+    oldest = ".".join(map(str, OLDEST_KERNEL))
+    if facts.kernel >= OLDEST_KERNEL:
+        return Finding("kernel", Status.OK, f"{facts.release} ({oldest} or later is needed)")
+    return Finding(
+        "kernel",
+        Status.LACK,
+        f"{facts.release} is too old",
+        f"Linux {oldest} or later: it runs a BPF program on a chosen CPU, which closes intervals",
+        required=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a capability is for; ``required`` ones may be replaced by CAP_SYS_ADMIN."""
+
+    capability: str
+    purpose: str
+    without: str
+    required: bool = False
+
+
+NEEDS = (
+    Need("CAP_BPF", "load BPF programs and maps", "nothing can be measured", required=True),
+    Need(
+        "CAP_PERFMON",
+        "attach to the scheduler's tracepoints and read the power PMU",
+        "nothing can be measured",
+        required=True,
+    ),
+    Need(
+        "CAP_DAC_READ_SEARCH",
+        "find a cgroup by its id at once, and read RAPL counters when not root",
+        "the cgroup tree is walked instead, and RAPL counters are for root only",
+    ),
+    Need(
+        "CAP_SYS_PTRACE",
+        "read which executable a process of another user runs",
+        "processes of other users have only their short name",
+    ),
+)
+
+
+def capabilities(facts: Facts) -> list[Finding]:
+    """Judge each capability by what it is for."""
+    return [_capability(facts, need) for need in NEEDS] + [_administrator(facts)]
+
+
+def _capability(facts: Facts, need: Need) -> Finding:
+    if need.capability in facts.capabilities:
+        return Finding(need.capability, Status.OK, f"held, to {need.purpose}", "", need.required)
+    if need.required and facts.may(need.capability):
+        return Finding(need.capability, Status.OK, "CAP_SYS_ADMIN includes it", "", need.required)
+    return Finding(
+        need.capability,
+        Status.LACK,
+        f"not held: {need.without}",
+        f"run as root, or grant {need.capability} to {need.purpose}",
+        need.required,
+    )
+
+
+def _administrator(facts: Facts) -> Finding:
+    name, purpose = "CAP_SYS_ADMIN", "turn on the kernel's BPF statistics (--bpf-stats)"
+    if name in facts.capabilities:
+        return Finding(name, Status.OK, f"held; needed only to {purpose}")
+    detail = f"not held; needed only to {purpose}"
+    if not facts.config.bpf_stats:
+        return Finding(name, Status.NOTE, detail)
+    remedy = "grant it, or set the sysctl kernel.bpf_stats_enabled=1 and leave --bpf-stats out"
+    return Finding(name, Status.LACK, detail, remedy, required=True)
+
+
+def user_namespace(facts: Facts) -> Finding:
+    """Judge whether this process's capabilities are the host's: BPF counts no others."""
+    if host.is_host_user_namespace(facts.config.procfs):
+        return Finding("user namespace", Status.OK, "the host's", required=True)
+    return Finding(
+        "user namespace",
+        Status.LACK,
+        "not the host's: capabilities held here are not valid for BPF",
+        "run outside of it: as the host's root, or in a container that is not rootless",
+        required=True,
+    )
+
+
+def unprivileged_bpf(facts: Facts) -> Finding:
+    """Tell the host's policy on BPF, which does not bind who holds CAP_BPF."""
+    path = Path(facts.config.procfs, "sys/kernel/unprivileged_bpf_disabled")
+    meanings = {"0": "anyone may use BPF", "1": "CAP_BPF needed", "2": "CAP_BPF needed"}
+    value = host.read_text(path) or "unreadable"
+    meaning = meanings.get(value, "policy unknown")
+    detail = f"{value} ({meaning}); kepler-ebpf needs CAP_BPF in any case"
+    return Finding("unprivileged BPF", Status.NOTE, detail)
+
+
+def tracefs(facts: Facts) -> Finding:
+    """Tell whether tracefs is there, which is not needed."""
+    where = next(host.mount_points(facts.config.procfs, "tracefs"), None)
+    detail = f"mounted at {where}" if where else "not mounted"
+    return Finding("tracefs", Status.NOTE, f"{detail}; not needed, raw tracepoints do without")
+
+
+def locked_memory(facts: Facts) -> Finding:
+    """Judge the limit of locked memory, which binds BPF maps on old kernels."""
+    limit = host.locked_memory_limit_bytes()
+    if facts.kernel >= CHARGED_MAPS_KERNEL:
+        return Finding("locked memory", Status.NOTE, "its limit does not bind BPF on this kernel")
+    if limit is None or facts.may("CAP_SYS_RESOURCE"):
+        return Finding("locked memory", Status.OK, "no limit, or one that may be raised")
+    return Finding(
+        "locked memory",
+        Status.LACK,
+        f"limited to {limit} bytes, which binds BPF maps on this kernel",
+        "raise it (ulimit -l unlimited, LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE",
+        required=True,
+    )
+
+
+# --- the ways into the kernel -------------------------------------------------------------------
+
+
+def kernel_types(facts: Facts) -> Finding:
+    """Judge the kernel's type information, which fits the compiled programs to it."""
+    if core.KERNEL_BTF.exists():
+        return Finding("kernel BTF", Status.OK, str(core.KERNEL_BTF))
+    return Finding(
+        "kernel BTF",
+        Status.LACK,
+        f"{core.KERNEL_BTF} is missing",
+        "a kernel with CONFIG_DEBUG_INFO_BTF, or --bpf-loader bcc with this kernel's headers",
+        required=facts.config.bpf_loader == "core",
+    )
+
+
+def libbpf_library(_: Facts) -> Finding:
+    """Judge the C library that both loaders work through."""
+    try:
+        libbpf.library()
+    except SetupError as error:
+        return from_error("libbpf", error)
+    return Finding("libbpf", Status.OK, libbpf.LIBRARY, required=True)
+
+
+def bpf_object(facts: Facts) -> Finding:
+    """Judge whether the programs were compiled when this was installed."""
+    path = programs.bpf_directory() / core.OBJECT
+    if path.exists():
+        return Finding("BPF object", Status.OK, str(path))
+    return Finding(
+        "BPF object",
+        Status.LACK,
+        f"{path} is missing",
+        "compile it with scripts/build-bpf, or use --bpf-loader bcc",
+        required=facts.config.bpf_loader == "core",
+    )
+
+
+def bcc_module(facts: Facts) -> Finding:
+    """Judge bcc, which only the other loader uses; it is not imported."""
+    reason = bcc.unusable_reason()
+    if reason is None:
+        return Finding("bcc", Status.OK, "importable, for --bpf-loader bcc")
+    wanted = facts.config.bpf_loader == "bcc"
+    status = Status.LACK if wanted else Status.NOTE
+    return Finding("bcc", status, f"{reason}; needed only for --bpf-loader bcc", required=wanted)
+
+
+def headers(_: Facts) -> Finding:
+    """Tell whether kernel headers are there, which only bcc without BTF needs."""
+    directory = bcc.headers_directory()
+    detail = str(directory) if directory else "not installed"
+    return Finding("kernel headers", Status.NOTE, f"{detail}; bcc needs them only without BTF")
+
+
+def clang(_: Facts) -> Finding:
+    """Tell whether clang is there, which only compiling the BPF object needs."""
+    path = shutil.which("clang") or "not installed"
+    return Finding("clang", Status.NOTE, f"{path}; needed only to compile the BPF object")
+
+
+def bpf_programs(facts: Facts) -> Finding:
+    """Load and attach the programs for a moment, the loader being chosen as `run` does."""
+    try:
+        used = _try_programs(facts.config)
+    except SetupError as error:
+        return from_error("BPF programs", error)
+    return Finding("BPF programs", Status.OK, f"loaded and attached by {used}", required=True)
+
+
+def _try_programs(config: Config) -> str:
+    with Topology(config.sysfs) as topology:
+        cpus = len(topology.socket_of)
+    entries = loader.task_entries(config.map_entries, cpus, config.interval_s)
+    loaded = loader.load(config.bpf_loader, programs.LoadRequest(cpus, entries))
+    try:
+        loaded.attach()
+    finally:
+        loaded.close()
+    return loaded.loader

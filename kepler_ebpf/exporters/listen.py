@@ -1,0 +1,89 @@
+"""Listen addresses: their text form, and sockets bound to them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from kepler_ebpf.errors import ConfigError, SetupError
+
+HIGHEST_PORT = 65535
+BACKLOG = 64
+
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
+
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the program that listens there or choose another port",
+    errno.EACCES: "choose a port above 1023 or grant CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "choose an address that one of this host's interfaces has",
+}
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split ``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (all interfaces, host ``""``).
+
+    Raises ConfigError for anything else.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if not match or int(match["port"]) > HIGHEST_PORT:
+        raise ConfigError(
+            f"listen address {address!r} is not understood: write :PORT, HOST:PORT or "
+            f"[IPV6]:PORT with a port from 0 to {HIGHEST_PORT}"
+        )
+    return match["ipv6"] or match["name"] or "", int(match["port"])
+
+
+def open_listeners(addresses: Iterable[str]) -> list[tuple[str, socket.socket]]:
+    """Return each address, its port being the real one, with its listening socket.
+
+    Raises ConfigError or SetupError naming the address that failed; then none stays open.
+    """
+    with ExitStack() as opened:
+        listeners = []
+        for address in addresses:
+            listener = opened.enter_context(_listen(address))
+            port = listener.getsockname()[1]
+            listeners.append((f"{address.rpartition(':')[0]}:{port}", listener))
+        opened.pop_all()
+        return listeners
+
+
+def _listen(address: str) -> socket.socket:
+    host, port = parse_address(address)
+    try:
+        return _bind(host, port)
+    except (OSError, UnicodeError) as error:
+        code = getattr(error, "errno", None) or 0
+        remedy = _REMEDIES.get(code, "choose another address")
+        # Positive codes are the kernel's; the resolver has its own, with a text of its own.
+        reason = os.strerror(code) if code > 0 else getattr(error, "strerror", str(error))
+        raise SetupError(f"cannot listen on {address}: {reason}; {remedy}") from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if host == "":
+        return _bind_all(port)
+    if host == "::":
+        return _bind_dual(port)
+    family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(place, family=family, backlog=BACKLOG)
+
+
+def _bind_all(port: int) -> socket.socket:
+    try:
+        return _bind_dual(port)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise
+        # No IPv6 on this host: all interfaces then means all of IPv4.
+        return socket.create_server(("", port), backlog=BACKLOG)
+
+
+def _bind_dual(port: int) -> socket.socket:
+    return socket.create_server(
+        ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+    )

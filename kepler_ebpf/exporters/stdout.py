@@ -1,0 +1,167 @@
+"""The figures of each interval as a table for people or as JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TextIO
+
+import numpy as np
+
+from kepler_ebpf.exporters.catalog import LEVELS
+from kepler_ebpf.exporters.exposition import clean
+from kepler_ebpf.exporters.families import workloads
+from kepler_ebpf.model import (
+    NS_PER_S,
+    PRIMARY_ORDER,
+    UJ_PER_J,
+    Snapshot,
+    State,
+    WorkloadView,
+)
+
+TOP = 10
+"""Rows of each workload table that people are shown."""
+
+NAME_WIDTH = 40
+
+_PLURALS = {"process": "processes", "container": "containers", "vm": "vms", "pod": "pods"}
+
+
+class StdoutExporter:
+    """Writes every published snapshot to a stream; OSError from the stream is the caller's."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        style: Literal["table", "jsonl"] = "table",
+        levels: frozenset[str] = frozenset(LEVELS),
+        top: int = TOP,
+    ) -> None:
+        """Choose where and how to write; *top* is the length of each workload table."""
+        self._stream = stream
+        self._style = style
+        self._levels = levels
+        self._top = top
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Write one snapshot and flush it."""
+        if self._style == "jsonl":
+            text = json_line(snapshot, self._levels)
+        else:
+            text = table(snapshot, self._levels, self._top)
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def table(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS), top: int = TOP) -> str:
+    """Return the node's zones and the *top* consumers of each level, by watts, as lines of text."""
+    health = snapshot.health
+    kind = "estimate" if health.meter_is_estimate else "measured"
+    busy = f"CPU busy {100 * snapshot.node.usage_ratio:.1f} %"
+    lines = [f"interval {snapshot.interval_s:.3f} s, meter {health.meter_name} ({kind}), {busy}"]
+    if "node" in levels:
+        lines += _node_lines(snapshot)
+    for level, view in workloads(snapshot):
+        if level in levels:
+            lines += _top_lines(level, view, snapshot, top)
+    return "\n".join(lines) + "\n"
+
+
+def json_line(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS)) -> str:
+    """Return the snapshot as one JSON object: the node, and every workload that ran.
+
+    Watts are the interval's mean, joules and seconds are totals since start. ASCII only.
+    """
+    record: dict[str, Any] = {
+        "at_s": snapshot.at_s,
+        "interval_s": snapshot.interval_s,
+        "meter": snapshot.health.meter_name,
+        "estimate": snapshot.health.meter_is_estimate,
+        "residual_ratio": snapshot.health.residual_ratio,
+    }
+    if "node" in levels:
+        record["usage_ratio"] = snapshot.node.usage_ratio
+        record["zones"] = list(_zone_records(snapshot))
+    for level, view in workloads(snapshot):
+        if level in levels:
+            record[_PLURALS[level]] = list(_ran_records(view, snapshot))
+    return json.dumps(record, separators=(",", ":"))
+
+
+def _zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    node, per_s = snapshot.node, UJ_PER_J * snapshot.interval_s
+    for place, zone in enumerate(node.zones):
+        yield {
+            "zone": zone.kind,
+            "socket": zone.socket,
+            "path": zone.path,
+            "watts": float(node.interval_energy_uj[place]) / per_s,
+            "active_watts": float(node.interval_active_uj[place]) / per_s,
+            "idle_watts": float(node.interval_idle_uj[place]) / per_s,
+            "joules": float(node.energy_uj[place]) / UJ_PER_J,
+        }
+
+
+def _ran_records(view: WorkloadView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    watts = view.ran_uj / (UJ_PER_J * snapshot.interval_s)
+    for place in _order(view, snapshot.kinds):
+        row = int(view.ran_rows[place])
+        labels = view.labels[row]
+        yield {
+            **{name: _json_value(getattr(labels, name)) for name in labels.__slots__},
+            "state": State(int(view.state[row])).name.lower(),
+            "watts": dict(zip(snapshot.kinds, watts[place].tolist(), strict=True)),
+            "joules": dict(
+                zip(snapshot.kinds, (view.energy_uj[row] / UJ_PER_J).tolist(), strict=True)
+            ),
+            "cpu_seconds": int(view.cpu_ns[row]) / NS_PER_S,
+        }
+
+
+def _json_value(value: str | int) -> str | int:
+    return clean(value) if isinstance(value, str) else value
+
+
+def _order(view: WorkloadView, kinds: tuple[str, ...]) -> list[int]:
+    """Return places in ``ran_rows``, most watts of the primary zone first; else by CPU time."""
+    primary = next((kind for kind in PRIMARY_ORDER if kind in kinds), None)
+    weight = view.cpu_ns[view.ran_rows] if primary is None else view.ran_uj[:, kinds.index(primary)]
+    order: list[int] = np.argsort(-weight, kind="stable").tolist()
+    return order
+
+
+def _node_lines(snapshot: Snapshot) -> Iterable[str]:
+    yield ""
+    yield f"{'ZONE':<10}{'SOCKET':<8}{'W':>10}{'ACTIVE W':>10}{'IDLE W':>10}{'J TOTAL':>14}"
+    for record in _zone_records(snapshot):
+        socket = "-" if record["socket"] is None else record["socket"]
+        yield (
+            f"{record['zone']:<10}{socket:<8}{record['watts']:>10.3f}"
+            f"{record['active_watts']:>10.3f}{record['idle_watts']:>10.3f}"
+            f"{record['joules']:>14.3f}"
+        )
+
+
+def _top_lines(level: str, view: WorkloadView, snapshot: Snapshot, top: int) -> Iterator[str]:
+    listed = int(np.count_nonzero(view.state == State.RUNNING))
+    kinds = "".join(f"{f'{kind} W':>12}" for kind in snapshot.kinds)
+    yield ""
+    yield f"{level.upper() + f' ({len(view.ran_rows)} of {listed} ran)':<{NAME_WIDTH}}{kinds}"
+    per_s = UJ_PER_J * snapshot.interval_s
+    for place in _order(view, snapshot.kinds)[:top]:
+        labels = view.labels[int(view.ran_rows[place])]
+        watts = "".join(f"{uj / per_s:>12.3f}" for uj in view.ran_uj[place].tolist())
+        yield f"{_name(level, labels):<{NAME_WIDTH}}{watts}"
+
+
+def _name(level: str, labels: Any) -> str:
+    shown = {
+        "process": lambda: f"{labels.pid:>7} {labels.comm}",
+        "container": lambda: f"{labels.container_id[:12]} {labels.container_name}",
+        "vm": lambda: f"{labels.vm_id[:12]} {labels.vm_name}",
+        "pod": lambda: f"{labels.pod_namespace}/{labels.pod_name or labels.pod_id}",
+    }[level]()
+    # A terminal obeys control characters, and a process chooses its own name.
+    printable = "".join(char if char.isprintable() else "?" for char in shown)
+    return printable[: NAME_WIDTH - 1]

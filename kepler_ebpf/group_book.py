@@ -1,0 +1,226 @@
+"""The totals of cgroups, and of the containers and pods they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors
+from kepler_ebpf.model import ContainerLabels, Floats, Ints, PodLabels, State
+from kepler_ebpf.naming import CgroupName, Naming
+from kepler_ebpf.workload_table import (
+    FOLDED,
+    EnergyColumns,
+    GroupTable,
+    Retention,
+    WorkloadTable,
+    fold_links,
+)
+
+LATE_INTERVALS = 2
+"""A removed cgroup is kept for so many intervals, for the last slices of its tasks."""
+
+
+class GroupBook:
+    """Cgroups by id; each knows the rows of its container and of its pod.
+
+    A container is the sum of its cgroups, a pod of its containers and of cgroups that name the
+    pod and no container. A joule enters a level once: what moves to another container or pod
+    takes nothing along, what had none brings everything it was given.
+    """
+
+    def __init__(self, energy: EnergyColumns, naming: Naming, retention: Retention) -> None:
+        self.cgroups: WorkloadTable[CgroupName] = WorkloadTable(
+            energy, [("id", "u8"), ("container", "i8"), ("pod", "i8")]
+        )
+        self.containers: GroupTable[ContainerLabels] = GroupTable(energy, [("pod", "i8")])
+        self.pods: GroupTable[PodLabels] = GroupTable(energy)
+        self._naming = naming
+        self._retention = retention
+        self._index = IdentityIndex()
+        self._ending: dict[int, int] = {}
+        self._now_s = 0.0
+
+    # --- each interval
+
+    def rows_of(self, cgroup_ids: Majors, *, create: bool) -> Ints:
+        """Return the cgroup row of each record. Unknown ids are named, or else are FOLDED."""
+        rows = self._find(cgroup_ids)
+        unknown = rows == NO_ROW
+        if not unknown.any():
+            return rows
+        if not create:
+            return np.where(unknown, FOLDED, rows)
+        for cgroup_id in np.unique(cgroup_ids[unknown]).tolist():
+            self._open(cgroup_id)
+        return self._find(cgroup_ids)
+
+    def credit(self, rows: Ints, weights: Floats) -> None:
+        """Add *weights* (records, kinds + 1) to the cgroups and to what they belong to."""
+        rows, sums = self.cgroups.credit(rows, weights)
+        of_rows = self.cgroups.columns[rows]
+        self.containers.credit(of_rows["container"], sums)
+        self.pods.credit(of_rows["pod"], sums)
+
+    def ended(self, cgroup_ids: Iterable[int]) -> None:
+        """Note removed cgroups, known or not; they end with the interval."""
+        self._ending.update(dict.fromkeys(cgroup_ids, LATE_INTERVALS))
+
+    @property
+    def ending(self) -> Majors:
+        """The ids of the cgroups that were removed lately."""
+        return np.fromiter(self._ending, np.uint64, len(self._ending))
+
+    def end_interval(self, now_s: float) -> None:
+        """End what was removed, and fold what is to be listed no longer."""
+        self._now_s = now_s
+        if self._ending:
+            self._end_removed()
+        self._fold_ended()
+        for table in (self.cgroups, self.containers, self.pods):
+            table.close_interval()
+
+    # --- names
+
+    def container_id(self, row: int) -> str:
+        """Return the container of a cgroup, "" where it has none."""
+        return self.name(row).container_id
+
+    def name(self, row: int) -> CgroupName:
+        """Return the name of a cgroup."""
+        return self.cgroups.labels[row] or CgroupName("")
+
+    def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> None:
+        """Give a listed cgroup a better name; where that has no container or pod, both stay."""
+        row = int(self._find(np.array([cgroup_id], np.uint64))[0])
+        if row == NO_ROW:
+            return
+        self.cgroups.set_label(row, name)
+        self._assign(row, name)
+        if name.container:
+            self.relabel_container(name.container)
+
+    def relabel_container(self, labels: ContainerLabels) -> None:
+        """Show a listed container under new labels; a pod id in them is its pod from now on."""
+        row = self.containers.row_of(labels.container_id)
+        if row == NO_ROW:
+            return
+        self.containers.set_label(row, labels)
+        self._set_pod(row, self._pod_row(labels.pod_id))
+
+    def relabel_pod(self, labels: PodLabels) -> None:
+        """Show a listed pod under new labels."""
+        row = self.pods.row_of(labels.pod_id)
+        if row != NO_ROW:
+            self.pods.set_label(row, labels)
+
+    # --- inside
+
+    def _find(self, cgroup_ids: Majors) -> Ints:
+        return self._index.find(cgroup_ids, np.zeros(len(cgroup_ids), np.uint32))
+
+    def _open(self, cgroup_id: int) -> None:
+        name = self._naming.cgroup(cgroup_id)
+        row = self.cgroups.add(name, (cgroup_id, NO_ROW, NO_ROW))
+        self._index.add(np.array([cgroup_id], np.uint64), np.zeros(1, np.uint32), np.array([row]))
+        self._assign(row, name)
+
+    def _assign(self, row: int, name: CgroupName) -> None:
+        """Make a cgroup part of the container and the pod of *name*."""
+        columns = self.cgroups.columns
+        had_container, had_pod = int(columns["container"][row]), int(columns["pod"][row])
+        container = self._container_row(name.container) if name.container else had_container
+        pod = self._pod_row(name.container.pod_id if name.container else "")
+        pod = pod if pod != NO_ROW else self._pod_row(name.pod_id)
+        if container >= 0:
+            self._set_pod(container, pod if pod != NO_ROW else had_pod)
+            pod = int(self.containers.columns["pod"][container])
+        elif pod == NO_ROW:
+            pod = had_pod
+        if self.cgroups.state[row] == State.RUNNING:
+            self._enter(container, pod)
+            self._leave(had_container, had_pod)
+        self._bring(row, self.containers, had_container, container)
+        self._bring(row, self.pods, had_pod, pod)
+        columns["container"][row], columns["pod"][row] = container, pod
+
+    def _container_row(self, labels: ContainerLabels) -> int:
+        row = self.containers.row_of(labels.container_id)
+        if row != NO_ROW:
+            return row
+        return self.containers.open(labels.container_id, labels, self._now_s, NO_ROW)
+
+    def _pod_row(self, pod_id: str) -> int:
+        row = self.pods.row_of(pod_id)
+        if row != NO_ROW or not pod_id:
+            return row
+        return self.pods.open(pod_id, self._naming.pod(pod_id), self._now_s)
+
+    def _set_pod(self, container: int, pod: int) -> None:
+        """Make a container part of a pod, with what it was given while it had none."""
+        columns = self.containers.columns
+        had = int(columns["pod"][container])
+        if pod in (NO_ROW, had):
+            return
+        if columns["live"][container]:
+            self.pods.join(pod)
+            self._leave(NO_ROW, had)
+        if had == NO_ROW:
+            energy_uj, cpu_ns = self.containers.energy_uj, self.containers.cpu_ns
+            self.pods.carry_over(pod, energy_uj[container], int(cpu_ns[container]))
+        columns["pod"][container] = pod
+        cgroups = self.cgroups.columns
+        cgroups["pod"][cgroups["container"] == container] = pod
+
+    def _bring(
+        self, cgroup: int, table: GroupTable[ContainerLabels] | GroupTable[PodLabels], *rows: int
+    ) -> None:
+        """Carry a cgroup's totals over into the row it has now, if it had none before."""
+        had, has = rows
+        if had == NO_ROW and has >= 0:
+            energy_uj, cpu_ns = self.cgroups.energy_uj, self.cgroups.cpu_ns
+            table.carry_over(has, energy_uj[cgroup], int(cpu_ns[cgroup]))
+
+    def _enter(self, container: int, pod: int) -> None:
+        """Count a running cgroup in its container, or in its pod where it has no container."""
+        first = container < 0 or self.containers.join(container)
+        if first and pod >= 0:
+            self.pods.join(pod)
+
+    def _leave(self, container: int, pod: int) -> None:
+        """Take back what ``_enter`` counted."""
+        last = container < 0 or self.containers.leave(container, self._now_s)
+        pod = int(self.containers.columns["pod"][container]) if container >= 0 else pod
+        if last and pod >= 0:
+            self.pods.leave(pod, self._now_s)
+
+    def _end_removed(self) -> None:
+        rows = self._find(self.ending)
+        running = rows[(rows >= 0) & (self.cgroups.state[rows] == State.RUNNING)]
+        self.cgroups.end(running, self._now_s)
+        for container, pod in self.cgroups.columns[["container", "pod"]][running].tolist():
+            self._leave(container, pod)
+        self._ending = {key: left - 1 for key, left in self._ending.items()}
+        self._forget(np.array([key for key, left in self._ending.items() if left < 0], np.uint64))
+
+    def _forget(self, cgroup_ids: Majors) -> None:
+        """Fold removed cgroups: nothing can come for them any more."""
+        if not len(cgroup_ids):
+            return
+        rows = self._find(cgroup_ids)
+        self._index.discard(cgroup_ids, np.zeros(len(cgroup_ids), np.uint32))
+        self.cgroups.release(rows[rows >= 0])
+        for cgroup_id in cgroup_ids.tolist():
+            del self._ending[cgroup_id]
+
+    def _fold_ended(self) -> None:
+        gone = self.containers.due(self._now_s, self._retention)
+        if len(gone):
+            fold_links(self.cgroups.columns["container"], gone)
+            self.containers.release(gone)
+        gone = self.pods.due(self._now_s, self._retention)
+        if len(gone):
+            fold_links(self.cgroups.columns["pod"], gone)
+            fold_links(self.containers.columns["pod"], gone)
+            self.pods.release(gone)

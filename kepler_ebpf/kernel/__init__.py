@@ -1,0 +1,1 @@
+"""The kernel's side of the account: load the BPF programs, close intervals, drain the maps."""

@@ -1,0 +1,180 @@
+"""One closed interval after the other, from the kernel maps into numpy arrays.
+
+Closing and draining are one transaction: what leaves the maps is in the ``Usage`` returned.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kepler_ebpf.kernel.cpus import Boundary, Cpus
+from kepler_ebpf.kernel.layout import (
+    CGROUP_EVENT,
+    CGROUP_KEY,
+    CGROUP_USAGE,
+    TASK,
+    TASK_KEY,
+    TASK_USAGE,
+)
+from kepler_ebpf.kernel.libbpf import ProgramStats, TestRun, drain_batch, program_stats
+from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS
+from kepler_ebpf.model import UNTRACKED_COMM, Usage
+
+if TYPE_CHECKING:
+    from kepler_ebpf.kernel.programs import Programs
+    from kepler_ebpf.model import Ints, Records
+    from kepler_ebpf.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupEvent:
+    """A cgroup was made or removed; ``path`` is below the root of its hierarchy."""
+
+    cgroup_id: int
+    path: str
+    removed: bool
+
+
+class _Drain:
+    """A BPF hash map and the two arrays it is drained into, reused from interval to interval."""
+
+    def __init__(self, map_fd: int, key: np.dtype[np.void], value: np.dtype[np.void], entries: int):
+        self._map_fd = map_fd
+        self._keys = np.empty(entries, key)
+        self._values = np.empty(entries, value)
+
+    def take(self) -> tuple[Records, Records]:
+        """Empty the map; the records are valid until the next call."""
+        count = drain_batch(self._map_fd, self._keys, self._values)
+        return self._keys[:count], self._values[:count]
+
+
+class KernelAccount:
+    """The kernel's account of CPU time, by interval. ``start`` first, ``close`` last."""
+
+    def __init__(self, programs: Programs, topology: Topology, task_entries: int) -> None:
+        self._programs = programs
+        self._cpus = Cpus(programs, topology)
+        maps, self._entries = programs.maps, task_entries
+        self._tasks = [
+            _Drain(maps[f"tasks_{set_}"], TASK_KEY, TASK_USAGE, task_entries) for set_ in (0, 1)
+        ]
+        self._cgroups = [
+            _Drain(maps[f"cgroups_{set_}"], CGROUP_KEY, CGROUP_USAGE, CGROUP_ENTRIES)
+            for set_ in (0, 1)
+        ]
+        self._events = _Drain(
+            maps["cgroup_events"], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES
+        )
+        self._events_seen = 0
+        self._last: Boundary | None = None
+        self.close_s = 0.0
+        self.fill_ratio = 0.0
+
+    @property
+    def cpus(self) -> Cpus:
+        """The CPUs' own cumulative figures."""
+        return self._cpus
+
+    @property
+    def self_process(self) -> tuple[int, int]:
+        """This process as the kernel counts it: (tgid, process_start_ns)."""
+        control = self._cpus.control[0]
+        return int(control["self_tgid"]), int(control["self_start_ns"])
+
+    @property
+    def cgroup_events_lost(self) -> int:
+        """Cgroups made or removed that the kernel side had no room to tell of."""
+        return int(self._cpus.control["cgroup_events_lost"][0])
+
+    @property
+    def untracked_ns(self) -> int:
+        """CPU time since start that is known by cgroup only, as the task map was full."""
+        return 0 if self._last is None else int(self._last.untracked_ns.sum())
+
+    @property
+    def lost_ns(self) -> int:
+        """CPU time since start that no map had room for."""
+        return 0 if self._last is None else int(self._last.lost_ns.sum())
+
+    def start(self, v1_hierarchy: int = 0) -> None:
+        """Attach, and take the first boundary; what ran before it is nobody's."""
+        self._cpus.control["v1_hierarchy"] = v1_hierarchy
+        self._cpus.prepare()
+        self._programs.attach()
+        TestRun(self._programs.programs["whoami"]).here()
+        old = self._cpus.epoch & 1
+        self._last = self._cpus.close_interval(wake_idle=True)
+        self._tasks[old].take()
+        self._cgroups[old].take()
+
+    def interval(self) -> Usage:
+        """Close the running interval, drain it and return it."""
+        if self._last is None:
+            raise RuntimeError("KernelAccount.start() was not called")
+        began, old = time.perf_counter(), self._cpus.epoch & 1
+        start, end = self._last, self._cpus.close_interval()
+        self._last = end
+        keys, usages = self._tasks[old].take()
+        self.fill_ratio = len(keys) / self._entries
+        tasks = _task_records(keys, usages)
+        if self._overflowed(start, end):
+            tasks = np.concatenate([tasks, _untracked_records(*self._cgroups[old].take())])
+        self.close_s = time.perf_counter() - began
+        return Usage(start.mean_ns, end.mean_ns, tasks, self._cpus.between(start, end))
+
+    def cgroup_events(self) -> list[CgroupEvent]:
+        """Cgroups made and removed since the last call."""
+        seen = int(self._cpus.control["cgroup_events"][0])
+        if seen == self._events_seen:
+            return []
+        self._events_seen = seen
+        ids, events = self._events.take()
+        return [
+            CgroupEvent(int(id_), path.decode("utf-8", "replace"), bool(removed))
+            for id_, path, removed in zip(ids, events["path"], events["removed"], strict=True)
+        ]
+
+    def stats(self) -> ProgramStats:
+        """The hooks' run time, run count and missed runs, summed."""
+        each = [program_stats(self._programs.programs[name]) for name in HOOKS]
+        return ProgramStats(
+            run_ns=sum(stats.run_ns for stats in each),
+            run_count=sum(stats.run_count for stats in each),
+            missed_count=sum(stats.missed_count for stats in each),
+        )
+
+    def close(self) -> None:
+        """Detach and free everything in the kernel."""
+        self._programs.close()
+
+    def _overflowed(self, start: Boundary, end: Boundary) -> bool:
+        return bool((end.untracked_ns > start.untracked_ns).any())
+
+
+def _task_records(keys: Records, usages: Records) -> Records:
+    """Join keys and usages side by side, as ``layout.TASK`` has them."""
+    records = np.empty(len(keys), TASK)
+    raw = records.view(np.uint8).reshape(len(keys), TASK.itemsize)
+    raw[:, : TASK_KEY.itemsize] = _bytes(keys)
+    raw[:, TASK_KEY.itemsize :] = _bytes(usages)
+    return records
+
+
+def _untracked_records(keys: Records, usages: Records) -> Records:
+    """A record with pid 0 for each cgroup and socket whose tasks found no room."""
+    records = np.zeros(len(keys), TASK)
+    records["cgroup_id"] = keys["cgroup_id"]
+    records["socket"] = keys["socket"]
+    records["cpu_ns"] = usages["cpu_ns"]
+    records["switches"] = usages["switches"]
+    records["comm"] = records["process_comm"] = UNTRACKED_COMM.encode()
+    return records
+
+
+def _bytes(records: Records) -> Ints:
+    return records.view(np.uint8).reshape(len(records), records.itemsize)

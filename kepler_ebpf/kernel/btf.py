@@ -1,0 +1,103 @@
+"""Where the fields of kernel structs lie, from BTF: the running kernel's, or an object file's."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_uint32
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+_KIND_STRUCT = 4
+_KIND_ENUM = 6
+_HEADER_WORDS = 3
+_MEMBER_WORDS = 3
+_ENUM_WORDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One field of a struct: its name, byte offset and the BTF id of its type."""
+
+    name: str
+    offset: int
+    type_id: int
+
+
+class Btf:
+    """A set of type descriptions; use as a context manager."""
+
+    def __init__(self, handle: int | None, source: str) -> None:
+        if not handle:
+            raise SetupError(
+                f"no type information (BTF) in {source} ({describe_errno(last_errno())}): "
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+            )
+        self._handle = handle
+        self._lib = library()
+
+    @classmethod
+    def of_kernel(cls) -> Self:
+        """The running kernel's types."""
+        return cls(library().btf__load_vmlinux_btf(), "the running kernel")
+
+    @classmethod
+    def of_object(cls, path: Path) -> Self:
+        """The types of a compiled BPF object."""
+        return cls(library().btf__parse_elf(str(path).encode(), None), str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._lib.btf__free(self._handle)
+
+    def members(self, struct: str) -> dict[str, Member]:
+        """The fields of *struct* by name, in order."""
+        words = self._words(self._find(struct, _KIND_STRUCT))
+        return {member.name: member for member in self._members(words)}
+
+    def size(self, struct: str) -> int:
+        """The size of *struct* in bytes."""
+        return self._words(self._find(struct, _KIND_STRUCT))[2]
+
+    def enum_value(self, enum: str, name: str) -> int | None:
+        """The value of one enumerator, None where this kernel has none of that name."""
+        words = self._words(self._find(enum, _KIND_ENUM))
+        for entry in range(words[1] & 0xFFFF):
+            at = _HEADER_WORDS + entry * _ENUM_WORDS
+            if self._name(words[at]) == name:
+                return words[at + 1]
+        return None
+
+    def _find(self, name: str, kind: int) -> int:
+        found: int = self._lib.btf__find_by_name_kind(self._handle, name.encode(), kind)
+        if found < 0:
+            raise SetupError(f"the kernel's type information lacks {name}: kernel not supported")
+        return found
+
+    def _words(self, type_id: int) -> ctypes.Array[c_uint32]:
+        address = self._lib.btf__type_by_id(self._handle, type_id)
+        header = (c_uint32 * _HEADER_WORDS).from_address(address)
+        count = header[1] & 0xFFFF
+        return (c_uint32 * (_HEADER_WORDS + count * _MEMBER_WORDS)).from_address(address)
+
+    def _members(self, words: ctypes.Array[c_uint32]) -> Iterator[Member]:
+        is_bitfield_form = words[1] >> 31
+        for index in range(words[1] & 0xFFFF):
+            name, type_id, bits = words[3 + index * 3 : 6 + index * 3]
+            offset = (bits & 0xFFFFFF if is_bitfield_form else bits) // 8
+            yield Member(self._name(name), offset, type_id)
+
+    def _name(self, offset: int) -> str:
+        text = self._lib.btf__name_by_offset(self._handle, offset)
+        return ctypes.string_at(text).decode() if text else ""

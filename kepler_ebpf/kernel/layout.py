@@ -1,0 +1,85 @@
+"""numpy dtypes that mirror the structs of ``bpf/kepler.h``; a test compares both through BTF."""
+
+from __future__ import annotations
+
+import numpy as np
+
+COMM_LEN = 16
+PATH_LEN = 512
+
+CGROUP_V1 = np.uint64(1 << 63)
+"""Set in a cgroup id that was read from a v1 hierarchy; ids repeat across hierarchies."""
+
+FLAG_ENDED = 1
+"""``flags`` of a task: its process's last thread has exited. A last slice may still follow."""
+
+_KEY_FIELDS = [("start_ns", "<u8"), ("cgroup_id", "<u8"), ("pid", "<u4"), ("socket", "<u4")]
+_USAGE_FIELDS = [
+    ("cpu_ns", "<u8"),
+    ("process_start_ns", "<u8"),
+    ("tgid", "<u4"),
+    ("parent_tgid", "<u4"),
+    ("switches", "<u4"),
+    ("flags", "<u4"),
+    ("exec_id", "<u8"),
+    ("comm", f"S{COMM_LEN}"),
+    ("process_comm", f"S{COMM_LEN}"),
+]
+
+TASK_KEY = np.dtype(_KEY_FIELDS)
+TASK_USAGE = np.dtype(_USAGE_FIELDS)
+TASK = np.dtype(_KEY_FIELDS + _USAGE_FIELDS)
+"""One task on one socket in one cgroup over one interval: key and usage side by side.
+
+``start_ns`` and ``process_start_ns`` are on the boot-time clock, as field 22 of
+/proc/PID/stat is in ticks. A change of ``exec_id`` between intervals means the process called
+exec. ``process_comm`` is the thread group leader's comm.
+"""
+
+CGROUP_KEY = np.dtype([("cgroup_id", "<u8"), ("socket", "<u8")])
+CGROUP_USAGE = np.dtype([("cpu_ns", "<u8"), ("switches", "<u8")])
+
+CPU_SLOT = np.dtype(
+    [
+        ("since_ns", "<u8"),
+        ("idle_ns", "<i8"),
+        ("busy_ns", "<u8"),
+        ("lost_ns", "<u8"),
+        ("untracked_ns", "<u8"),
+        ("closed_at_ns", "<u8"),
+        ("closed_idle_ns", "<i8"),
+        ("closed_busy_ns", "<u8"),
+        ("closed_lost_ns", "<u8"),
+        ("closed_untracked_ns", "<u8"),
+        ("epoch", "<u8"),
+        ("socket", "<u4"),
+        ("running", "<u4"),
+        ("running_task", "<u8"),
+        ("running_runtime_ns", "<u8"),
+        ("reserved_line", "<u8", (2,)),
+    ]
+)
+
+CONTROL = np.dtype(
+    [
+        ("epoch", "<u8"),
+        ("self_start_ns", "<u8"),
+        ("self_tgid", "<u4"),
+        ("v1_hierarchy", "<u4"),
+        ("cgroup_events", "<u8"),
+        ("cgroup_events_lost", "<u8"),
+    ]
+)
+
+CGROUP_EVENT = np.dtype([("removed", "<u4"), ("reserved", "<u4"), ("path", f"S{PATH_LEN}")])
+
+STRUCTS = {
+    "task_key": TASK_KEY,
+    "task_usage": TASK_USAGE,
+    "cgroup_key": CGROUP_KEY,
+    "cgroup_usage": CGROUP_USAGE,
+    "cpu_slot": CPU_SLOT,
+    "control": CONTROL,
+    "cgroup_event": CGROUP_EVENT,
+}
+"""Every struct shared with the kernel side, by its name in ``bpf/kepler.h``."""

@@ -1,0 +1,197 @@
+"""The few calls of the system's libbpf that we use, through ctypes, with its errors as ours.
+
+Nothing here knows our programs: objects, maps, batches, test runs and BTF only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from kepler_ebpf.errors import ReadError, SetupError
+
+if TYPE_CHECKING:
+    from kepler_ebpf.model import Records
+
+LIBRARY = "libbpf.so.1"
+_RUN_ON_CPU = 1
+_PRINTER = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+
+_POINTER_CALLS = {
+    "bpf_object__open_file": [c_char_p, c_void_p],
+    "bpf_object__find_map_by_name": [c_void_p, c_char_p],
+    "bpf_object__find_program_by_name": [c_void_p, c_char_p],
+    "bpf_program__attach": [c_void_p],
+    "btf__load_vmlinux_btf": [],
+    "btf__parse_elf": [c_char_p, c_void_p],
+    "btf__type_by_id": [c_void_p, c_uint32],
+    "btf__name_by_offset": [c_void_p, c_uint32],
+}
+_INT_CALLS = {
+    "bpf_object__load": [c_void_p],
+    "bpf_map__set_max_entries": [c_void_p, c_uint32],
+    "bpf_map__set_initial_value": [c_void_p, c_void_p, c_size_t],
+    "bpf_map__fd": [c_void_p],
+    "bpf_program__fd": [c_void_p],
+    "bpf_link__destroy": [c_void_p],
+    "bpf_raw_tracepoint_open": [c_char_p, c_int],
+    "bpf_prog_test_run_opts": [c_int, c_void_p],
+    "bpf_obj_get_info_by_fd": [c_int, c_void_p, POINTER(c_uint32)],
+    "bpf_enable_stats": [c_int],
+    "bpf_map_lookup_and_delete_batch": [c_int, *[c_void_p] * 4, POINTER(c_uint32), c_void_p],
+    "btf__find_by_name_kind": [c_void_p, c_char_p, c_uint32],
+}
+_VOID_CALLS = {"bpf_object__close": [c_void_p], "btf__free": [c_void_p]}
+
+
+class _TestRunOpts(ctypes.Structure):
+    """``struct bpf_test_run_opts`` of libbpf 1.x."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStats:
+    """The kernel's own figures of one program; run figures stand still while statistics are off."""
+
+    run_ns: int
+    run_count: int
+    missed_count: int
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The system's libbpf with typed calls; SetupError where it is not installed."""
+    try:
+        lib = ctypes.CDLL(LIBRARY, use_errno=True)
+    except OSError as error:
+        raise SetupError(
+            f"{LIBRARY} cannot be loaded ({error}): install the distribution's libbpf 1.x "
+            "(Debian: libbpf1)"
+        ) from error
+    for result, calls in ((c_void_p, _POINTER_CALLS), (c_int, _INT_CALLS), (None, _VOID_CALLS)):
+        for name, arguments in calls.items():
+            function = getattr(lib, name)
+            function.restype, function.argtypes = result, arguments
+    lib.libbpf_set_print(_quiet)
+    return lib
+
+
+@_PRINTER
+def _quiet(_level: int, _text: bytes, _arguments: int) -> int:
+    """Drop libbpf's chatter: what matters comes back as an errno and is said by us."""
+    return 0
+
+
+def last_errno() -> int:
+    """The errno of the last failed call on this thread."""
+    return ctypes.get_errno()
+
+
+def describe_errno(code: int) -> str:
+    """The name and text of an errno, as ``EPERM, Operation not permitted``."""
+    return f"{errno.errorcode.get(code, code)}, {os.strerror(code)}"
+
+
+class TestRun:
+    """Runs one raw-tracepoint program on demand, on this CPU or, by interrupt, on another."""
+
+    __test__ = False
+
+    def __init__(self, program_fd: int) -> None:
+        self._fd = program_fd
+        self._call = library().bpf_prog_test_run_opts
+        self._here = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts))
+        self._there = _TestRunOpts(sz=ctypes.sizeof(_TestRunOpts), flags=_RUN_ON_CPU)
+        self._there_ref = byref(self._there)
+
+    def on_cpu(self, cpu: int) -> bool:
+        """Run it on *cpu*; False where that CPU is not online."""
+        self._there.cpu = cpu
+        if self._call(self._fd, self._there_ref) == 0:
+            return True
+        if last_errno() == errno.ENXIO:
+            return False
+        raise ReadError(f"cannot close the interval on CPU {cpu}: {describe_errno(last_errno())}")
+
+    def here(self) -> None:
+        """Run it in the calling thread."""
+        if self._call(self._fd, byref(self._here)):
+            raise SetupError(
+                f"the kernel refuses to run a BPF program on demand ({describe_errno(last_errno())}): "
+                "BPF_PROG_TEST_RUN of raw tracepoints needs Linux 5.10 and CAP_BPF with CAP_PERFMON"
+            )
+
+
+def drain_batch(map_fd: int, keys: Records, values: Records) -> int:
+    """Move the entries of a hash map into *keys* and *values* and return how many there were.
+
+    Both arrays are contiguous and hold at least as many records as the map has entries.
+    """
+    lib, drained = library(), 0
+    token = (ctypes.c_uint8 * max(keys.itemsize, 8))()
+    first = None
+    while True:
+        count = c_uint32(len(keys) - drained)
+        failed = lib.bpf_map_lookup_and_delete_batch(
+            map_fd,
+            first,
+            byref(token),
+            keys.ctypes.data + drained * keys.itemsize,
+            values.ctypes.data + drained * values.itemsize,
+            byref(count),
+            None,
+        )
+        code = last_errno() if failed else 0
+        if code not in {0, errno.ENOENT}:
+            raise ReadError(f"cannot drain a BPF map: {describe_errno(code)}")
+        drained += count.value
+        if code == errno.ENOENT or drained >= len(keys):
+            return drained
+        first = byref(token)
+
+
+_INFO_SIZE = 256
+_RUN_TIME_OFFSET = 192
+
+
+def program_stats(program_fd: int) -> ProgramStats:
+    """Run time, run count and missed runs of a program, from ``struct bpf_prog_info``."""
+    info = (c_uint64 * (_INFO_SIZE // 8))()
+    size = c_uint32(_INFO_SIZE)
+    if library().bpf_obj_get_info_by_fd(program_fd, byref(info), byref(size)):
+        raise ReadError(f"cannot read a BPF program's figures: {describe_errno(last_errno())}")
+    first = _RUN_TIME_OFFSET // 8
+    return ProgramStats(run_ns=info[first], run_count=info[first + 1], missed_count=info[first + 2])
+
+
+def enable_stats() -> int:
+    """Turn the kernel's BPF run statistics on while the returned descriptor is open."""
+    descriptor: int = library().bpf_enable_stats(0)
+    if descriptor < 0:
+        raise SetupError(
+            f"BPF statistics cannot be turned on ({describe_errno(last_errno())}): "
+            "this needs CAP_SYS_ADMIN, or the sysctl kernel.bpf_stats_enabled=1"
+        )
+    return descriptor

@@ -1,0 +1,96 @@
+"""What a loader hands over: descriptors of the maps and programs of ``bpf/kepler.bpf.c``.
+
+Everything after loading goes through these descriptors and is the same for both loaders.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAPS = (
+    "control",
+    "slots",
+    "tasks_0",
+    "tasks_1",
+    "cgroups_0",
+    "cgroups_1",
+    "cgroup_events",
+    "event_scratch",
+)
+HOOKS = {
+    "on_switch": "sched_switch",
+    "on_cgroup_mkdir": "cgroup_mkdir",
+    "on_cgroup_rmdir": "cgroup_rmdir",
+}
+"""Programs that are attached, and the tracepoint of each."""
+
+ON_DEMAND = ("rotate", "whoami")
+"""Programs that user space runs itself."""
+
+CGROUP_ENTRIES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Sizes and knobs fixed at load: *v1_subsys* is the index of the v1 controller, if any."""
+
+    cpus: int
+    task_entries: int
+    v1_subsys: int | None = None
+
+
+@dataclass(slots=True)
+class Programs:
+    """Loaded programs; ``by_type_info`` names those that find their tracepoint by themselves."""
+
+    loader: str
+    maps: dict[str, int]
+    programs: dict[str, int]
+    by_type_info: frozenset[str]
+    unload: Callable[[], None]
+    _links: list[int] = field(default_factory=list)
+
+    def attach(self) -> None:
+        """Attach every hook, or none."""
+        try:
+            for name, tracepoint in HOOKS.items():
+                self._links.append(self._attach(name, tracepoint))
+        except SetupError:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Detach every hook; the maps stay readable."""
+        while self._links:
+            os.close(self._links.pop())
+
+    def close(self) -> None:
+        """Detach and free everything held in the kernel."""
+        self.detach()
+        self.unload()
+
+    def _attach(self, name: str, tracepoint: str) -> int:
+        target = None if name in self.by_type_info else tracepoint.encode()
+        link: int = library().bpf_raw_tracepoint_open(target, self.programs[name])
+        if link < 0:
+            raise SetupError(
+                f"cannot attach to tracepoint {tracepoint} ({describe_errno(last_errno())}): "
+                "run as root, or with CAP_BPF and CAP_PERFMON"
+            )
+        return link
+
+
+def bpf_directory() -> Path:
+    """Where the C sources and the compiled object are: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"

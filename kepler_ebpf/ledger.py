@@ -1,0 +1,189 @@
+"""Totals since start: of the node, and of each process, container, virtual machine and pod.
+
+Every joule and nanosecond credited is, at each level it belongs to, in exactly one row or among
+the folded. Totals never fall, and reading changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.group_book import GroupBook
+from kepler_ebpf.identity_index import Majors, Minors
+from kepler_ebpf.model import (
+    PRIMARY_ORDER,
+    Attribution,
+    ContainerLabels,
+    Floats,
+    NodeView,
+    PodLabels,
+    Records,
+    WorkloadView,
+    Zone,
+)
+from kepler_ebpf.naming import CgroupName, Naming, ProcessName
+from kepler_ebpf.process_book import ProcessBook
+from kepler_ebpf.process_records import make_batch
+from kepler_ebpf.workload_table import EnergyColumns, Retention, frozen
+
+__all__ = ["CgroupName", "Ledger", "LedgerViews", "Naming", "ProcessName", "Retention"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerViews:
+    """The workload tables at one moment."""
+
+    processes: WorkloadView
+    containers: WorkloadView
+    vms: WorkloadView
+    pods: WorkloadView
+
+
+class Ledger:
+    """The account of one run. Used by one thread; the views it gives belong to nobody.
+
+    An interval is any number of ``credit`` calls and then one ``end_interval``. *retention* says
+    which ended processes stay listed; containers, machines and pods stay by the same time and
+    count whatever they drew. Raises ValueError without zones.
+    """
+
+    def __init__(self, zones: tuple[Zone, ...], naming: Naming, retention: Retention) -> None:
+        if not zones:
+            message = "a ledger needs at least one zone"
+            raise ValueError(message)
+        self.kinds = zone_kinds(zones)
+        energy = EnergyColumns(len(self.kinds), self.kinds.index(_primary(self.kinds)))
+        self._groups = GroupBook(energy, naming, replace(retention, min_uj=0.0))
+        self._processes = ProcessBook(energy, naming, self._groups, retention)
+        self._node = _NodeAccount(zones)
+
+    # --- each interval
+
+    def credit(self, tasks: Records, attribution: Attribution, *, count_cpu: bool = True) -> None:
+        """Add an *attribution* of *tasks* (``layout.TASK``) to every total it belongs to.
+
+        New cgroups and processes are named on the way. With ``count_cpu=False`` the tasks are
+        those of earlier intervals, given again for the energy of a zone that could not be read
+        then: credit them after the interval's own. Their CPU time is not counted twice, and what
+        has been folded meanwhile is not listed again.
+        """
+        self._node.credit(attribution)
+        if not len(tasks):
+            return
+        weights = np.empty((len(tasks), len(self.kinds) + 1))
+        weights[:, :-1] = attribution.shares_uj
+        weights[:, -1] = tasks["cpu_ns"] if count_cpu else 0
+        cgroup_rows = self._groups.rows_of(tasks["cgroup_id"], create=count_cpu)
+        batch = make_batch(tasks, cgroup_rows, weights)
+        process_rows = self._processes.rows_of(batch, create=count_cpu)
+        self._groups.credit(cgroup_rows, weights)
+        self._processes.credit(process_rows, weights)
+
+    def ended_cgroups(self, cgroup_ids: Iterable[int]) -> None:
+        """Note that cgroups were removed, before or after their last records are credited.
+
+        A container none of whose cgroups is left is terminated with the interval.
+        """
+        self._groups.ended(cgroup_ids)
+
+    def ended_processes(self, tgids: Minors, start_ns: Majors) -> None:
+        """Note that processes are gone whose end the kernel side had no room to report."""
+        self._processes.ended(start_ns, tgids)
+
+    def running_processes(self) -> tuple[Minors, Majors]:
+        """Return pid and start of each process listed as running, for a look at whether it is."""
+        return self._processes.running()
+
+    def end_interval(self, now_s: float) -> None:
+        """Close the interval at *now_s*, monotonic: end, retire and fold what is due."""
+        removed = self._groups.ending
+        if len(removed):
+            self._processes.ended(removed, np.zeros(len(removed), np.uint32))
+        self._processes.end_interval(now_s)
+        self._groups.end_interval(now_s)
+        self._node.end_interval()
+
+    # --- names learned later
+
+    def relabel_process(self, tgid: int, start_ns: int, name: ProcessName) -> None:
+        """Give a process a better name; one that is not listed is left alone."""
+        self._processes.relabel(tgid, start_ns, name)
+
+    def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> None:
+        """Give a cgroup a better name, and with it its container, pod and processes.
+
+        A container or pod that had none of this cgroup's energy gets all of it.
+        """
+        self._groups.relabel_cgroup(cgroup_id, name)
+        if name.container:
+            self._processes.set_container(cgroup_id, name.container_id)
+
+    def relabel_container(self, labels: ContainerLabels) -> None:
+        """Show a container under new labels; its pod, if it had none, gets all its energy."""
+        self._groups.relabel_container(labels)
+
+    def relabel_pod(self, labels: PodLabels) -> None:
+        """Show a pod under new labels; one that is not listed is left alone."""
+        self._groups.relabel_pod(labels)
+
+    # --- reading
+
+    def views(self) -> LedgerViews:
+        """Return the totals and the last closed interval of every exported kind of workload."""
+        return LedgerViews(
+            processes=self._processes.processes.view(),
+            containers=self._groups.containers.view(),
+            vms=self._processes.vms.view(),
+            pods=self._groups.pods.view(),
+        )
+
+    def cgroups(self) -> WorkloadView:
+        """Return the totals of the cgroups; their labels are ``CgroupName``."""
+        return self._groups.cgroups.view()
+
+    def node(self, usage_ratio: float) -> NodeView:
+        """Return the node's totals and last closed interval, with its busy share 0..1."""
+        return self._node.view(usage_ratio)
+
+
+class _NodeAccount:
+    """Energy, active, idle and unattributed µJ of every zone: arrays of shape (4, zones)."""
+
+    def __init__(self, zones: tuple[Zone, ...]) -> None:
+        self._zones = zones
+        self._total_uj: Floats = frozen(np.zeros((4, len(zones))))
+        self._pending_uj: Floats = np.zeros((4, len(zones)))
+        self._interval_uj: Floats = frozen(np.zeros((4, len(zones))))
+
+    def credit(self, attribution: Attribution) -> None:
+        active_uj, idle_uj = attribution.active_uj, attribution.idle_uj
+        self._pending_uj += (active_uj + idle_uj, active_uj, idle_uj, attribution.unattributed_uj)
+
+    def end_interval(self) -> None:
+        self._total_uj = frozen(self._total_uj + self._pending_uj)
+        self._interval_uj = frozen(self._pending_uj)
+        self._pending_uj = np.zeros_like(self._pending_uj)
+
+    def view(self, usage_ratio: float) -> NodeView:
+        energy_uj, active_uj, idle_uj, unattributed_uj = self._total_uj
+        interval_energy_uj, interval_active_uj, interval_idle_uj, _ = self._interval_uj
+        return NodeView(
+            zones=self._zones,
+            energy_uj=energy_uj,
+            active_uj=active_uj,
+            idle_uj=idle_uj,
+            unattributed_uj=unattributed_uj,
+            interval_energy_uj=interval_energy_uj,
+            interval_active_uj=interval_active_uj,
+            interval_idle_uj=interval_idle_uj,
+            usage_ratio=usage_ratio,
+        )
+
+
+def _primary(kinds: tuple[str, ...]) -> str:
+    """Return the kind that ranks ended workloads."""
+    return next((kind for kind in PRIMARY_ORDER if kind in kinds), kinds[0])

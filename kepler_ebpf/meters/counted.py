@@ -1,0 +1,171 @@
+"""A meter made of hardware counters: reads each, and lets one fail without the others.
+
+What a counter is (a sysfs file, a perf event) is behind ``CounterSource``; what its numbers mean
+is in ``counters``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.meters.counters import EnergyCounter, Fault
+from kepler_ebpf.model import MeterReading, Zone
+
+LOG = logging.getLogger(__name__)
+
+Clock = Callable[[], int]
+"""Monotonic time in nanoseconds."""
+
+Wait = Callable[[float], None]
+"""Waits for a number of seconds."""
+
+PROBE_WAIT_S: Final = 0.025
+PROBE_ROUNDS: Final = 4
+"""RAPL moves every millisecond; only dead zones see the later rounds."""
+
+
+class MeterRefusedError(SetupError):
+    """This host cannot offer the meter: ``detail`` says why, ``remedy`` what to do about it."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        """Keep both parts, for a table as well as for a message."""
+        super().__init__(f"{detail}\n{remedy}")
+        self.detail = detail
+        self.remedy = remedy
+
+
+class CounterSource(Protocol):
+    """One counter that can be read again and again."""
+
+    def read_uj(self) -> float:
+        """Read the counter, opening it first when closed; OSError or ValueError when it fails."""
+
+    def close(self) -> None:
+        """Let go of the counter; the next read opens it anew."""
+
+
+@dataclass(slots=True)
+class CountedZone:
+    """A zone, where its counter is read and what it has counted; ``error`` is why it fails now."""
+
+    zone: Zone
+    source: CounterSource
+    counter: EnergyCounter
+    error: str = field(default="", init=False)
+
+
+class CountedMeter:
+    """Reads every zone's counter; a zone that fails is marked invalid, counted and tried again."""
+
+    is_estimate = False
+
+    def __init__(
+        self, name: str, parts: Iterable[CountedZone], clock: Clock = time.monotonic_ns
+    ) -> None:
+        """Take the parts over; ``close`` closes them."""
+        self.name = name
+        self._clock = clock
+        self._parts: tuple[CountedZone, ...] = ()
+        self._errors: dict[tuple[str, str], int] = {}
+        self._keep(tuple(parts))
+
+    @property
+    def zones(self) -> tuple[Zone, ...]:
+        """The zones, in the order of every reading."""
+        return tuple(part.zone for part in self._parts)
+
+    @property
+    def errors(self) -> dict[tuple[str, str], int]:
+        """Counted faults by (zone path, reason), zeros included."""
+        return dict(self._errors)
+
+    def read(self) -> MeterReading:
+        """Read every zone once; never raises for a zone."""
+        started_ns = self._clock()
+        raw_uj = [self._read_raw(part) for part in self._parts]
+        ended_ns = self._clock()
+        valid = [
+            raw is not None and self._account(part, raw, started_ns, ended_ns)
+            for part, raw in zip(self._parts, raw_uj, strict=True)
+        ]
+        total_uj = [part.counter.total_uj for part in self._parts]
+        return MeterReading(started_ns, np.array(total_uj), np.array(valid, dtype=np.bool_))
+
+    def close(self) -> None:
+        """Close every counter."""
+        for part in self._parts:
+            part.source.close()
+
+    def prove(self, wait: Wait, remedy: str) -> None:
+        """Check that counters move, and leave out zones that nothing feeds (they read zero).
+
+        A zone that cannot be read stays: it may come back. Raises MeterRefusedError with
+        ``remedy`` when no zone can be read or none moves; the meter is then still to be closed.
+        """
+        self.read()
+        for _ in range(PROBE_ROUNDS):
+            wait(PROBE_WAIT_S)
+            self.read()
+            if all(part.counter.total_uj for part in self._parts):
+                break
+        if not any(part.counter.total_uj for part in self._parts):
+            raise MeterRefusedError(self._why_nothing_moves(), remedy)
+        self._leave_out_dead()
+
+    def _why_nothing_moves(self) -> str:
+        failed = [part for part in self._parts if part.error]
+        if len(failed) == len(self._parts):
+            return f"no counter can be read ({failed[0].zone.path}: {failed[0].error})"
+        return f"its counters do not move ({self._parts[0].zone.path} and the others)"
+
+    def _leave_out_dead(self) -> None:
+        dead = [part for part in self._parts if part.counter.at_zero]
+        for part in dead:
+            LOG.info("%s reads 0 and does not move: left out", part.zone.path)
+            part.source.close()
+        self._keep(tuple(part for part in self._parts if not part.counter.at_zero))
+
+    def _keep(self, parts: tuple[CountedZone, ...]) -> None:
+        self._parts = parts
+        keys = [(part.zone.path, fault.value) for part in parts for fault in Fault]
+        self._errors = {key: self._errors.get(key, 0) for key in keys}
+
+    def _read_raw(self, part: CountedZone) -> float | None:
+        try:
+            return part.source.read_uj()
+        except OSError as error:
+            self._reject(part, Fault.READ, error.strerror or str(error))
+        except ValueError as error:
+            self._reject(part, Fault.READ, str(error))
+        part.source.close()
+        return None
+
+    def _account(self, part: CountedZone, raw_uj: float, started_ns: int, ended_ns: int) -> bool:
+        fault = part.counter.update(raw_uj, started_ns, ended_ns)
+        if fault is Fault.JUMP:
+            self._reject(part, fault, f"impossible value {raw_uj:.0f}")
+            return False
+        if fault is not None:
+            self._errors[part.zone.path, fault.value] += 1
+        if fault is Fault.STUCK:
+            # The file may have been replaced under its open descriptor.
+            part.source.close()
+        if fault is Fault.GAP:
+            LOG.warning("%s: too long since the last reading to know its energy", part.zone.path)
+        if part.error:
+            LOG.info("%s is read again", part.zone.path)
+            part.error = ""
+        return True
+
+    def _reject(self, part: CountedZone, fault: Fault, why: str) -> None:
+        self._errors[part.zone.path, fault.value] += 1
+        if not part.error:
+            LOG.warning("%s gives no reading: %s", part.zone.path, why)
+        part.error = why

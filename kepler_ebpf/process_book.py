@@ -1,0 +1,255 @@
+"""The totals of processes, and of the virtual machines they run.
+
+A process is its pid and its start together. What is known of one that lives is asked once; one
+that came and went within an interval and drew little is folded without ever being a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kepler_ebpf.group_book import GroupBook
+from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors, Minors
+from kepler_ebpf.model import Floats, Ints, ProcessLabels, State, VmLabels
+from kepler_ebpf.naming import Naming, ProcessName
+from kepler_ebpf.process_records import Batch, group_by_process
+from kepler_ebpf.workload_table import (
+    FOLDED,
+    EnergyColumns,
+    GroupTable,
+    Retention,
+    WorkloadTable,
+    fold_links,
+)
+
+COLUMNS = [
+    ("start", "u8"),
+    ("tgid", "u4"),
+    ("cgroup_id", "u8"),
+    ("exec_id", "u8"),
+    ("comm", "S16"),
+    ("vm", "i8"),
+]
+
+
+class ProcessBook:
+    """Processes by identity, and their machines. *groups* tells their containers."""
+
+    def __init__(
+        self, energy: EnergyColumns, naming: Naming, groups: GroupBook, retention: Retention
+    ) -> None:
+        self.processes: WorkloadTable[ProcessLabels] = WorkloadTable(energy, COLUMNS)
+        self.vms: GroupTable[VmLabels] = GroupTable(energy)
+        self._rank = energy.rank
+        self._naming = naming
+        self._groups = groups
+        self._retention = retention
+        self._index = IdentityIndex()
+        self._running: dict[int, int] = {}
+        self._ended: list[Ints] = []
+        self._now_s = 0.0
+
+    # --- each interval
+
+    def rows_of(self, batch: Batch, *, create: bool) -> Ints:
+        """Return the process row of each record; ``FOLDED`` where it is not to be listed.
+
+        With *create* the records are new: unknown processes get rows and labels follow what the
+        records say. Without, they have been given before and what is unknown by now is folded.
+        """
+        rows = self._index.find(batch.starts, batch.tgids)
+        unknown = np.flatnonzero(rows == NO_ROW)
+        if not create:
+            rows[unknown] = FOLDED
+            return rows
+        self._follow(batch, rows)
+        if len(unknown):
+            self._admit(batch, rows, unknown)
+        ended = rows[batch.ended]
+        if len(ended):
+            self._ended.append(ended[ended >= 0])
+        return rows
+
+    def credit(self, rows: Ints, weights: Floats) -> None:
+        """Add *weights* (records, kinds + 1) to the processes and to their machines."""
+        rows, sums = self.processes.credit(rows, weights)
+        self.vms.credit(self.processes.columns["vm"][rows], sums)
+
+    def ended(self, starts: Majors, tgids: Minors) -> None:
+        """Note processes that are gone, known or not; they end with the interval."""
+        rows = self._index.find(starts, tgids)
+        self._ended.append(rows[rows >= 0])
+
+    def running(self) -> tuple[Minors, Majors]:
+        """Return pid and start of every process that is listed as running."""
+        rows = np.fromiter(self._running.values(), np.int64, len(self._running))
+        columns = self.processes.columns[rows]
+        return columns["tgid"], columns["start"]
+
+    def end_interval(self, now_s: float) -> None:
+        """End what has exited, and fold what is to be listed no longer."""
+        self._now_s = now_s
+        if self._ended:
+            self._end_noted()
+        self._fold_ended()
+        self.processes.close_interval()
+        self.vms.close_interval()
+
+    # --- names
+
+    def relabel(self, tgid: int, start_ns: int, name: ProcessName) -> None:
+        """Give a listed process a better name."""
+        row = int(self._index.find(np.array([start_ns], "u8"), np.array([tgid], "u4"))[0])
+        if row != NO_ROW:
+            self._rename(row, name)
+
+    def set_container(self, cgroup_id: int, container_id: str) -> None:
+        """Show the listed processes of a cgroup as part of a container."""
+        listed = self.processes.columns["cgroup_id"][: self.processes.size] == cgroup_id
+        for row in np.flatnonzero(listed).tolist():
+            label = self.processes.labels[row]
+            if label is not None and label.container_id != container_id:
+                self._show(row, replace(label, container_id=container_id))
+
+    # --- inside: processes that are listed
+
+    def _follow(self, batch: Batch, rows: Ints) -> None:
+        """Relabel processes that called exec, changed their name or left their cgroup.
+
+        A process whose threads are in several cgroups stays in the one it is shown in as long
+        as any of them runs there.
+        """
+        columns, tasks = self.processes.columns, batch.tasks
+        known = rows >= 0
+        execed = known & (columns["exec_id"][rows] != tasks["exec_id"])
+        differs = columns["cgroup_id"][rows] != tasks["cgroup_id"]
+        differs |= columns["comm"][rows] != tasks["process_comm"]
+        differs = (differs & known) | execed
+        if not differs.any():
+            return
+        settled = np.isin(rows, rows[known & ~differs]) & ~np.isin(rows, rows[execed])
+        changed = np.flatnonzero(differs & ~settled)
+        if len(changed):
+            for place in group_by_process(batch, changed).newest.tolist():
+                self._update(batch, place, int(rows[place]))
+
+    def _update(self, batch: Batch, place: int, row: int) -> None:
+        """Describe a listed process as its record at *place* does."""
+        columns, task = self.processes.columns, batch.tasks[place]
+        execed = columns["exec_id"][row] != task["exec_id"]
+        for field in ("cgroup_id", "exec_id"):
+            columns[field][row] = task[field]
+        columns["comm"][row] = task["process_comm"]
+        label = self.processes.labels[row]
+        if label is None:
+            return
+        container_id = self._groups.container_id(int(batch.cgroup_rows[place]))
+        self._show(row, replace(label, comm=batch.comm(place), container_id=container_id))
+        if execed and not batch.ended[place]:
+            self._rename(row, self._ask(batch, place))
+
+    def _rename(self, row: int, name: ProcessName) -> None:
+        label = self.processes.labels[row]
+        if label is None:
+            return
+        vm_id = label.vm_id
+        if name.vm:
+            vm_id = name.vm.vm_id
+            self._set_vm(row, name.vm)
+        self._show(row, replace(label, exe=name.exe, vm_id=vm_id))
+
+    def _show(self, row: int, label: ProcessLabels) -> None:
+        kind = "container" if label.container_id else "vm" if label.vm_id else "regular"
+        self.processes.set_label(row, replace(label, type=kind))
+
+    def _set_vm(self, row: int, vm: VmLabels) -> None:
+        """Make a process part of a machine, with what it was given while it had none."""
+        had = int(self.processes.columns["vm"][row])
+        has = self.vms.row_of(vm.vm_id)
+        if has == NO_ROW:
+            has = self.vms.open(vm.vm_id, vm, self._now_s)
+        self.vms.set_label(has, vm)
+        if self.processes.state[row] == State.RUNNING:
+            self.vms.join(has)
+            if had >= 0:
+                self.vms.leave(had, self._now_s)
+        if had == NO_ROW:
+            energy_uj, cpu_ns = self.processes.energy_uj, self.processes.cpu_ns
+            self.vms.carry_over(has, energy_uj[row], int(cpu_ns[row]))
+        self.processes.columns["vm"][row] = has
+
+    # --- inside: processes that are new
+
+    def _admit(self, batch: Batch, rows: Ints, unknown: Ints) -> None:
+        """Give rows to the processes of the records at *unknown*, or fold them."""
+        groups = group_by_process(batch, unknown)
+        order, starts = groups.order, groups.starts
+        alive = ~np.logical_or.reduceat(batch.ended[order], starts)
+        energy_uj = np.add.reduceat(batch.weights[order, self._rank], starts)
+        listed = np.flatnonzero(alive | self._retention.chosen(~alive, energy_uj))
+        row_of_group = np.full(len(starts), FOLDED)
+        for group in listed.tolist():
+            row_of_group[group] = self._open(batch, int(groups.newest[group]), alive=alive[group])
+        rows[order] = np.repeat(row_of_group, np.diff(starts, append=len(order)))
+        if len(listed):
+            places = groups.newest[listed]
+            self._index.add(batch.starts[places], batch.tgids[places], row_of_group[listed])
+
+    def _open(self, batch: Batch, place: int, *, alive: bool) -> int:
+        task, tgid = batch.tasks[place], int(batch.tgids[place])
+        start = batch.starts[place]
+        label = ProcessLabels(
+            pid=tgid,
+            start_ns=int(start),
+            comm=batch.comm(place),
+            exe="",
+            type="regular",
+            container_id=self._groups.container_id(int(batch.cgroup_rows[place])),
+            vm_id="",
+        )
+        values = (start, tgid, task["cgroup_id"], task["exec_id"], task["process_comm"], NO_ROW)
+        row = self.processes.add(label, values)
+        known_by_pid = alive and tgid != 0
+        if known_by_pid:
+            self._replace_running(tgid, row)
+        self._rename(row, self._ask(batch, place) if known_by_pid else ProcessName())
+        return row
+
+    def _replace_running(self, tgid: int, row: int) -> None:
+        """Note who has the pid now; who had it has exited, even if that was not seen."""
+        previous = self._running.get(tgid)
+        if previous is not None:
+            self._ended.append(np.array([previous]))
+        self._running[tgid] = row
+
+    def _ask(self, batch: Batch, place: int) -> ProcessName:
+        cgroup = self._groups.name(int(batch.cgroup_rows[place]))
+        tgid, start_ns = int(batch.tgids[place]), int(batch.starts[place])
+        return self._naming.process(tgid, start_ns, batch.comm(place), cgroup)
+
+    # --- inside: processes that have ended
+
+    def _end_noted(self) -> None:
+        rows = np.unique(np.concatenate(self._ended))
+        rows = rows[self.processes.state[rows] == State.RUNNING]
+        self._ended = []
+        self.processes.end(rows, self._now_s)
+        columns = self.processes.columns[rows]
+        for row, tgid, vm in zip(rows.tolist(), columns["tgid"], columns["vm"], strict=True):
+            if self._running.get(int(tgid)) == row:
+                del self._running[int(tgid)]
+            if vm >= 0:
+                self.vms.leave(int(vm), self._now_s)
+
+    def _fold_ended(self) -> None:
+        gone = self.processes.due(self._now_s, self._retention)
+        if len(gone):
+            columns = self.processes.columns[gone]
+            self._index.discard(columns["start"], columns["tgid"])
+            self.processes.release(gone)
+        gone = self.vms.due(self._now_s, replace(self._retention, min_uj=0.0))
+        if len(gone):
+            fold_links(self.processes.columns["vm"], gone)
+            self.vms.release(gone)

@@ -1,0 +1,1 @@
+"""Whose energy it is: processes, cgroups, containers, virtual machines and pods by name."""

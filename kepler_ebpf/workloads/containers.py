@@ -1,0 +1,103 @@
+"""From a cgroup path to the container and the pod it belongs to. Pure: no I/O, never raises.
+
+One table holds every known shape of a path. The deepest match wins, so that of a container inside
+a container (kind, docker in a pod, docker in LXC) the inner one is named.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SHORT_ID_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerMatch:
+    """A container found in a cgroup path.
+
+    ``container_id`` is 64 hexadecimal digits, or the container's name for LXC, LXD and nspawn,
+    which have no other id. ``runtime`` is one of Kepler's docker, containerd, crio, podman,
+    kubernetes, unknown: "kubernetes" where the path tells the pod but not the runtime below it,
+    "unknown" for LXC, LXD and nspawn, because dashboards know no other values of this label.
+    ``pod_uid`` is the pod's uid with dashes (or a static pod's 32 digits), "" outside of a pod.
+    """
+
+    container_id: str
+    runtime: str
+    pod_uid: str
+
+
+# What a component may begin behind and end before. A colon stands for a slash where a runtime
+# with the cgroupfs driver was given a path for the systemd driver.
+_START = r"(?<![^/:])"
+_ID = r"(?P<id>[0-9a-f]{64})(?=/|:|\.scope(?:/|\Z)|\Z)"
+_NAME = r"(?P<id>[^/]+?)"
+_SCOPE = r"(?=\.scope(?:/|\Z))"
+_SERVICE = r"(?=\.service(?:/|\Z))"
+_UID = r"(?:[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
+_POD_DIR = r"(?<![^/])kubepods(?:/burstable|/besteffort)?/pod"
+# A slice is named after the slices above it, so more may stand in front (kubelet-kubepods-…).
+_POD_SLICE = r"(?<![^/-])kubepods(?:-burstable|-besteffort)?-pod"
+
+_CONTAINERS = tuple(
+    (re.compile(pattern), runtime)
+    for pattern, runtime in (
+        (rf"{_START}docker[-/:]{_ID}", "docker"),
+        (rf"{_START}(?:cri-containerd|nerdctl)[-:]{_ID}", "containerd"),
+        (rf"{_START}containerd[-/]{_ID}", "containerd"),
+        (rf"{_START}crio[-:]{_ID}", "crio"),
+        (rf"{_START}libpod-(?:payload-)?{_ID}", "podman"),
+        (rf"{_POD_DIR}{_UID}/{_ID}", "kubernetes"),
+        (rf"{_POD_SLICE}{_UID}\.slice/{_ID}", "kubernetes"),
+        (rf"{_START}lxc(?:\.payload[./]|/){_NAME}(?=/|\Z)", "unknown"),
+        # libvirt registers virtual machines in the same way, as machine-qemu\x2d1\x2dname.scope.
+        (rf"{_START}machine-(?!qemu\\x2d){_NAME}{_SCOPE}", "unknown"),
+        (rf"{_START}systemd-nspawn@{_NAME}{_SERVICE}", "unknown"),
+    )
+)
+_PODS = (
+    re.compile(rf"{_POD_DIR}(?P<uid>{_UID})(?=/|\Z)"),
+    re.compile(rf"{_POD_SLICE}(?P<uid>{_UID})\.slice(?=/|:|\Z)"),
+)
+_FULL_ID = re.compile(r"[0-9a-f]{64}")
+_SYSTEMD_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
+
+
+def match_container(path: str) -> ContainerMatch | None:
+    """Find the innermost container of a cgroup path; None outside of any.
+
+    The helpers that a runtime runs beside a container (conmon, lxc.monitor) are not in it.
+    """
+    found = [
+        (match.start("id"), match["id"], runtime)
+        for pattern, runtime in _CONTAINERS
+        for match in pattern.finditer(path)
+    ]
+    if not found:
+        return None
+    _, container_id, runtime = max(found)
+    return ContainerMatch(_unescape(container_id), runtime, match_pod(path))
+
+
+def match_pod(path: str) -> str:
+    """Find the uid of the innermost pod of a cgroup path; "" outside of any.
+
+    Also where there is a pod but no container: the pod's own cgroup, its conmon.
+    """
+    found = [
+        (match.start("uid"), match["uid"]) for pattern in _PODS for match in pattern.finditer(path)
+    ]
+    return max(found)[1].replace("_", "-") if found else ""
+
+
+def short_id(container_id: str) -> str:
+    """Return 12 digits of an id, as the runtimes' own tools show it; a name stays whole."""
+    return container_id[:_SHORT_ID_LENGTH] if _FULL_ID.fullmatch(container_id) else container_id
+
+
+def _unescape(name: str) -> str:
+    r"""Undo systemd's escapes (``\x2d`` is a dash), byte by byte as it made them."""
+    raw = name.encode("utf-8", "replace")
+    plain = _SYSTEMD_ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), raw)
+    return plain.decode("utf-8", "replace")

@@ -1,0 +1,112 @@
+"""The virtual machines of this host, each with an id of its own.
+
+Knows which processes run a machine, and so can tell apart two machines that were given one id,
+recognise a machine's own children, and find the machine that a kernel helper thread works for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kepler_ebpf.model import VmLabels
+from kepler_ebpf.workloads.procfs import ProcessInfo, find_process, is_alive
+from kepler_ebpf.workloads.vms import helper_owner, match_vm, unique_id
+
+DAEMONIZE_TICKS = 100
+"""A QEMU that goes into the background starts its successor within this time (1 s)."""
+
+_FIRST_PRUNE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """A process that runs a machine. ``given_id`` is the id before it was made unique."""
+
+    tgid: int
+    info: ProcessInfo
+    given_id: str
+    labels: VmLabels
+
+
+class Machines:
+    """Names the machine of a process. Not thread-safe."""
+
+    def __init__(self, procfs: str = "/proc") -> None:
+        """Check the life of processes in *procfs*."""
+        self._procfs = procfs
+        self._by_tgid: dict[int, _Machine] = {}
+        self._by_id: dict[str, list[_Machine]] = {}
+        self._prune_at = _FIRST_PRUNE
+
+    def of_process(self, tgid: int, info: ProcessInfo) -> VmLabels | None:
+        """Return the machine that the process runs, None for any other process.
+
+        Asked again about the same process, the answer changes only with its command line.
+        """
+        known = self._by_tgid.get(tgid)
+        if known is not None and _is_unchanged(known.info, info):
+            return known.labels
+        self._drop(tgid)
+        match = match_vm(info.cmdline, tgid, info.start_ticks, info.exe)
+        if match is None:
+            return None
+        labels = VmLabels(match.vm_id, match.vm_name, match.hypervisor)
+        return self._admit(_Machine(tgid, info, match.vm_id, labels)).labels
+
+    def of_helper(self, comm: str) -> VmLabels | None:
+        """Return the machine that a kernel thread of this name works for, None for any other."""
+        owner = helper_owner(comm)
+        found = None if owner is None else find_process(owner, self._procfs)
+        if found is None:
+            return None
+        return self.of_process(*found)
+
+    def _admit(self, machine: _Machine) -> _Machine:
+        rivals = [m for m in self._by_id.get(machine.given_id, ()) if self._is_alive(m)]
+        parent = self._by_tgid.get(machine.info.parent)
+        same = next((m for m in (parent, *rivals) if m and _is_same(m, machine)), None)
+        if same is not None:
+            machine = replace(machine, labels=same.labels)
+        elif rivals:
+            machine = replace(machine, labels=_made_unique(machine))
+        self._by_tgid[machine.tgid] = machine
+        self._by_id[machine.given_id] = [*rivals, machine]
+        self._prune()
+        return machine
+
+    def _drop(self, tgid: int) -> None:
+        machine = self._by_tgid.pop(tgid, None)
+        if machine is not None:
+            left = [m for m in self._by_id.pop(machine.given_id, ()) if m is not machine]
+            if left:
+                self._by_id[machine.given_id] = left
+
+    def _prune(self) -> None:
+        """Drop what is gone, whenever the number of machines has doubled since the last time."""
+        if len(self._by_tgid) < self._prune_at:
+            return
+        for machine in list(self._by_tgid.values()):
+            if not self._is_alive(machine):
+                self._drop(machine.tgid)
+        self._prune_at = max(_FIRST_PRUNE, 2 * len(self._by_tgid))
+
+    def _is_alive(self, machine: _Machine) -> bool:
+        return is_alive(machine.tgid, machine.info.start_ticks, self._procfs)
+
+
+def _made_unique(machine: _Machine) -> VmLabels:
+    suffix = unique_id(machine.tgid, machine.info.start_ticks)
+    return replace(machine.labels, vm_id=f"{machine.labels.vm_id}-{suffix}")
+
+
+def _is_unchanged(before: ProcessInfo, now: ProcessInfo) -> bool:
+    return (before.start_ticks, before.cmdline) == (now.start_ticks, now.cmdline)
+
+
+def _is_same(older: _Machine, newer: _Machine) -> bool:
+    """Tell whether *newer* is no machine of its own: a child, or what a daemon left behind."""
+    if older.info.cmdline != newer.info.cmdline:
+        return False
+    age = newer.info.start_ticks - older.info.start_ticks
+    in_background = "-daemonize" in newer.info.cmdline and 0 <= age <= DAEMONIZE_TICKS
+    return newer.info.parent == older.tgid or in_background

@@ -1,0 +1,112 @@
+"""Where pods are learned from: the API server (a watch) or this node's kubelet (polled).
+
+Nothing of Kubernetes is imported before ``start_pod_source`` is called.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.workloads.pods import PodIndex
+
+from . import apiserver, kubelet
+from .apiserver import ApiServerFollower
+from .connection import Connection
+from .credentials import SERVICE_ACCOUNT_DIR, Credentials, Endpoint, KubeConfigFile, ServiceAccount
+from .kubelet import KubeletFollower, kubelet_url
+from .pacing import Backoff, Sleeper
+from .source import Follower, Following, Journal, PodSource, SourceStatus
+
+__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "start_pod_source"]
+
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class PodSourceOptions:
+    """How to learn of the node's pods.
+
+    ``kubeconfig`` empty: the service account of the pod we run in. ``kubelet_host``: the node's
+    IP address or name, empty: the node's name. ``kubelet_ca``: the CA file that signed the
+    kubelet's certificate, empty: the cluster's. ``label_names``: the pod labels to keep.
+    ``retention_s``: how long pods that ended stay known; at least as long as ended workloads
+    are exported.
+    """
+
+    mode: Literal["apiserver", "kubelet"]
+    node_name: str
+    kubeconfig: str = ""
+    poll_interval_s: float = 15.0
+    kubelet_host: str = ""
+    kubelet_ca: str = ""
+    kubelet_verify: bool = True
+    label_names: frozenset[str] = frozenset()
+    retention_s: float = 600.0
+    service_account_dir: Path = SERVICE_ACCOUNT_DIR
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+def start_pod_source(options: PodSourceOptions) -> PodSource:
+    """Start following the node's pods; returns at once, whether or not the API answers.
+
+    Raises ConfigError where the node name is empty or none, or the credentials cannot be read.
+    """
+    _check_node_name(options.node_name)
+    by_kubelet = options.mode == "kubelet"
+    parts = Following(
+        connection=_kubelet_connection(options) if by_kubelet else _api_connection(options),
+        index=PodIndex(options.retention_s),
+        journal=Journal("kubelet" if by_kubelet else "Kubernetes API"),
+        backoff=options.backoff,
+        node_name=options.node_name,
+        label_names=options.label_names,
+    )
+    source = PodSource(_follower(options, parts), parts, Sleeper())
+    source.start()
+    return source
+
+
+def _follower(options: PodSourceOptions, parts: Following) -> Follower:
+    if options.mode == "kubelet":
+        return KubeletFollower(parts, options.poll_interval_s)
+    return ApiServerFollower(parts)
+
+
+def _credentials(options: PodSourceOptions) -> Credentials:
+    if options.kubeconfig:
+        return KubeConfigFile(options.kubeconfig)
+    return ServiceAccount(options.service_account_dir)
+
+
+def _api_connection(options: PodSourceOptions) -> Connection:
+    return Connection(_credentials(options), certificate_remedy=apiserver.CERTIFICATE_REMEDY)
+
+
+def _kubelet_connection(options: PodSourceOptions) -> Connection:
+    if options.kubelet_ca and not Path(options.kubelet_ca).is_file():
+        raise ConfigError(f"the kubelet's CA file {options.kubelet_ca} does not exist")
+    endpoint = Endpoint(
+        kubelet_url(options.kubelet_host or options.node_name),
+        options.kubelet_ca or None,
+        options.kubelet_verify,
+    )
+    return Connection(
+        _credentials(options), endpoint, certificate_remedy=kubelet.CERTIFICATE_REMEDY
+    )
+
+
+def _check_node_name(name: str) -> None:
+    if not name:
+        raise ConfigError(
+            "Kubernetes is on but the node has no name: give --kube.node-name (YAML: "
+            "kube.nodeName), in a pod from the downward API's spec.nodeName"
+        )
+    if not _NODE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"kube.nodeName {name!r} cannot be a node's name: it is made of lower-case letters, "
+            "digits, '-' and '.', as `kubectl get nodes` shows it"
+        )

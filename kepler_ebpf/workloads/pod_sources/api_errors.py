@@ -1,0 +1,47 @@
+"""What can go wrong between us and the Kubernetes API, in few and fixed kinds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kepler_ebpf.errors import ReadError
+
+Reason = Literal[
+    "certificate",
+    "credentials",
+    "forbidden",
+    "gone",
+    "malformed",
+    "network",
+    "not_found",
+    "server",
+    "throttled",
+    "timeout",
+    "unauthorized",
+]
+
+_REASON_OF_STATUS: dict[int, Reason] = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    410: "gone",
+    429: "throttled",
+}
+
+
+class ApiError(ReadError):
+    """A request failed; the source waits and tries again.
+
+    ``retry_after_s`` is what the server asked for, 0 where it did not.
+    """
+
+    def __init__(self, reason: Reason, message: str, retry_after_s: float = 0.0) -> None:
+        """Say what failed and, where something can be done about it, the remedy."""
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+def reason_of(status: int) -> Reason:
+    """Return the kind of error an HTTP status stands for."""
+    return _REASON_OF_STATUS.get(status, "server")

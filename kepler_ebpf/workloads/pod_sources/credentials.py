@@ -1,0 +1,122 @@
+"""Where the API is and how we prove who we are: a kubeconfig or the pod's service account.
+
+``import kubernetes`` happens in here, inside the functions, because it costs about 19 MB of
+memory that only a host with Kubernetes should pay. Of that package we use the credentials, the
+configuration and the connection pool; its typed models would cost another 22 MB.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from kepler_ebpf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_NO_SERVICE_ACCOUNT = (
+    "no Kubernetes credentials: {error}. Give a kubeconfig (--kube.config FILE), or run in a pod "
+    "whose service account token is mounted (automountServiceAccountToken)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KubeConfigFile:
+    """The kubeconfig file at ``path``; its current context says which cluster and user."""
+
+    path: str
+
+    def load(self) -> Configuration:
+        """Read the file. Raises ConfigError where it is missing or cannot be used."""
+        from kubernetes.client import Configuration
+        from kubernetes.config import ConfigException, load_kube_config
+
+        self._check_readable()
+        configuration = Configuration(host="")
+        try:
+            load_kube_config(  # type: ignore[no-untyped-call]
+                self.path, client_configuration=configuration, persist_config=False
+            )
+        except (ConfigException, yaml.YAMLError, OSError) as error:
+            raise self._invalid(str(error)) from error
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise self._invalid(f"a value is not valid base64 or text: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise self._invalid("it does not have the shape of a kubeconfig") from error
+        if not configuration.host:
+            raise self._invalid("its current cluster names no server")
+        return configuration
+
+    def _check_readable(self) -> None:
+        try:
+            Path(self.path).expanduser().read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read the kubeconfig {self.path}: {error.strerror}. "
+                "Check --kube.config (YAML: kube.config)"
+            ) from error
+
+    def _invalid(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"the kubeconfig {self.path} is not valid: {' '.join(why.split())}. "
+            "`kubectl --kubeconfig FILE config view` shows what it says"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """The token and CA that Kubernetes mounts into a pod, with the API's address from *environ*."""
+
+    directory: Path = SERVICE_ACCOUNT_DIR
+    environ: Mapping[str, str] | None = None
+
+    def load(self) -> Configuration:
+        """Read the token and the CA as they are now. Raises ConfigError where there are none."""
+        from kubernetes.client import Configuration
+        from kubernetes.config import ConfigException
+        from kubernetes.config.incluster_config import InClusterConfigLoader
+
+        configuration = Configuration(host="")
+        loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+            token_filename=str(self.directory / "token"),
+            cert_filename=str(self.directory / "ca.crt"),
+            environ=os.environ if self.environ is None else self.environ,
+        )
+        try:
+            loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
+        except (ConfigException, OSError, UnicodeDecodeError) as error:
+            reason = str(error).rstrip(".")
+            raise ConfigError(_NO_SERVICE_ACCOUNT.format(error=reason)) from error
+        return configuration
+
+
+Credentials = KubeConfigFile | ServiceAccount
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Another server to use the same credentials with: a kubelet.
+
+    ``ca_file`` verifies it (None: the cluster's CA); ``verify`` False accepts any certificate.
+    """
+
+    url: str
+    ca_file: str | None = None
+    verify: bool = True
+
+    def apply_to(self, configuration: Configuration) -> None:
+        """Point *configuration* at this server."""
+        configuration.host = self.url
+        configuration.verify_ssl = self.verify
+        configuration.tls_server_name = None
+        if self.ca_file is not None:
+            configuration.ssl_ca_cert = self.ca_file

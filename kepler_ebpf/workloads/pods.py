@@ -1,0 +1,264 @@
+"""Which pod a container or a cgroup belongs to: plain data, no I/O.
+
+One thread writes (a pod source), any thread reads. Readers take no lock: each read is one
+dictionary look-up of immutable values, and ``PodIndex.version`` tells whether anything a reader
+could see has changed. A pod or container that ended stays known for a stated time, so that the
+energy it used last can still be named.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod as its labels are exported.
+
+    ``uid`` is the API's. ``cgroup_uid`` is the one in the kubelet's cgroup paths; they differ
+    for the API's mirror of a static pod. ``created`` is an RFC 3339 time in UTC, so newer sorts
+    later. ``labels`` holds the allowed ones only, as (name, value) in name order.
+    """
+
+    uid: str
+    name: str
+    namespace: str
+    node: str
+    owner_kind: str
+    owner_name: str
+    qos: str
+    labels: tuple[tuple[str, str], ...]
+    cgroup_uid: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodContainer:
+    """A container of a pod: the runtime's id and the name in the pod's specification."""
+
+    container_id: str
+    name: str
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """All that is known of one pod at one moment."""
+
+    pod: Pod
+    containers: tuple[PodContainer, ...]
+
+
+class Ended:
+    """Keys of things that ended, oldest first, each until its time is up or room is short."""
+
+    def __init__(self, retention_s: float, limit: int) -> None:
+        """Keep each key for *retention_s*, and never more than *limit* keys."""
+        self._retention_s = retention_s
+        self._limit = limit
+        self._until_s: dict[str, float] = {}
+
+    def __contains__(self, key: str) -> bool:
+        """Tell whether *key* ended and is still kept."""
+        return key in self._until_s
+
+    def add(self, key: str, now_s: float) -> None:
+        """Note that *key* ended at *now_s*."""
+        self._until_s.setdefault(key, now_s + self._retention_s)
+
+    def discard(self, key: str) -> None:
+        """Forget that *key* ended: it is back."""
+        self._until_s.pop(key, None)
+
+    def pop_due(self, now_s: float) -> list[str]:
+        """Remove and return the keys whose time is up, and the oldest beyond the limit."""
+        surplus = len(self._until_s) - self._limit
+        due: list[str] = []
+        for key, until_s in self._until_s.items():
+            if until_s > now_s and len(due) >= surplus:
+                break
+            due.append(key)
+        for key in due:
+            del self._until_s[key]
+        return due
+
+
+class PodIndex:
+    """Container id and pod uid to pod, kept up to date by one writer and read by any thread."""
+
+    def __init__(
+        self, retention_s: float = 600.0, clock: Clock = time.monotonic, max_ended: int = 10_000
+    ) -> None:
+        """Start empty; what ends stays known for *retention_s*, at most *max_ended* of a kind."""
+        self._clock = clock
+        self._version = 0
+        self._states: dict[str, PodState] = {}
+        self._containers: dict[str, PodContainer] = {}
+        self._pods: dict[str, Pod] = {}
+        self._aliases: dict[str, Pod] = {}
+        self._ended_pods = Ended(retention_s, max_ended)
+        self._ended_containers = Ended(retention_s, max_ended)
+        self._contested: set[str] = set()
+
+    # --- readers, any thread ---
+
+    @property
+    def version(self) -> int:
+        """A number that grows whenever there is something new to learn here.
+
+        Read it before looking anything up. Forgetting does not count: a name once learned holds.
+        """
+        return self._version
+
+    def find(self, container_id: str) -> PodContainer | None:
+        """Return the container with this full id, running or recently ended."""
+        return self._containers.get(container_id)
+
+    def pod(self, uid: str) -> Pod | None:
+        """Return the pod with this uid, the API's or the one in a cgroup path."""
+        return self._pods.get(uid) or self._aliases.get(uid)
+
+    def pods(self) -> tuple[Pod, ...]:
+        """Return every pod known, those that ended recently included."""
+        return tuple(self._pods.copy().values())
+
+    @property
+    def live_pods(self) -> int:
+        """How many pods there are now, ended ones not counted."""
+        return len(self._states)
+
+    # --- the one writer ---
+
+    def apply(self, state: PodState) -> None:
+        """Take in a pod that was added or modified."""
+        if self._put(state):
+            self._version += 1
+        self.expire()
+
+    def remove(self, uid: str) -> None:
+        """Note that the pod is gone; it stays known for the retention time."""
+        if self._end_pod(uid):
+            self._version += 1
+        self.expire()
+
+    def replace(self, states: Iterable[PodState]) -> None:
+        """Take in the full set of pods as of now; pods that are not in it have ended."""
+        present = {state.pod.uid: state for state in states}
+        gone = [uid for uid in self._states if uid not in present]
+        ended = [self._end_pod(uid) for uid in gone]
+        put = [self._put(state) for state in present.values()]
+        if any(ended) or any(put):
+            self._version += 1
+        self.expire()
+
+    def expire(self) -> None:
+        """Forget what ended longer ago than the retention time."""
+        now_s = self._clock()
+        for container_id in self._ended_containers.pop_due(now_s):
+            self._contested.discard(container_id)
+            del self._containers[container_id]
+        for uid in self._ended_pods.pop_due(now_s):
+            self._forget_pod(uid)
+
+    def _put(self, state: PodState) -> bool:
+        pod = state.pod
+        known = self._states.get(pod.uid)
+        if known == state:
+            return False
+        self._states[pod.uid] = state
+        self._pods[pod.uid] = pod
+        self._ended_pods.discard(pod.uid)
+        if pod.cgroup_uid != pod.uid:
+            self._aliases[pod.cgroup_uid] = pod
+        for container in state.containers:
+            self._claim(container)
+        if known is not None:
+            self._end_containers(known, {container.container_id for container in state.containers})
+        return True
+
+    def _claim(self, container: PodContainer) -> None:
+        container_id = container.container_id
+        held = self._containers.get(container_id)
+        if (
+            held
+            and held.pod.uid != container.pod.uid
+            and container_id not in self._ended_containers
+        ):
+            self._report_contested(held, container)
+            if held.pod.created > container.pod.created:
+                return
+        self._containers[container_id] = container
+        self._ended_containers.discard(container_id)
+
+    def _report_contested(self, held: PodContainer, claim: PodContainer) -> None:
+        if held.container_id in self._contested:
+            return
+        self._contested.add(held.container_id)
+        _log.warning(
+            "container %s is claimed by two pods, %s/%s and %s/%s: the newer one gets it",
+            held.container_id,
+            held.pod.namespace,
+            held.pod.name,
+            claim.pod.namespace,
+            claim.pod.name,
+        )
+
+    def _end_pod(self, uid: str) -> bool:
+        state = self._states.pop(uid, None)
+        if state is None:
+            return False
+        self._ended_pods.add(uid, self._clock())
+        self._end_containers(state, set())
+        return True
+
+    def _end_containers(self, state: PodState, still_there: set[str]) -> None:
+        """End the containers of *state* that it still owns and that are not *still_there*."""
+        now_s = self._clock()
+        for container in state.containers:
+            container_id = container.container_id
+            owner = self._containers.get(container_id)
+            if container_id not in still_there and owner and owner.pod.uid == state.pod.uid:
+                self._ended_containers.add(container_id, now_s)
+
+    def _forget_pod(self, uid: str) -> None:
+        pod = self._pods.pop(uid)
+        if self._aliases.get(pod.cgroup_uid) == pod:
+            del self._aliases[pod.cgroup_uid]
+
+
+class UnknownIds:
+    """Container ids the source could not name, so that each is asked for once in a while only.
+
+    Used by the one thread that looks containers up.
+    """
+
+    def __init__(
+        self, retention_s: float = 300.0, clock: Clock = time.monotonic, limit: int = 4096
+    ) -> None:
+        """Remember each id for *retention_s*, and never more than *limit* ids."""
+        self._retention_s = retention_s
+        self._clock = clock
+        self._limit = limit
+        self._until_s: dict[str, float] = {}
+
+    def is_news(self, container_id: str) -> bool:
+        """Tell whether *container_id* was not remembered as unknown, and remember it from now."""
+        now_s = self._clock()
+        if self._until_s.get(container_id, now_s) > now_s:
+            return False
+        self._until_s.pop(container_id, None)
+        if len(self._until_s) >= self._limit:
+            del self._until_s[next(iter(self._until_s))]
+        self._until_s[container_id] = now_s + self._retention_s
+        return True
+
+    def __len__(self) -> int:
+        """How many ids are remembered."""
+        return len(self._until_s)

@@ -1,0 +1,157 @@
+"""What /proc says about one process: its executable and its command line.
+
+Owns the bounded, race-free reading of a process that may end at any moment, run a name made to
+confuse a parser, or be closed even to root. None of these is an error here: what cannot be known
+is empty. Refuses to say anything about a process other than the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+NS_PER_TICK = 10_000_000
+"""/proc counts start times in USER_HZ, which is 100 on every architecture we run on."""
+
+CMDLINE_LIMIT = 65_536
+"""Bytes of a command line that are read; what is beyond is not looked at."""
+
+_FIRST_READ = 4096
+_STAT_LIMIT = 1024
+_STAT_FIELDS = (4, 9, 22)
+"""Parent, flags and start time, by their numbers in proc(5)."""
+_FIRST_FIELD_AFTER_COMM = 3
+_PF_KTHREAD = 0x0020_0000
+_TGID_LINE = b"\nTgid:"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """What was readable of one process.
+
+    ``exe`` is the kernel's path of the executable, "" when there is none (kernel thread), it may
+    not be read, or the process ended meanwhile. A deleted file keeps the kernel's " (deleted)".
+    ``cmdline`` is the arguments, () under the same conditions. Both are always valid Unicode.
+    ``parent`` is the parent's pid, ``start_ticks`` the start time as /proc counts it.
+    """
+
+    exe: str
+    cmdline: tuple[str, ...]
+    parent: int
+    start_ticks: int
+    is_kernel_thread: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    parent: int
+    flags: int
+    start_ticks: int
+
+
+def decode(raw: bytes) -> str:
+    """Make text for a label of the kernel's bytes.
+
+    Invalid UTF-8 becomes U+FFFD and not a lone surrogate: an exporter could not encode that again.
+    """
+    return raw.decode("utf-8", "replace")
+
+
+def start_ticks(start_ns: int) -> int:
+    """Convert to the start time as /proc shows it: whole clock ticks since boot."""
+    return start_ns // NS_PER_TICK
+
+
+def read_process(tgid: int, start_ns: int, procfs: str = "/proc") -> ProcessInfo | None:
+    """Read the process *tgid* that started at *start_ns* (boot time).
+
+    None when there is no such process (any more), also when *tgid* is by now another process.
+    Never raises for what a process can do or be.
+    """
+    return _read_pid(tgid, procfs, start_ticks(start_ns))
+
+
+def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | None:
+    """Read the process that the process or thread *pid* belongs to now: its tgid and more."""
+    tgid = _tgid_of(pid, procfs)
+    info = None if tgid is None else _read_pid(tgid, procfs, None)
+    return None if tgid is None or info is None else (tgid, info)
+
+
+def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
+    """Tell whether the process *tgid* with that start time (``start_ticks``) still exists."""
+    stat = _parse_stat(_read(f"{procfs}/{tgid}/stat", _STAT_LIMIT))
+    return stat is not None and stat.start_ticks == ticks
+
+
+def _read_pid(tgid: int, procfs: str, ticks: int | None) -> ProcessInfo | None:
+    """Read a process if it started at *ticks*, or whichever it is where that is None."""
+    try:
+        # The directory pins the process: reads through it fail once the process is gone and
+        # never reach a successor that got the same pid.
+        process_fd = os.open(f"{procfs}/{tgid}", os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        stat = _parse_stat(_read("stat", _STAT_LIMIT, process_fd))
+        if stat is None or ticks not in (None, stat.start_ticks):
+            return None
+        return _read_pinned(process_fd, stat)
+    finally:
+        os.close(process_fd)
+
+
+def _read_pinned(process_fd: int, stat: _Stat) -> ProcessInfo:
+    if stat.flags & _PF_KTHREAD:
+        return ProcessInfo("", (), stat.parent, stat.start_ticks, is_kernel_thread=True)
+    raw = _read("cmdline", _FIRST_READ, process_fd)
+    if len(raw) == _FIRST_READ:
+        raw = _read("cmdline", CMDLINE_LIMIT, process_fd)
+    return ProcessInfo(_read_exe(process_fd), _split_cmdline(raw), stat.parent, stat.start_ticks)
+
+
+def _parse_stat(raw: bytes) -> _Stat | None:
+    """Return what we need of a stat line, None when there is none or it is broken."""
+    # comm may hold anything, brackets and newlines too; behind it there are only numbers.
+    fields = raw.rpartition(b")")[2].split()
+    try:
+        return _Stat(*(int(fields[field - _FIRST_FIELD_AFTER_COMM]) for field in _STAT_FIELDS))
+    except (IndexError, ValueError):
+        return None
+
+
+def _tgid_of(pid: int, procfs: str) -> int | None:
+    status = _read(f"{procfs}/{pid}/status", _FIRST_READ)
+    tgid = status.partition(_TGID_LINE)[2].partition(b"\n")[0].strip()
+    return int(tgid) if tgid.isdigit() else None
+
+
+def _read_exe(process_fd: int) -> str:
+    try:
+        return decode(os.readlink(b"exe", dir_fd=process_fd))
+    except OSError:
+        return ""
+
+
+def _split_cmdline(raw: bytes) -> tuple[str, ...]:
+    # Programs that write their title over their arguments leave a run of NULs at the end.
+    text = decode(raw.rstrip(b"\0"))
+    return tuple(text.split("\0")) if text else ()
+
+
+def _read(path: str, limit: int, dir_fd: int | None = None) -> bytes:
+    """At most *limit* bytes of a /proc file; b"" when it is closed to us or gone.
+
+    OSError as a whole, because a process in its last moments answers with many codes
+    (ENOENT, ESRCH, EACCES, EPERM, EIO, ENOMEM) and all of them mean the same here.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY, dir_fd=dir_fd)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, limit)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

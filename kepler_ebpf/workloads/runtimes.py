@@ -1,0 +1,96 @@
+"""A container's name from what its runtime keeps on disk. No daemon is asked.
+
+Reads the runtimes' own files below a given root of the host's file system. Each read is bounded;
+a file that is missing, closed to us, or of another shape than known gives no name and no error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from kepler_ebpf.workloads.containers import short_id
+
+FILE_LIMIT = 4 * 1024 * 1024
+"""Bytes; a larger metadata file is not read."""
+
+_CONTAINER_NAME_ANNOTATIONS = (
+    "io.kubernetes.cri.container-name",
+    "io.kubernetes.container.name",
+    "nerdctl/name",
+)
+_DOCKER_SHIM_PREFIX = "k8s_"
+_STORAGE = "containers/storage/*-containers"
+
+
+def container_name(container_id: str, runtime: str, root: str = "/") -> str:
+    """Return the name a container's runtime knows it by, else its ``short_id``.
+
+    *root* is where the host's file system is seen ("/proc/1/root" in a container).
+    """
+    for pattern, name_in in _SOURCES.get(runtime, ()):
+        for path in Path(root).glob(pattern.format(id=container_id)):
+            name = name_in(_load(path), container_id)
+            if name:
+                return _plain(name)
+    return short_id(container_id)
+
+
+def _load(path: Path) -> object:
+    """Return a JSON file's content, None when there is none to be had."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_LIMIT + 1)
+        return json.loads(raw) if len(raw) <= FILE_LIMIT else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _field(value: object, key: str) -> object:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _docker_name(config: object, _container_id: str) -> object:
+    return _field(config, "Name")
+
+
+def _annotated_name(bundle: object, _container_id: str) -> object:
+    """Return the name in the annotations of an OCI bundle's config.json."""
+    annotations = _field(bundle, "annotations")
+    names = (_field(annotations, key) for key in _CONTAINER_NAME_ANNOTATIONS)
+    return next((name for name in names if name), None)
+
+
+def _stored_name(containers: object, container_id: str) -> object:
+    """Return the name in the list that podman's and CRI-O's container storage keeps."""
+    for container in containers if isinstance(containers, list) else ():
+        if _field(container, "id") == container_id:
+            names = _field(container, "names")
+            return names[0] if isinstance(names, list) and names else None
+    return None
+
+
+def _plain(name: object) -> str:
+    """Return Kubernetes' part of docker's and CRI-O's k8s_NAME_POD_…, docker's without slash."""
+    text = str(name).removeprefix("/")
+    return text.split("_")[1] if text.startswith(_DOCKER_SHIM_PREFIX) else text
+
+
+_Source = tuple[str, Callable[[object, str], object]]
+_DOCKER: _Source = ("var/lib/docker/containers/{id}/config.v2.json", _docker_name)
+_CONTAINERD: _Source = (
+    "run/containerd/io.containerd.runtime.v2.task/*/{id}/config.json",
+    _annotated_name,
+)
+_BUNDLE: _Source = (f"run/{_STORAGE}/{{id}}/userdata/config.json", _annotated_name)
+_STORED: _Source = (f"var/lib/{_STORAGE}/*containers.json", _stored_name)
+_STORED_ROOTLESS: _Source = (f"home/*/.local/share/{_STORAGE}/*containers.json", _stored_name)
+
+_SOURCES: dict[str, tuple[_Source, ...]] = {
+    "docker": (_DOCKER,),
+    "containerd": (_CONTAINERD,),
+    "crio": (_BUNDLE, _STORED),
+    "podman": (_STORED, _STORED_ROOTLESS),
+    "kubernetes": (_CONTAINERD, _BUNDLE, _DOCKER),
+}

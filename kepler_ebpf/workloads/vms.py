@@ -1,0 +1,168 @@
+"""From a command line to the virtual machine it runs. Pure: no I/O, never raises.
+
+Only the program that a process runs decides whether it is a machine, never a word somewhere among
+its arguments: a shell or a search that mentions QEMU is neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+Arguments = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VmMatch:
+    """A virtual machine found in a command line.
+
+    ``vm_id`` and ``vm_name`` are never empty. ``hypervisor`` is one of Kepler's kvm, virtualbox,
+    vmware, xen; Firecracker and Cloud Hypervisor are kvm, the interface they run on.
+    """
+
+    vm_id: str
+    vm_name: str
+    hypervisor: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a command line tells; "" for what it does not."""
+
+    vm_id: str = ""
+    name: str = ""
+    hypervisor: str = "kvm"
+
+
+def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch | None:
+    """Find the virtual machine that a process runs; None for any other process.
+
+    The id is the uuid, else another handle that the user gave (name, path of the configuration),
+    else one made of *pid* and its start time in *ticks*, which no other machine on this host has.
+    Two machines that were given one name are told apart by the caller, who sees both.
+    """
+    programs = {PurePosixPath(path).name for path in (*cmdline[:1], exe) if path}
+    for pattern, read in _HYPERVISORS:
+        if any(pattern.fullmatch(program) for program in programs):
+            return _complete(read(cmdline[1:]), unique_id(pid, ticks))
+    return None
+
+
+def unique_id(pid: int, ticks: int) -> str:
+    """Return what only this process has: its pid and start time."""
+    return f"{pid}-{ticks}"
+
+
+def helper_owner(comm: str) -> int | None:
+    """Return the pid of the virtual machine that a kernel thread of this name works for.
+
+    vhost moves a machine's network and disk data, kvm-pit its timer ticks. The number is the
+    thread that asked for the helper: a process, or one of its threads.
+    """
+    match = _HELPER.fullmatch(comm)
+    return int(match[1]) if match else None
+
+
+_HELPER = re.compile(r"(?:vhost-|kvm-pit/)([0-9]{1,10})")
+
+
+def _complete(found: _Found | None, fallback: str) -> VmMatch | None:
+    if found is None:
+        return None
+    vm_id = found.vm_id or found.name or f"{found.hypervisor}-{fallback}"
+    return VmMatch(vm_id, found.name or vm_id, found.hypervisor)
+
+
+# --- options ----------------------------------------------------------------------------------
+
+
+def _values(arguments: Arguments, *names: str) -> list[str]:
+    """Return the values of the options that are one of *names*, in order.
+
+    One dash or two, the value behind a space or an equals sign.
+    """
+    values = []
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-") and name.lstrip("-") in names:
+            values.append(value if equals else following)
+    return values
+
+
+def _value(arguments: Arguments, *names: str) -> str:
+    """Return the first of ``_values``, "" when there is none."""
+    return next(iter(_values(arguments, *names)), "")
+
+
+def _properties(value: str) -> dict[str, str]:
+    """Split QEMU's and Cloud Hypervisor's ``first,key=value,...``; a double comma is a comma.
+
+    A first part without a key stands under "".
+    """
+    first, *rest = (part.replace("\0", ",") for part in value.replace(",,", "\0").split(","))
+    properties = dict(part.partition("=")[::2] for part in rest)
+    properties.update([first.partition("=")[::2] if "=" in first else ("", first)])
+    return properties
+
+
+# --- hypervisors ------------------------------------------------------------------------------
+
+
+def _read_qemu(arguments: Arguments) -> _Found | None:
+    machine = _properties(_value(arguments, "machine", "M"))
+    if "none" in (machine.get(""), machine.get("type")):
+        return None  # libvirt asking QEMU what it can do: no machine comes to life
+    name = _properties(_value(arguments, "name"))
+    domain = _value(arguments, "xen-domid")
+    smbios = (_properties(value).get("uuid", "") for value in _values(arguments, "smbios"))
+    handles = (
+        _value(arguments, "uuid"),
+        *smbios,
+        _value(arguments, "id"),
+        domain and f"xen-{domain}",
+    )
+    return _Found(
+        vm_id=next(filter(None, handles), ""),
+        name=name.get("guest") or name.get("", ""),
+        hypervisor="xen" if domain else "kvm",
+    )
+
+
+def _read_kvm(arguments: Arguments) -> _Found | None:
+    """Read QEMU under the name that Proxmox gives it; the name alone says too little."""
+    named = _value(arguments, "id", "name")
+    return _read_qemu(arguments) if named else None
+
+
+def _read_virtualbox(arguments: Arguments) -> _Found | None:
+    started = _value(arguments, "startvm", "s")
+    if not started:
+        return None  # the manager's window
+    return _Found(started, _value(arguments, "comment"), "virtualbox")
+
+
+def _read_vmware(arguments: Arguments) -> _Found | None:
+    paths = [PurePosixPath(argument) for argument in arguments if argument.endswith(".vmx")]
+    return _Found(str(paths[-1]), paths[-1].stem, "vmware") if paths else _Found("", "", "vmware")
+
+
+def _read_firecracker(arguments: Arguments) -> _Found | None:
+    return _Found(_value(arguments, "id"))
+
+
+def _read_cloud_hypervisor(arguments: Arguments) -> _Found | None:
+    uuid = _properties(_value(arguments, "platform")).get("uuid", "")
+    socket = _properties(_value(arguments, "api-socket"))
+    return _Found(uuid or socket.get("path") or socket.get("", ""))
+
+
+_HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Arguments], _Found | None]], ...] = (
+    (re.compile(r"\.?qemu-system-.+|qemu-kvm|qemu-dm"), _read_qemu),
+    (re.compile(r"kvm"), _read_kvm),
+    (re.compile(r"VBoxHeadless|VBoxSDL|VirtualBox|VirtualBoxVM"), _read_virtualbox),
+    (re.compile(r"vmware-vmx(?:-debug|-stats)?"), _read_vmware),
+    (re.compile(r"firecracker(?:-v?[0-9].*)?"), _read_firecracker),
+    (re.compile(r"cloud-hypervisor(?:-.+)?"), _read_cloud_hypervisor),
+)

@@ -1,0 +1,253 @@
+"""`kepler-ebpf check` for real: as root, with fewer rights, as nobody and in other namespaces."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kepler_ebpf import check, check_kernel
+from kepler_ebpf.config import Config
+from kepler_ebpf.findings import Facts, Status
+
+ALL_DROPPED = ("--inh-caps=-all", "--bounding-set=-all")
+BPF_ONLY = ("--inh-caps=-all", "--bounding-set=-all,+bpf,+perfmon")
+AS_NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups", *ALL_DROPPED)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one `check --json` gave."""
+
+    status: int
+    can_run: bool
+    errors: str
+    findings: dict[str, dict[str, object]] = field(repr=False)
+
+    def status_of(self, name: str) -> object:
+        """Return a finding's status."""
+        return self.findings[name]["status"]
+
+    def blocking(self) -> set[str]:
+        """Return the names of what keeps `run` from working."""
+        return {
+            name
+            for name, finding in self.findings.items()
+            if finding["required"] and finding["status"] == "lack"
+        }
+
+
+Check = Callable[..., Checked]
+
+
+@pytest.fixture
+def run_check(checkout: Path) -> Check:
+    """Run `check --json` behind a command that takes rights away, with more arguments if any."""
+
+    def start(*wrapper: str, arguments: tuple[str, ...] = ()) -> Checked:
+        command = [*wrapper, sys.executable, "-m", "kepler_ebpf", "check", "--json", *arguments]
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+        answer = json.loads(done.stdout)
+        findings = {finding["name"]: finding for finding in answer["findings"]}
+        return Checked(done.returncode, answer["can_run"], done.stderr, findings)
+
+    return start
+
+
+def facts(config: Config | None = None, release: str = "6.1.0", *held: str) -> Facts:
+    """Make the facts of a host with this kernel and these capabilities."""
+    return Facts(config or Config(), release, frozenset(held))
+
+
+# --- this host, with all rights and with fewer ------------------------------------------------
+
+
+def test_root_can_run(run_check: Check) -> None:
+    """With every right on this kernel nothing required is lacking."""
+    checked = run_check()
+    assert (checked.status, checked.can_run, checked.blocking()) == (0, True, set())
+    assert checked.errors == ""
+
+
+def test_bpf_and_perfmon_are_enough(run_check: Check) -> None:
+    """The two capabilities load and attach the programs; what else is missed is said."""
+    checked = run_check("setpriv", *BPF_ONLY)
+    assert (checked.status, checked.blocking()) == (0, set())
+    assert checked.status_of("BPF programs") == "ok"
+    assert checked.status_of("CAP_SYS_PTRACE") == "lack"
+    assert checked.status_of("CAP_DAC_READ_SEARCH") == "lack"
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "lacking"),
+    [
+        (("setpriv", *ALL_DROPPED), {"CAP_BPF", "CAP_PERFMON"}),
+        (("setpriv", *AS_NOBODY), {"CAP_BPF", "CAP_PERFMON"}),
+        (("setpriv", "--inh-caps=-all", "--bounding-set=-bpf,-sys_admin"), {"CAP_BPF"}),
+        (("setpriv", "--inh-caps=-all", "--bounding-set=-perfmon,-sys_admin"), {"CAP_PERFMON"}),
+        (("capsh", "--drop=cap_bpf,cap_sys_admin", "--shell=/usr/bin/env", "--"), {"CAP_BPF"}),
+    ],
+)
+def test_lacking_right_is_named(
+    run_check: Check, wrapper: tuple[str, ...], lacking: set[str]
+) -> None:
+    """Exactly the missing capability is named, and the kernel's own refusal beside it."""
+    checked = run_check(*wrapper)
+    assert (checked.status, checked.can_run) == (1, False)
+    assert checked.blocking() == {*lacking, "BPF programs"}
+    assert all(checked.findings[name]["remedy"] for name in lacking)
+
+
+def test_administrator_stands_in_for_bpf(run_check: Check) -> None:
+    """CAP_SYS_ADMIN alone does, as it did before there was CAP_BPF."""
+    checked = run_check("setpriv", "--inh-caps=-all", "--bounding-set=-all,+sys_admin")
+    assert checked.blocking() == set()
+    assert checked.findings["CAP_BPF"]["detail"] == "CAP_SYS_ADMIN includes it"
+
+
+def test_rootless_container_is_recognised(run_check: Check) -> None:
+    """In a user namespace all capabilities are held, yet BPF takes none of them."""
+    checked = run_check("unshare", "--user", "--map-root-user")
+    assert checked.status_of("CAP_BPF") == "ok"
+    assert checked.blocking() == {"user namespace", "BPF programs"}
+
+
+def test_container_pids_are_recognised(run_check: Check) -> None:
+    """With a procfs of its own a container sees other PIDs than the kernel side reports."""
+    checked = run_check("unshare", "--pid", "--fork", "--mount-proc")
+    assert checked.status_of("host PIDs") == "lack"
+    assert "hostPID" in str(checked.findings["host PIDs"]["remedy"])
+    assert checked.can_run
+
+
+def test_hosts_procfs_in_a_container_will_do(run_check: Check, tmp_path: Path) -> None:
+    """A container whose manifest mounts the host's /proc sees the host's processes by it."""
+    script = f'mount --bind /proc {tmp_path} && unshare --pid --fork --mount-proc "$@"'
+    wrapper = ("unshare", "--mount", "sh", "-ec", script, "sh")
+    checked = run_check(*wrapper, arguments=("--host.procfs", str(tmp_path)))
+    assert checked.status_of("host PIDs") == "ok"
+
+
+def test_missing_tracefs_does_not_matter(run_check: Check) -> None:
+    """Raw tracepoints attach where no tracefs is mounted."""
+    script = 'umount -l -t tracefs -a; exec "$@"'
+    checked = run_check("unshare", "--mount", "sh", "-c", script, "sh")
+    assert str(checked.findings["tracefs"]["detail"]).startswith("not mounted")
+    assert checked.status_of("BPF programs") == "ok"
+
+
+def test_missing_cgroup_mount_is_a_lack(run_check: Check) -> None:
+    """Without a mounted hierarchy containers have no names, and that is said."""
+    script = 'umount -l -R /sys/fs/cgroup; exec "$@"'
+    checked = run_check("unshare", "--mount", "sh", "-c", script, "sh")
+    assert checked.status_of("cgroups") == "lack"
+    assert checked.can_run
+
+
+def test_check_keeps_nothing_of_the_kernels_open() -> None:
+    """The programs that were loaded for a moment are let go, and with them their maps."""
+
+    def held() -> list[str]:
+        links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return [str(link) for link in links if "bpf" in str(link)]
+
+    before = held()
+    check.gather(Config())
+    assert held() == before
+
+
+# --- what was asked for -----------------------------------------------------------------------
+
+
+def test_hierarchy_asked_for_must_be_there(run_check: Check) -> None:
+    """A hierarchy that is not mounted keeps `run` from starting with that flag."""
+    script = 'umount -l -R /sys/fs/cgroup; exec "$@"'
+    wrapper = ("unshare", "--mount", "sh", "-c", script, "sh")
+    checked = run_check(*wrapper, arguments=("--cgroup-hierarchy", "v2"))
+    assert (checked.status, checked.blocking()) == (1, {"cgroups"})
+
+
+def test_meter_asked_for_must_be_there(run_check: Check, tmp_path: Path) -> None:
+    """A meter asked for by name is required, others are only noted."""
+    cpus = tmp_path / "devices/system"
+    cpus.mkdir(parents=True)
+    (cpus / "cpu").symlink_to("/sys/devices/system/cpu")
+    arguments = ("--host.sysfs", str(tmp_path), "--meter")
+    assert run_check(arguments=(*arguments, "rapl")).blocking() == {"meter rapl"}
+    assert run_check(arguments=(*arguments, "auto")).blocking() == set()
+
+
+def test_sysfs_without_cpus_is_a_lack(run_check: Check, tmp_path: Path) -> None:
+    """A wrong --host.sysfs is found by what it does not show."""
+    checked = run_check(arguments=("--host.sysfs", str(tmp_path)))
+    assert {"CPUs", "meters"} <= checked.blocking()
+    assert "--host.sysfs" in str(checked.findings["CPUs"]["remedy"])
+
+
+def test_bcc_loader_is_tried_when_asked_for(run_check: Check) -> None:
+    """With --bpf-loader bcc it is bcc that loads the programs."""
+    checked = run_check(arguments=("--bpf-loader", "bcc"))
+    assert checked.findings["BPF programs"]["detail"] == "loaded and attached by bcc"
+
+
+# --- hosts that this one is not ---------------------------------------------------------------
+
+
+def test_old_kernel_is_a_lack() -> None:
+    """Before 5.10 an interval cannot be closed on a chosen CPU."""
+    finding = check_kernel.kernel(facts(release="5.4.0-42-generic"))
+    assert finding.blocks
+    assert "5.10" in finding.remedy
+
+
+@pytest.mark.parametrize(("release", "status"), [("5.10.0-32", "lack"), ("5.11.0", "note")])
+def test_locked_memory_binds_old_kernels(release: str, status: str) -> None:
+    """Before 5.11 a small limit without the right to raise it keeps maps from being made."""
+    code = (
+        "import resource, kepler_ebpf.check_kernel as kernel\n"
+        "from kepler_ebpf.config import Config\n"
+        "resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))\n"
+        "facts = kernel.Facts(Config(), %r, frozenset())\n"
+        "print(kernel.locked_memory(facts).status)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code % release], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == status
+
+
+def test_right_to_raise_locked_memory_will_do() -> None:
+    """With CAP_SYS_RESOURCE the limit is no obstacle."""
+    finding = check_kernel.locked_memory(facts(None, "5.10.0", "CAP_SYS_RESOURCE"))
+    assert finding.status is Status.OK
+
+
+def test_statistics_need_the_administrator() -> None:
+    """CAP_SYS_ADMIN is missed only where --bpf-stats asks for it."""
+
+    def status(*, asked: bool) -> Status:
+        findings = check_kernel.capabilities(facts(Config(bpf_stats=asked)))
+        return next(found.status for found in findings if found.name == "CAP_SYS_ADMIN")
+
+    assert (status(asked=False), status(asked=True)) == (Status.NOTE, Status.LACK)
+
+
+# --- all findings together --------------------------------------------------------------------
+
+
+def test_every_lack_has_a_way_out(run_check: Check) -> None:
+    """No lack leaves its reader without advice, in a place that lacks nearly everything."""
+    checked = run_check("setpriv", *AS_NOBODY)
+    lacks = [finding for finding in checked.findings.values() if finding["status"] == "lack"]
+    assert lacks
+    assert all(finding["remedy"] or ": " in str(finding["detail"]) for finding in lacks)
+
+
+def test_gather_names_nothing_twice() -> None:
+    """A name finds one finding, so that scripts can rely on it."""
+    names = [finding.name for finding in check.gather(Config())]
+    assert len(set(names)) == len(names)

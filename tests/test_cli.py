@@ -1,0 +1,192 @@
+"""The command as its users meet it: started as a process, judged by output and exit status."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kepler_ebpf import __version__, cli
+from kepler_ebpf.config import FOREIGN, OPTIONS, Config
+from kepler_ebpf.errors import ConfigError, KeplerError, ReadError, SetupError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def kepler(checkout: Path) -> Run:
+    """Start `python -m kepler_ebpf` with these arguments and wait for its end."""
+
+    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kepler_ebpf", *arguments]
+        return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+
+    return start
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """Parse the arguments of `run` and return the Config it would run with."""
+    monkeypatch.setattr(cli, "set_up", lambda *_: None)
+
+    def parse(*arguments: str) -> Config:
+        command = cli.main.commands["run"]
+        with command.make_context("run", list(arguments)) as context:
+            return cli.configure(context.params)
+
+    return parse
+
+
+# --- help and version -------------------------------------------------------------------------
+
+
+def test_version(kepler: Run) -> None:
+    """The version is the package's."""
+    assert kepler("--version").stdout == f"kepler-ebpf, version {__version__}\n"
+
+
+def test_help_names_every_flag_of_ours(kepler: Run) -> None:
+    """Each flag of the table is in the help of `run`; those without effect are not."""
+    text = kepler("run", "--help").stdout
+    assert all(flag in text for option in OPTIONS for flag in option.flags)
+    assert not [
+        flag for foreign in FOREIGN for flag in foreign.keys.values() if flag and flag in text
+    ]
+
+
+def test_help_imports_neither_numpy_nor_bcc(checkout: Path) -> None:
+    """Help stays quick: what measuring needs is not loaded for it."""
+    code = (
+        "import sys; from click.testing import CliRunner; from kepler_ebpf.cli import main\n"
+        "assert CliRunner().invoke(main, ['run', '--help']).exit_code == 0\n"
+        "print({'numpy', 'bcc', 'prometheus_client'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
+# --- flags ------------------------------------------------------------------------------------
+
+
+def test_both_spellings_of_the_interval(configure: Callable[..., Config]) -> None:
+    """Our short flag and Kepler's own are one setting."""
+    assert configure("--interval", "100ms").interval_s == 0.1
+    assert configure("--monitor.interval=100ms").interval_s == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "enabled"),
+    [
+        ([], True),
+        (["--exporter.prometheus"], True),
+        (["--exporter.prometheus=true"], True),
+        (["--exporter.prometheus=false"], False),
+        (["--no-exporter.prometheus"], False),
+    ],
+)
+def test_forms_of_a_switch(
+    configure: Callable[..., Config], arguments: list[str], *, enabled: bool
+) -> None:
+    """A switch stands alone, with a value or negated, as Kepler's manifests write it."""
+    assert configure(*arguments).prometheus_enabled is enabled
+
+
+def test_repeated_flag_is_a_list(configure: Callable[..., Config]) -> None:
+    """Levels and addresses are given one by one."""
+    config = configure("--metrics", "node", "--metrics=pod", "--web.listen-address", "127.0.0.1:0")
+    assert config.metrics_levels == {"node", "pod"}
+    assert config.listen_addresses == ("127.0.0.1:0",)
+
+
+def test_flags_of_a_kepler_manifest(configure: Callable[..., Config], tmp_path: Path) -> None:
+    """The arguments of Kepler's DaemonSet are taken as they are."""
+    path = tmp_path / "config.yaml"
+    path.write_text("log: {level: warn}\nmonitor: {interval: 5s}\n")
+    config = configure(
+        f"--config.file={path}",
+        "--kube.enable=true",
+        "--kube.node-name=node-1",
+        "--log.level=error",
+        "--debug.pprof",
+    )
+    assert (config.interval_s, config.log_level, config.node_name) == (5.0, "error", "node-1")
+
+
+def test_negative_number_is_a_value(configure: Callable[..., Config]) -> None:
+    """A minus sign after a flag does not make another flag."""
+    assert configure("--monitor.max-terminated", "-1").max_terminated == -1
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("arguments", "problem", "hint"),
+    [
+        (["--interval", "0s"], "--interval: '0s' is not allowed", "want a duration from 10ms"),
+        (["--interval", "-5s"], "--interval: '-5s' is not allowed", "want a duration"),
+        (["--host.sysfs", "/nope"], "--host.sysfs: '/nope' is not a directory", "name where"),
+        (["--config.file", "/nope.yaml"], "/nope.yaml: No such file", "name a readable YAML"),
+        (["--web.config-file", "/tls.yaml"], "--web.config-file: TLS", "would serve without"),
+        (["--kube.enable"], "the node's name in Kubernetes is not given", "--kube.node-name"),
+        (["--kube.enable", "yes please"], "--kube.enable: 'yes please'", "want true or false"),
+    ],
+)
+def test_wrong_setting_ends_with_error_hint_and_2(
+    kepler: Run, command: str, arguments: list[str], problem: str, hint: str
+) -> None:
+    """A wrong setting gives one line of error, one of hint, and no traceback."""
+    done = kepler(command, *arguments)
+    error, tip = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert error.startswith("error: ")
+    assert problem in error
+    assert tip.startswith("hint: ")
+    assert hint in tip
+
+
+def test_unknown_flag_is_refused_with_a_suggestion(kepler: Run) -> None:
+    """A flag nobody knows ends the command and names what was meant."""
+    done = kepler("run", "--intervall", "1s")
+    assert done.returncode == 2
+    assert "--interval" in done.stderr
+
+
+def test_unknown_key_is_a_warning_in_the_log(kepler: Run, tmp_path: Path) -> None:
+    """A key without effect is said on stderr, and the command goes on."""
+    path = tmp_path / "config.yaml"
+    path.write_text("monitor:\n  intervall: 5s\n")
+    done = kepler("check", "--config.file", str(path))
+    assert "warn  " in done.stderr
+    assert "line 2: the key monitor.intervall is unknown" in done.stderr
+    assert "kernel" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ConfigError, 2), (SetupError, 3), (ReadError, 1), (KeplerError, 1)]
+)
+def test_every_error_leaves_with_its_own_status(
+    error: type[KeplerError], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kind of an error is the exit status; what follows its first line is the hint."""
+    with pytest.raises(SystemExit) as left, cli.reported_errors():
+        raise error("it broke\nmend it")
+    assert left.value.code == status
+    assert capsys.readouterr().err == "error: it broke\nhint: mend it\n"
+
+
+def test_error_without_a_remedy_has_no_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of one line is that line."""
+    with pytest.raises(SystemExit), cli.reported_errors():
+        raise SetupError("it broke: mend it")
+    assert capsys.readouterr().err == "error: it broke: mend it\n"
+
+
+def test_bug_is_not_hidden() -> None:
+    """What is no KeplerError comes through as it is."""
+    with pytest.raises(ZeroDivisionError), cli.reported_errors():
+        _ = 1 // 0
