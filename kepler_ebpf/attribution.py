@@ -33,6 +33,12 @@ def zone_kinds(zones: tuple[Zone, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(zone.kind for zone in zones))
 
 
+def kind_matrix(zones: tuple[Zone, ...]) -> Floats:
+    """Return a matrix (zones, kinds) with a one where a zone is of a kind."""
+    kinds = zone_kinds(zones)
+    return np.array([[float(zone.kind == kind) for kind in kinds] for zone in zones])
+
+
 def attribute(
     tasks: Records, sockets: SocketTime, zones: tuple[Zone, ...], energy_uj: Floats
 ) -> Attribution:
@@ -64,16 +70,13 @@ def attribute(
 @lru_cache(maxsize=8)
 def _layout(zones: tuple[Zone, ...], sockets: int) -> _Layout:
     """Return the matrices of *zones* on a node with that many *sockets*."""
-    kinds = zone_kinds(zones)
     covers = np.zeros((len(zones), sockets))
-    of_kind = np.zeros((len(zones), len(kinds)))
     for row, zone in enumerate(zones):
         if zone.socket is not None and not 0 <= zone.socket < sockets:
             message = f"zone {zone.path} measures socket {zone.socket}, the node has {sockets}"
             raise ValueError(message)
         covers[row, slice(None) if zone.socket is None else zone.socket] = 1.0
-        of_kind[row, kinds.index(zone.kind)] = 1.0
-    return _Layout(kinds, covers, of_kind)
+    return _Layout(zone_kinds(zones), covers, kind_matrix(zones))
 
 
 def _by_socket(socket: Ints, cpu_ns: Floats, sockets: SocketTime) -> Floats:

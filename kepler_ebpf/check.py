@@ -12,7 +12,8 @@ from kepler_ebpf import check_kernel, host
 from kepler_ebpf.config import Config
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.findings import Facts, Finding, Status, from_error
-from kepler_ebpf.meters import MeterProbe, MeterRequest, probe_meters
+from kepler_ebpf.meter_choice import meter_request
+from kepler_ebpf.meters import MeterProbe, probe_meters
 from kepler_ebpf.topology import Topology, read_cpu_info
 from kepler_ebpf.workloads import cgroups
 
@@ -84,7 +85,9 @@ def _is_host_view(procfs: str) -> bool:
 def meters(facts: Facts) -> list[Finding]:
     """Judge each meter; a measuring one is missed only where it was asked for by name."""
     try:
-        request = _meter_request(facts.config)
+        info = read_cpu_info(facts.config.procfs, facts.config.sysfs)
+        with Topology(facts.config.sysfs) as topology:
+            request = meter_request(facts.config, topology, info)
     except SetupError as error:
         return [from_error("meters", error)]
     return [
@@ -96,22 +99,6 @@ def _meter(probe: MeterProbe, *, required: bool) -> Finding:
     absent = Status.LACK if required else Status.NOTE
     status = Status.OK if probe.available else absent
     return Finding(f"meter {probe.name}", status, probe.detail, probe.remedy, required)
-
-
-def _meter_request(config: Config) -> MeterRequest:
-    info = read_cpu_info(config.procfs, config.sysfs)
-    with Topology(config.sysfs) as topology:
-        return MeterRequest(
-            package_ids=topology.package_ids,
-            cpus_per_socket=topology.cpus_per_socket,
-            cpu_vendor=info[0].vendor_id if info else "",
-            meter=config.meter,
-            preferred_meters=config.preferred_meters,
-            sysfs=config.sysfs,
-            rapl_zones=config.rapl_zones,
-            fake_enabled=config.fake_enabled,
-            fake_zones=config.fake_zones,
-        )
 
 
 CHECKS: tuple[Callable[[Facts], Finding], ...] = (

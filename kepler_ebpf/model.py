@@ -103,11 +103,13 @@ class Usage:
 
     ``tasks`` has one record (``layout.TASK``) for each task, cgroup and socket that used CPU
     time. Tasks that found no room in the task map are summed in one record for each cgroup and
-    socket, with pid and tgid 0 (see ``UNTRACKED_COMM``).
+    socket, with pid and tgid 0 (see ``UNTRACKED_COMM``). ``wall_ns`` is the CPU time that passed
+    by the clock alone, to hold the account against.
     """
 
     start_ns: int
     end_ns: int
+    wall_ns: int
     tasks: Records
     sockets: SocketTime
 

@@ -7,9 +7,7 @@ chunks, and can be told to answer the next request of a kind in any bad way.
 import copy
 import json
 import socket
-import ssl
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import yaml
-
-from kepler_ebpf.workloads.pod_sources.connection import Connection
-from kepler_ebpf.workloads.pod_sources.pacing import Backoff, Sleeper, Wait
-from kepler_ebpf.workloads.pod_sources.source import Follower, Following, Journal, PodSource
-from kepler_ebpf.workloads.pods import PodIndex
+from kube_certificates import Certificate
 
 Json = dict[str, Any]
 
@@ -141,6 +134,11 @@ class State:
     next_answers: dict[str, list[Answer]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def kubelet_list(self) -> bytes:
+        """Return the pods as a kubelet sends them: no versions, and null where there are none."""
+        with self.changed:
+            return _list_body(list(self.pods.values()), None, "")
 
 
 class KubeServer:
@@ -334,14 +332,14 @@ class _Handler(BaseHTTPRequestHandler):
         while True:
             with self.state.changed:
                 fresh = [event for event in self.state.history if event[0] > version]
-                if self.state.closing or (not fresh and self.state.generation != generation):
+                ended = not fresh and self.state.generation != generation
+                if self.state.closing or ended:
                     return
                 if not fresh:
                     self.state.changed.wait(1.0)
                     continue
-            for version, line, of_node in fresh:  # noqa: B020, PLR1704 - the position moves on
-                if of_node in {node, ""}:
-                    yield line
+            yield from (line for _, line, of_node in fresh if of_node in {node, ""})
+            version = fresh[-1][0]
 
     def _node(self, _query: dict[str, str]) -> None:
         name = self.path.rpartition("/")[2]
@@ -351,9 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_body(200, json.dumps({"kind": "Node", "metadata": {"name": name}}).encode(), {})
 
     def _pods(self, _query: dict[str, str]) -> None:
-        with self.state.changed:
-            body = _list_body(list(self.state.pods.values()), None, "")
-        self.send_body(200, body, {})
+        self.send_body(200, self.state.kubelet_list(), {})
 
 
 def _kind(path: str, query: dict[str, str]) -> str:
@@ -374,62 +370,6 @@ def _list_body(pods: list[Json], version: int | None, more: str) -> bytes:
     return json.dumps(body).encode()
 
 
-# --- certificates and kubeconfigs ----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A server certificate with its key, and the CA that signed it."""
-
-    certificate: Path
-    key: Path
-    ca: Path
-
-    def wrap(self, listener: socket.socket) -> ssl.SSLSocket:
-        """Return *listener* speaking TLS with this certificate."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self.key)
-        return context.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
-
-
-def make_certificate(directory: Path, alt_name: str = "IP:127.0.0.1") -> Certificate:
-    """Make a CA and a certificate signed by it for *alt_name*, with the openssl command."""
-    directory.mkdir(parents=True, exist_ok=True)
-    key, request, ca_key = (directory / name for name in ("tls.key", "tls.csr", "ca.key"))
-    made = Certificate(directory / "tls.crt", key, directory / "ca.crt")
-    curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    _openssl(f"req -x509 {curve} -days 2 -subj /CN=ca -keyout {ca_key} -out {made.ca}")
-    _openssl(f"req {curve} -subj /CN=server -keyout {key} -out {request}")
-    extensions = directory / "ext"
-    extensions.write_text(f"subjectAltName={alt_name}\n", encoding="utf-8")
-    _openssl(
-        f"x509 -req -in {request} -CA {made.ca} -CAkey {ca_key} -days 2 "
-        f"-extfile {extensions} -out {made.certificate}"
-    )
-    return made
-
-
-def _openssl(arguments: str) -> None:
-    subprocess.run(["openssl", *arguments.split()], check=True, capture_output=True)
-
-
-def write_kubeconfig(path: Path, server: str, ca: Path | None = None, token: str = "t0") -> str:
-    """Write a kubeconfig for *server* to *path* and return its name."""
-    cluster: Json = {"server": server}
-    if ca is not None:
-        cluster["certificate-authority"] = str(ca)
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": "test", "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-    }
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return str(path)
-
-
 @contextmanager
 def serving(certificate: Certificate | None = None) -> Iterator[KubeServer]:
     """Run a server for the length of a with block."""
@@ -447,58 +387,3 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
         if time.monotonic() > until_s:
             raise AssertionError("it did not come true in time")
         time.sleep(0.005)
-
-
-# --- a source that follows the server ------------------------------------------------------------
-
-
-class QuickSleeper(Sleeper):
-    """Notes every pause that was asked for and makes it a short one."""
-
-    def __init__(self) -> None:
-        """Start with no pause noted."""
-        super().__init__()
-        self.waits: list[Wait] = []
-
-    def sleep(self, wait: Wait) -> None:
-        """Note *wait* and pause for a millisecond."""
-        self.waits.append(wait)
-        super().sleep(Wait(0.001, 0.001))
-
-
-@dataclass(frozen=True)
-class Rig:
-    """A follower with what it writes to, and the source that would run it."""
-
-    parts: Following
-    follower: Follower
-    sleeper: QuickSleeper
-    source: PodSource
-
-    @property
-    def errors(self) -> dict[str, int]:
-        """The errors counted so far."""
-        return dict(self.source.status.errors)
-
-
-def make_rig(
-    connection: Connection, build: Callable[[Following], Follower], node: str = NODE
-) -> Rig:
-    """Return a rig whose follower *build* makes."""
-    parts = Following(
-        connection, PodIndex(), Journal("Kubernetes API"), Backoff(), node, frozenset({"app"})
-    )
-    sleeper = QuickSleeper()
-    follower = build(parts)
-    return Rig(parts, follower, sleeper, PodSource(follower, parts, sleeper))
-
-
-@contextmanager
-def running(rig: Rig) -> Iterator[PodSource]:
-    """Run the rig's source for the length of a with block."""
-    rig.source.start()
-    try:
-        yield rig.source
-    finally:
-        rig.source.close()
-        rig.parts.connection.renew()

@@ -34,27 +34,30 @@ PLAIN = {
     "/machine.slice/systemd-nspawn@web.service/payload": ("web", "unknown"),
 }
 
+BURSTABLE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDERSCORED}.slice"
+BEST_EFFORT = (
+    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{UNDERSCORED}.slice"
+)
+IN_KIND = (
+    f"/docker/{INNER}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UNDERSCORED}.slice"
+)
+COLONS = f"/system.slice/containerd.service/kubepods-burstable-pod{UNDERSCORED}.slice"
+
 IN_POD = {
     f"/kubepods/pod{UID}/{ID}": "kubernetes",
     f"/kubepods/burstable/pod{UID}/{ID}": "kubernetes",
     f"/kubepods/besteffort/pod{UID}/{ID}": "kubernetes",
     f"/kubepods/burstable/pod{UID}/crio-{ID}": "crio",
     f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/crio-{ID}.scope/container": "crio",
-    f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDERSCORED}.slice"
-    f"/cri-containerd-{ID}.scope": "containerd",
-    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{UNDERSCORED}.slice"
-    f"/docker-{ID}.scope": "docker",
-    f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDERSCORED}.slice/{ID}":
-        "kubernetes",
-    f"/system.slice/containerd.service/kubepods-burstable-pod{UNDERSCORED}.slice"
-    f":cri-containerd:{ID}": "containerd",
-    f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UNDERSCORED}.slice"
-    f"/cri-containerd-{ID}.scope": "containerd",
+    f"{BURSTABLE}/cri-containerd-{ID}.scope": "containerd",
+    f"{BEST_EFFORT}/docker-{ID}.scope": "docker",
+    f"{BURSTABLE}/{ID}": "kubernetes",
+    f"{COLONS}:cri-containerd:{ID}": "containerd",
+    f"{COLONS}:crio:{ID}": "crio",
+    f"{IN_KIND}/cri-containerd-{ID}.scope": "containerd",
     f"/docker/{INNER}/kubelet/kubepods/burstable/pod{UID}/{ID}": "kubernetes",
-    f"/docker/{INNER}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice"
-    f"/kubelet-kubepods-burstable-pod{UNDERSCORED}.slice/cri-containerd-{ID}.scope": "containerd",
     f"/kubepods/burstable/pod{UID}/{INNER}/docker/{ID}": "docker",
-}  # fmt: skip
+}
 
 NONE = (
     "/",
@@ -101,8 +104,7 @@ def test_no_container(path: str) -> None:
     "path",
     [
         f"/kubepods/burstable/pod{STATIC_UID}/{ID}",
-        f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{STATIC_UID}.slice"
-        f"/crio-{ID}.scope",
+        f"/kubepods.slice/kubepods-pod{STATIC_UID}.slice/crio-{ID}.scope",
     ],
 )
 def test_static_pod_is_known_by_its_configuration_hash(path: str) -> None:

@@ -3,13 +3,13 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread, get_native_id
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import SHELL, start_ns_of, waiting_shell
 
 from kepler_ebpf.workloads.procfs import (
     CMDLINE_LIMIT,
@@ -21,26 +21,8 @@ from kepler_ebpf.workloads.procfs import (
     start_ticks,
 )
 
-SHELL = os.path.realpath("/bin/sh")
 KTHREADD = 2
 NOBODY = 65534
-
-
-def start_ns_of(pid: int) -> int:
-    """Return the start time of a live process, as exact as /proc has it."""
-    stat = Path(f"/proc/{pid}/stat").read_bytes()
-    return int(stat.rpartition(b")")[2].split()[19]) * NS_PER_TICK
-
-
-@contextmanager
-def waiting_shell(*arguments: bytes | str, name: bytes | str = "sh") -> Iterator[int]:
-    """Run a shell called *name* that waits, with more arguments it does not look at."""
-    command = [name, "-c", "read _", *arguments]
-    with subprocess.Popen(command, executable=SHELL, stdin=subprocess.PIPE) as process:
-        try:
-            yield process.pid
-        finally:
-            process.kill()
 
 
 @pytest.fixture

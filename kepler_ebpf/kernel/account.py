@@ -125,7 +125,13 @@ class KernelAccount:
         if self._overflowed(start, end):
             tasks = np.concatenate([tasks, _untracked_records(*self._cgroups[old].take())])
         self.close_s = time.perf_counter() - began
-        return Usage(start.mean_ns, end.mean_ns, tasks, self._cpus.between(start, end))
+        return Usage(
+            start_ns=start.mean_ns,
+            end_ns=end.mean_ns,
+            wall_ns=self._cpus.wall_ns(start, end),
+            tasks=tasks,
+            sockets=self._cpus.between(start, end),
+        )
 
     def cgroup_events(self) -> list[CgroupEvent]:
         """Cgroups made and removed since the last call."""

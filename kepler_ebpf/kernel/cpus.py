@@ -122,14 +122,19 @@ class Cpus:
             lost_ns=self._by_socket(lost),
         )
 
-    def busy_ns_by_socket(self) -> Ints:
-        """Cumulative busy time of each socket up to now, running slices included."""
-        slots = self._slots.copy()
-        running = np.where(
-            slots["idle_ns"] < 0, 0, time.monotonic_ns() - slots["since_ns"].astype(np.int64)
-        )
-        busy = slots["busy_ns"].astype(np.int64) + np.maximum(running, 0) * self._online_mask
-        return self._by_socket(busy)
+    @staticmethod
+    def wall_ns(start: Boundary, end: Boundary) -> int:
+        """CPU time that passed between two boundaries by the clock, whatever was accounted."""
+        steady = start.online & end.online
+        busy = end.busy_ns - start.busy_ns
+        return int(np.where(steady, end.at_ns - start.at_ns, busy).sum())
+
+    def busy_ns_by_socket(self) -> tuple[int, Ints]:
+        """The monotonic clock, and the cumulative busy time of each socket at that instant."""
+        slots, now_ns = self._slots.copy(), time.monotonic_ns()
+        running_ns = np.maximum(now_ns - slots["since_ns"].astype(np.int64), 0)
+        running_ns[(slots["idle_ns"] < 0) | ~self._online_mask] = 0
+        return now_ns, self._by_socket(slots["busy_ns"].astype(np.int64) + running_ns)
 
     def _by_socket(self, per_cpu: Ints) -> Ints:
         # float64 holds every count of nanoseconds up to 104 days exactly.

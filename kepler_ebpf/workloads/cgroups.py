@@ -14,15 +14,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.kernel.layout import CGROUP_V1, PATH_LEN
 from kepler_ebpf.workloads.kernfs import NoResolver, Resolver, make_resolver
 
-V1_BIT = 1 << 63
+V1_BIT = int(CGROUP_V1)
 """Set in the id of a cgroup that is in the chosen v1 hierarchy."""
 
 V1_PREFERENCE = ("cpuacct", "cpu", "memory", "pids")
-"""v1 controllers in the order they are chosen; container runtimes use all of them alike."""
+"""v1 controllers to count by, in the order they are chosen; container runtimes use all alike."""
 
 UNKNOWN_RETRY_S = 1.0
 """An id without a path is not asked for again for this long."""
@@ -58,7 +60,8 @@ def discover(
 
     *wanted* is "auto", "v2" or a v1 controller. "auto" takes v2 where it is alone, else the first
     mounted of ``V1_PREFERENCE``; where nothing is mounted it gives v2 without a mount point, and
-    cgroups stay without names. SetupError for a hierarchy asked for by name that is not mounted.
+    cgroups stay without names. SetupError for a hierarchy asked for by name that is not mounted,
+    and where *mountinfo* cannot be read.
     """
     mounts = _cgroup_mounts(mountinfo, sysfs)
     name = _automatic(mounts) if wanted == "auto" else wanted
@@ -77,11 +80,13 @@ def _automatic(mounts: dict[str, str]) -> str:
 
 def _cgroup_mounts(mountinfo: str, sysfs: str) -> dict[str, str]:
     """Mount point by "v2" or v1 controller."""
-    mounts = [
-        (name, mount_point)
-        for line in Path(mountinfo).read_text("utf-8", "surrogateescape").splitlines()
-        for name, mount_point in _parse_mount(line)
-    ]
+    try:
+        text = Path(mountinfo).read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise SetupError(
+            f"cannot read {mountinfo}: {error.strerror}: name the right mount with --host.procfs"
+        ) from error
+    mounts = [mount for line in text.splitlines() for mount in _parse_mount(line)]
     # Stable: of several mounts the first one below sysfs wins, else the first one.
     mounts.sort(key=lambda mount: not mount[1].startswith(sysfs.rstrip("/") + "/"))
     return dict(reversed(mounts))
@@ -94,7 +99,8 @@ def _parse_mount(line: str) -> list[tuple[str, str]]:
     if kind[0] == "cgroup2":
         return [("v2", _unescape(mount[4]))]
     if kind[0] == "cgroup":
-        return [(option, _unescape(mount[4])) for option in kind[2].split(",")]
+        options = kind[2].split(",")
+        return [(name, _unescape(mount[4])) for name in V1_PREFERENCE if name in options]
     return []
 
 
@@ -103,6 +109,22 @@ def _unescape(text: str) -> str:
 
 
 # --- names ------------------------------------------------------------------------------------
+
+
+class PathEvent(Protocol):
+    """A cgroup was made or removed (see ``kernel.account.CgroupEvent``)."""
+
+    @property
+    def cgroup_id(self) -> int:
+        """The id as everywhere."""
+
+    @property
+    def path(self) -> str:
+        """The path in its hierarchy, cut to ``layout.PATH_LEN``."""
+
+    @property
+    def removed(self) -> bool:
+        """Whether it is gone."""
 
 
 class CgroupPaths:
@@ -144,16 +166,16 @@ class CgroupPaths:
             self._remember(cgroup_id, path)
         return path
 
-    def learn(self, events: Iterable[tuple[int, str, bool]]) -> None:
-        """Take the kernel's (cgroup id, path, removed) events, in order; call it each interval.
+    def learn(self, events: Iterable[PathEvent]) -> None:
+        """Take what the kernel tells of cgroups made and removed; call it each interval.
 
         Also notices, a few cgroups at a time, removals that brought no event, and forgets
         what ended more than the retention ago.
         """
-        for cgroup_id, path, removed in events:
-            self._remember(cgroup_id, path)
-            if removed:
-                self._end(cgroup_id)
+        for event in events:
+            self._remember(event.cgroup_id, self._whole_path(event))
+            if event.removed:
+                self._end(event.cgroup_id)
         now = self._clock()
         if now - self._checked_at >= CHECK_INTERVAL_S:
             self._checked_at = now
@@ -173,6 +195,13 @@ class CgroupPaths:
         """Release what is held open; no lookups after this."""
         for resolver in self._resolvers.values():
             resolver.close()
+
+    def _whole_path(self, event: PathEvent) -> str:
+        """Return an event's path, or a better one where the kernel side had to cut it."""
+        if len(event.path.encode("utf-8", "replace")) < PATH_LEN - 1:
+            return event.path
+        known = self._resolve(event.cgroup_id) or self._paths.get(event.cgroup_id)
+        return known or event.path
 
     def _resolve(self, cgroup_id: int) -> str | None:
         return self._resolvers[cgroup_id & V1_BIT].path(cgroup_id & ~V1_BIT)

@@ -61,6 +61,10 @@ class Machines:
             return None
         return self.of_process(*found)
 
+    def __len__(self) -> int:
+        """Return how many processes are remembered."""
+        return len(self._by_tgid)
+
     def _admit(self, machine: _Machine) -> _Machine:
         rivals = [m for m in self._by_id.get(machine.given_id, ()) if self._is_alive(m)]
         parent = self._by_tgid.get(machine.info.parent)

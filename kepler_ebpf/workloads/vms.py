@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 Arguments = tuple[str, ...]
@@ -84,7 +85,7 @@ def _values(arguments: Arguments, *names: str) -> list[str]:
     One dash or two, the value behind a space or an equals sign.
     """
     values = []
-    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = argument.partition("=")
         if argument.startswith("-") and name.lstrip("-") in names:
             values.append(value if equals else following)

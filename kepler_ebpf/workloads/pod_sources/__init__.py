@@ -87,8 +87,6 @@ def _api_connection(options: PodSourceOptions) -> Connection:
 
 
 def _kubelet_connection(options: PodSourceOptions) -> Connection:
-    if options.kubelet_ca and not Path(options.kubelet_ca).is_file():
-        raise ConfigError(f"the kubelet's CA file {options.kubelet_ca} does not exist")
     endpoint = Endpoint(
         kubelet_url(options.kubelet_host or options.node_name),
         options.kubelet_ca or None,

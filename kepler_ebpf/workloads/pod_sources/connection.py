@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from kepler_ebpf.errors import ConfigError
 
 from .api_errors import ApiError, reason_of
-from .credentials import Credentials, Endpoint, ServiceAccount
+from .credentials import Credentials, Endpoint, ServiceAccount, check_certificates
 from .objects import mapping, text
 from .stream import JsonReader
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # at run time these are imported when Kubernetes is on, see credentials.py
     from kubernetes.client import Configuration
     from urllib3 import BaseHTTPResponse, PoolManager
 
@@ -63,6 +63,7 @@ class Connection:
         self._certificate_remedy = certificate_remedy
         self._pool: PoolManager | None = None
         self._response: BaseHTTPResponse | None = None
+        self._interrupted = False
         self._configuration: Configuration | None = self._load()
 
     @property
@@ -78,7 +79,8 @@ class Connection:
             self._pool = None
 
     def interrupt(self) -> None:
-        """Wake a thread that waits for the body of an answer; safe from any thread."""
+        """Wake the thread that waits for a body, and let none wait again; from any thread."""
+        self._interrupted = True
         response = self._response
         if response is not None:
             with suppress(OSError, RuntimeError, ValueError):
@@ -97,6 +99,8 @@ class Connection:
         response = self._send(request, limits)
         self._response = response
         try:
+            if self._interrupted:
+                raise ApiError("network", "closing")
             yield response
         finally:
             self._response = None
@@ -140,6 +144,7 @@ class Connection:
         configuration = self._credentials.load()
         if self._endpoint is not None:
             self._endpoint.apply_to(configuration)
+        check_certificates(configuration)
         configuration.retries = False
         configuration.keep_alive = True
         configuration.connection_pool_maxsize = 1
@@ -169,11 +174,11 @@ class Connection:
         headers = {"Accept": "application/json", "User-Agent": "kepler-ebpf"}
         try:
             settings = configuration.auth_settings()
-        except (ConfigException, OSError) as error:
+        except (ConfigException, OSError, UnicodeDecodeError) as error:
             raise ApiError("credentials", f"cannot read the token again: {error}") from error
         token = settings.get("BearerToken")
         if token and token["value"]:
-            headers["Authorization"] = token["value"].strip()
+            headers["Authorization"] = _checked(token["value"].strip())
         return headers
 
     def _url(self) -> str:
@@ -182,7 +187,8 @@ class Connection:
     def _failure(self, error: Exception) -> ApiError:
         cause = _certificate_error(error)
         if cause is None:
-            return ApiError("network", f"{self._url()}: {_short(str(error))}")
+            said = error.args[0] if error.args else ""
+            return ApiError("network", f"{self._url()}: {_short(str(said or error))}")
         return ApiError(
             "certificate",
             f"the certificate of {self._url()} does not verify: {cause.verify_message}. "
@@ -209,6 +215,13 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
         inner = error.args[0] if error.args else None
         error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
     return None
+
+
+def _checked(token: str) -> str:
+    """Return *token*; one that no header can carry must not reach an error message either."""
+    if token.isascii() and token.isprintable():
+        return token
+    raise ApiError("credentials", "the token holds characters that no token can have")
 
 
 def _retry_after_s(header: str) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import yaml
 
 from kepler_ebpf.errors import ConfigError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # at run time: when Kubernetes is on, see above
     from kubernetes.client import Configuration
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -100,6 +101,28 @@ class ServiceAccount:
 
 
 Credentials = KubeConfigFile | ServiceAccount
+
+
+def check_certificates(configuration: Configuration) -> None:
+    """Try the CA and client certificate files. Raises ConfigError, naming the one that fails."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca_file, client_file = configuration.ssl_ca_cert, configuration.cert_file
+    try:
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"the CA of {configuration.host}, {ca_file}, holds no certificate: {error}. It must be "
+            "a PEM file (in a kubeconfig: base64 of one)"
+        ) from error
+    try:
+        if client_file:
+            context.load_cert_chain(client_file, configuration.key_file)
+    except OSError as error:
+        raise ConfigError(
+            f"the client certificate for {configuration.host}, {client_file}, cannot be used with "
+            f"its key: {error}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,177 @@
+"""`kepler-ebpf run`: builds every part, runs the loop, and takes everything down again."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import platform
+import sys
+from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+
+from kepler_ebpf import __version__
+from kepler_ebpf.config import Config
+from kepler_ebpf.exporters.families import Build, Host
+from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.exporters.server import Service, start_server
+from kepler_ebpf.exporters.stdout import StdoutExporter
+from kepler_ebpf.health import HealthBook
+from kepler_ebpf.kernel import loader, v1
+from kepler_ebpf.kernel.account import KernelAccount
+from kepler_ebpf.kernel.libbpf import enable_stats
+from kepler_ebpf.kernel.programs import LoadRequest
+from kepler_ebpf.ledger import Ledger, Retention
+from kepler_ebpf.meter_choice import meter_request
+from kepler_ebpf.meters import BusyTime, open_meter
+from kepler_ebpf.model import UJ_PER_J, Meter, Zone
+from kepler_ebpf.publisher import Publisher
+from kepler_ebpf.sampler import Parts, Sampler
+from kepler_ebpf.ticker import Ticker
+from kepler_ebpf.topology import CpuInfo, Topology, read_cpu_info
+from kepler_ebpf.workloads import cgroups
+from kepler_ebpf.workloads.cgroups import CgroupHierarchy, CgroupPaths
+from kepler_ebpf.workloads.naming import Places, PodDirectory, WorkloadNaming
+from kepler_ebpf.workloads.patient import PatientNaming
+
+LOG = logging.getLogger(__name__)
+
+GIL_SWITCH_S = 0.0005
+"""A scrape in another thread holds the interpreter no longer than this while the loop is due."""
+
+
+def run(config: Config) -> None:
+    """Measure, attribute and serve until SIGINT or SIGTERM. Raises KeplerError."""
+    sys.setswitchinterval(GIL_SWITCH_S)
+    with ExitStack() as stack:
+        ticker = Ticker(config.interval_s)
+        stack.callback(ticker.close)
+        stack.enter_context(ticker.stopped_by_signals())
+        publisher = Publisher(config, ticker.want_now)
+        cpus = read_cpu_info(config.procfs, config.sysfs)
+        # Listening first: a taken port is told before anything is put into the kernel.
+        addresses = _serve(stack, config, publisher, cpus)
+        sampler, summary = _build(stack, config, publisher, cpus)
+        LOG.info("started: %s; serving on %s", summary, ", ".join(addresses) or "no address")
+        # What lives from here on is what the garbage collector has to look at.
+        gc.collect()
+        gc.freeze()
+        sampler.run(ticker)
+    LOG.info("stopped")
+
+
+def _serve(
+    stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
+) -> tuple[str, ...]:
+    if config.stdout_enabled:
+        stdout = StdoutExporter(sys.stdout, "table", config.metrics_levels)
+        publisher.subscribe(stdout.publish)
+    if not config.prometheus_enabled:
+        return ()
+    build = Build(platform.machine(), "", "", __version__, platform.python_version())
+    host = Host(config.node_name, build, cpus, config.metrics_levels)
+    service = Service(
+        page=MetricsPage(host),
+        latest=publisher.latest,
+        interval_s=config.interval_s,
+        refresh=publisher.refresh,
+    )
+    server = start_server(config.listen_addresses, service)
+    stack.callback(server.close)
+    return server.addresses
+
+
+def _build(
+    stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
+) -> tuple[Sampler, str]:
+    """Put the parts together and start counting; the text says what was chosen."""
+    topology = stack.enter_context(Topology(config.sysfs))
+    mountinfo = f"{config.procfs}/self/mountinfo"
+    hierarchy = cgroups.discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
+    account, loader_name = _account(stack, config, topology, hierarchy)
+    meter = open_meter(meter_request(config, topology, cpus), lambda: _busy(account))
+    stack.callback(meter.close)
+    paths = CgroupPaths(hierarchy, config.terminated_retention_s)
+    stack.callback(paths.close)
+    pods = _pods(stack, config)
+    naming = PatientNaming(WorkloadNaming(paths, Places(config.procfs), pods))
+    parts = Parts(
+        account=account,
+        meter=meter,
+        ledger=Ledger(meter.zones, naming, _retention(config)),
+        paths=paths,
+        naming=naming,
+        health=HealthBook(account, meter, loader_name),
+        publish=publisher.publish,
+    )
+    account.start(v1.hierarchy_id(hierarchy.name, config.procfs) if hierarchy.v1_root else 0)
+    return Sampler(parts), _summary(loader_name, meter, hierarchy)
+
+
+def _account(
+    stack: ExitStack, config: Config, topology: Topology, hierarchy: CgroupHierarchy
+) -> tuple[KernelAccount, str]:
+    count = len(topology.socket_of)
+    entries = loader.task_entries(config.map_entries, count, config.interval_s)
+    subsys = v1.subsys_index(hierarchy.name, config.procfs) if hierarchy.v1_root else None
+    programs = loader.load(config.bpf_loader, LoadRequest(count, entries, subsys))
+    stack.callback(programs.close)
+    if config.bpf_stats:
+        stack.enter_context(_bpf_stats())
+    return KernelAccount(programs, topology, entries), programs.loader
+
+
+@contextmanager
+def _bpf_stats() -> Iterator[None]:
+    descriptor = enable_stats()
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _busy(account: KernelAccount) -> BusyTime:
+    return BusyTime(*account.cpus.busy_ns_by_socket())
+
+
+def _pods(stack: ExitStack, config: Config) -> PodDirectory | None:
+    """Follow the node's pods; the Kubernetes client is imported only here, when asked for."""
+    if not config.kube_enabled:
+        return None
+    from kepler_ebpf.workloads.pod_sources import (  # noqa: PLC0415 - heavy, and rarely wanted
+        PodSourceOptions,
+        start_pod_source,
+    )
+
+    source = start_pod_source(
+        PodSourceOptions(
+            mode="apiserver" if config.kube_mode == "apiserver" else "kubelet",
+            node_name=config.kube_node_name,
+            kubeconfig=config.kube_config,
+            poll_interval_s=config.kube_poll_interval_s,
+        )
+    )
+    stack.callback(source.close)
+    return source
+
+
+def _retention(config: Config) -> Retention:
+    return Retention(
+        for_s=config.terminated_retention_s,
+        most=config.max_terminated,
+        min_uj=config.min_terminated_energy_j * UJ_PER_J,
+    )
+
+
+def _summary(loader_name: str, meter: Meter, hierarchy: CgroupHierarchy) -> str:
+    label = f"{meter.name} (an ESTIMATE, not measured)" if meter.is_estimate else meter.name
+    return (
+        f"BPF loader {loader_name}, meter {label}, zones {_zone_list(meter.zones)}, "
+        f"cgroups of {hierarchy.name}"
+    )
+
+
+def _zone_list(zones: tuple[Zone, ...]) -> str:
+    return ", ".join(
+        zone.kind if zone.socket is None else f"{zone.kind}-{zone.socket}" for zone in zones
+    )

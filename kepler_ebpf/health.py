@@ -1,0 +1,97 @@
+"""The sampler about itself: what it missed, lost, cost and drew."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kepler_ebpf.kernel.account import KernelAccount
+from kepler_ebpf.kernel.libbpf import ProgramStats
+from kepler_ebpf.model import Attribution, Floats, Health, Meter, Usage
+from kepler_ebpf.ticker import Tick
+
+STATS_PERIOD_S = 1.0
+
+
+@dataclass(slots=True)
+class HealthBook:
+    """Counts over the life of a run, and the figures of the last interval."""
+
+    account: KernelAccount
+    meter: Meter
+    loader: str
+    intervals: int = 0
+    failed_intervals: int = 0
+    missed_ticks: int = 0
+    _lateness_s: float = 0.0
+    _residual_ratio: float = 0.0
+    _accounting_ratio: float = 0.0
+    _own_cpu_ns: int = 0
+    _own_uj: Floats = field(default_factory=lambda: np.zeros(0))
+    _stats: ProgramStats = field(default_factory=lambda: ProgramStats(0, 0, 0))
+    _stats_at_s: float = 0.0
+
+    def tick(self, tick: Tick) -> None:
+        """Note how punctual an interval is."""
+        self.missed_ticks += tick.missed
+        if not tick.extra:
+            self._lateness_s = tick.lateness_s
+
+    def interval(self, usage: Usage) -> None:
+        """Note a closed interval: does its CPU time add up to the time that passed?"""
+        self.intervals += 1
+        sockets = usage.sockets
+        counted_ns = int(usage.tasks["cpu_ns"].sum()) + int(
+            sockets.idle_ns.sum() + sockets.lost_ns.sum()
+        )
+        self._accounting_ratio = abs(counted_ns - usage.wall_ns) / max(usage.wall_ns, 1)
+
+    def shared(self, usage_cpu_ns: int, own_uj: Floats, residual_ratio: float) -> None:
+        """Note an attribution: what of it was ours, and what did not add up."""
+        self._own_cpu_ns += usage_cpu_ns
+        self._own_uj = self._own_uj + own_uj if len(self._own_uj) else own_uj
+        self._residual_ratio = residual_ratio
+
+    def snapshot(self, work_s: float) -> Health:
+        """Everything at this moment."""
+        return Health(
+            intervals=self.intervals,
+            failed_intervals=self.failed_intervals,
+            missed_ticks=self.missed_ticks,
+            lateness_s=self._lateness_s,
+            close_s=self.account.close_s,
+            work_s=work_s,
+            lost_ns=self.account.lost_ns,
+            untracked_ns=self.account.untracked_ns,
+            map_fill_ratio=self.account.fill_ratio,
+            residual_ratio=self._residual_ratio,
+            accounting_ratio=self._accounting_ratio,
+            meter_name=self.meter.name,
+            meter_is_estimate=self.meter.is_estimate,
+            meter_errors=dict(self.meter.errors),
+            loader=self.loader,
+            bpf_run_ns=self._program_stats().run_ns,
+            bpf_run_count=self._stats.run_count,
+            bpf_missed=self._stats.missed_count,
+            own_cpu_ns=self._own_cpu_ns,
+            own_uj=self._own_uj,
+        )
+
+    def _program_stats(self) -> ProgramStats:
+        now_s = time.monotonic()
+        if now_s - self._stats_at_s >= STATS_PERIOD_S:
+            self._stats, self._stats_at_s = self.account.stats(), now_s
+        return self._stats
+
+
+def residual_ratio(shared: Attribution, energy_uj: Floats, kind_of_zone: Floats) -> float:
+    """The largest part of any kind's energy that attribution did not put somewhere, 0 if none.
+
+    *kind_of_zone* (zones, kinds) has a one where a zone is of a kind.
+    """
+    placed_uj = shared.shares_uj.sum(axis=0) + (shared.idle_uj + shared.unattributed_uj) @ kind_of_zone
+    read_uj = energy_uj @ kind_of_zone
+    scale_uj = np.maximum(read_uj, 1.0)
+    return float(np.max(np.abs(placed_uj - read_uj) / scale_uj, initial=0.0))

@@ -1,0 +1,127 @@
+"""The loop: one interval after the other, from the kernel and the meter to a Snapshot.
+
+An interval is a transaction. What was drained is kept until its energy is known, and energy is
+cumulative, so a failed read only makes the next interval longer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kepler_ebpf.attribution import attribute, kind_matrix
+from kepler_ebpf.backlog import Backlog, Due
+from kepler_ebpf.errors import ReadError
+from kepler_ebpf.health import HealthBook, residual_ratio
+from kepler_ebpf.kernel.account import KernelAccount
+from kepler_ebpf.ledger import Ledger
+from kepler_ebpf.model import NS_PER_S, Attribution, Bools, Floats, Meter, Records, Snapshot, Usage
+from kepler_ebpf.ticker import Tick, Ticker
+from kepler_ebpf.workloads.cgroups import CgroupPaths
+from kepler_ebpf.workloads.patient import PatientNaming
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a sampler is made of; ``publish`` takes each finished Snapshot."""
+
+    account: KernelAccount
+    meter: Meter
+    ledger: Ledger
+    paths: CgroupPaths
+    naming: PatientNaming
+    health: HealthBook
+    publish: Callable[[Snapshot], None]
+
+
+class Sampler:
+    """Turns intervals into snapshots. The one owner of everything in *parts*."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take the baseline: the kernel's account must have started."""
+        self._parts = parts
+        self._kind_of_zone = kind_matrix(parts.meter.zones)
+        self._self = parts.account.self_process
+        self._backlog = Backlog(parts.meter.read())
+
+    def run(self, ticker: Ticker) -> None:
+        """Sample at every tick until the ticker stops."""
+        for tick in ticker:
+            self._parts.health.tick(tick)
+            try:
+                self.step(tick)
+            except ReadError as error:
+                self._parts.health.failed_intervals += 1
+                LOG.warning("interval skipped, the next one is longer: %s", error)
+            self._parts.naming.work(ticker.remaining_s)
+
+    def step(self, _tick: Tick | None = None) -> Snapshot:
+        """Close the running interval, share its energy and publish the result."""
+        began_s, parts = time.perf_counter(), self._parts
+        reading = parts.meter.read()
+        usage = parts.account.interval()
+        parts.health.interval(usage)
+        parts.naming.begin_interval((usage.end_ns - usage.start_ns) / NS_PER_S)
+        parts.paths.learn(parts.account.cgroup_events())
+        task_uj = self._share(usage, list(self._backlog.settle(usage, reading)))
+        self._close_ledger(usage)
+        snapshot = self._snapshot(usage, task_uj, began_s)
+        parts.publish(snapshot)
+        return snapshot
+
+    def _share(self, usage: Usage, dues: list[Due]) -> Floats:
+        """Attribute and credit every due; return the current tasks' share (tasks, kinds)."""
+        zones = self._parts.meter.zones
+        shares = [attribute(due.tasks, due.sockets, zones, due.energy_uj) for due in dues]
+        for due, shared in zip(dues, shares, strict=True):
+            self._parts.ledger.credit(due.tasks, shared, count_cpu=not due.late)
+            self._note(due, shared)
+        return shares[0].shares_uj
+
+    def _note(self, due: Due, shared: Attribution) -> None:
+        own = self._own(due.tasks)
+        own_cpu_ns = 0 if due.late else int(due.tasks["cpu_ns"][own].sum())
+        residual = residual_ratio(shared, due.energy_uj, self._kind_of_zone)
+        self._parts.health.shared(own_cpu_ns, shared.shares_uj[own].sum(axis=0), residual)
+
+    def _own(self, tasks: Records) -> Bools:
+        tgid, start_ns = self._self
+        own: Bools = (tasks["tgid"] == tgid) & (tasks["process_start_ns"] == start_ns)
+        return own
+
+    def _close_ledger(self, usage: Usage) -> None:
+        ledger, renewed = self._parts.ledger, self._parts.naming.renewed()
+        for cgroup_id, name in renewed.cgroups.items():
+            ledger.relabel_cgroup(cgroup_id, name)
+        for pod in renewed.pods:
+            ledger.relabel_pod(pod)
+        for (tgid, start_ns), process in renewed.processes.items():
+            ledger.relabel_process(tgid, start_ns, process)
+        ledger.ended_cgroups(self._parts.paths.take_ended())
+        ledger.end_interval(usage.end_ns / NS_PER_S)
+
+    def _snapshot(self, usage: Usage, task_uj: Floats, began_s: float) -> Snapshot:
+        parts, window_ns = self._parts, usage.sockets.window_ns.sum()
+        views = parts.ledger.views()
+        node = parts.ledger.node(float(usage.sockets.busy_ns.sum() / max(window_ns, 1)))
+        for array in (usage.tasks, task_uj):
+            array.setflags(write=False)
+        return Snapshot(
+            at_s=time.time(),
+            interval_s=(usage.end_ns - usage.start_ns) / NS_PER_S,
+            kinds=parts.ledger.kinds,
+            node=node,
+            processes=views.processes,
+            containers=views.containers,
+            vms=views.vms,
+            pods=views.pods,
+            tasks=usage.tasks,
+            task_uj=task_uj,
+            health=parts.health.snapshot(time.perf_counter() - began_s),
+        )

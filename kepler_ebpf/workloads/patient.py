@@ -1,0 +1,89 @@
+"""Names within a time budget: an interval never waits for more /proc than it can afford.
+
+What there was no time for keeps its kernel-given name and is asked for after the interval is
+published, in the time that is left before the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kepler_ebpf.model import PodLabels
+from kepler_ebpf.naming import CgroupName, Naming, ProcessName
+from kepler_ebpf.workloads.naming import WorkloadNaming
+
+BUDGET_SHARE = 0.1
+"""Part of an interval that naming may take before it is published."""
+
+MARGIN_S = 0.002
+"""Naming after publication stops so long before the next tick."""
+
+MOST_POSTPONED = 20_000
+"""Beyond it the oldest is given up: it keeps the name the kernel gave."""
+
+Process = tuple[int, int]
+"""pid and start of a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Better names than were given before."""
+
+    cgroups: dict[int, CgroupName]
+    pods: tuple[PodLabels, ...]
+    processes: dict[Process, ProcessName]
+
+
+class PatientNaming(Naming):
+    """A ``Naming`` that postpones processes once the interval's budget is spent."""
+
+    def __init__(
+        self, naming: WorkloadNaming, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._naming = naming
+        self._clock = clock
+        self._left_s = 0.0
+        self._postponed: OrderedDict[Process, tuple[str, CgroupName]] = OrderedDict()
+        self._found: dict[Process, ProcessName] = {}
+
+    def begin_interval(self, interval_s: float) -> None:
+        """Grant the budget of a new interval of that length."""
+        self._left_s = interval_s * BUDGET_SHARE
+
+    def cgroup(self, cgroup_id: int) -> CgroupName:
+        """See ``Naming``; never postponed, there are few and their energy hangs on it."""
+        return self._naming.cgroup(cgroup_id)
+
+    def pod(self, pod_id: str) -> PodLabels:
+        """See ``Naming``."""
+        return self._naming.pod(pod_id)
+
+    def process(self, tgid: int, start_ns: int, comm: str, cgroup: CgroupName) -> ProcessName:
+        """See ``Naming``; empty when there is no time, and then in a later ``renewed``."""
+        if self._left_s <= 0:
+            self._postpone((tgid, start_ns), comm, cgroup)
+            return ProcessName()
+        began_s = self._clock()
+        name = self._naming.process(tgid, start_ns, comm, cgroup)
+        self._left_s -= self._clock() - began_s
+        return name
+
+    def work(self, remaining_s: Callable[[], float]) -> None:
+        """Name what was postponed for as long as *remaining_s* allows, the newest first."""
+        while self._postponed and remaining_s() > MARGIN_S:
+            process, (comm, cgroup) = self._postponed.popitem()
+            self._found[process] = self._naming.process(*process, comm, cgroup)
+
+    def renewed(self) -> Renewed:
+        """Return what is known better by now; call it once an interval."""
+        found, self._found = self._found, {}
+        renewed = self._naming.renewed()
+        return Renewed(renewed.cgroups, renewed.pods, found)
+
+    def _postpone(self, process: Process, comm: str, cgroup: CgroupName) -> None:
+        self._postponed[process] = (comm, cgroup)
+        if len(self._postponed) > MOST_POSTPONED:
+            self._postponed.popitem(last=False)

@@ -1,0 +1,63 @@
+"""Certificates and kubeconfigs for the Kubernetes servers of the tests."""
+
+import socket
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A server certificate with its key, and the CA that signed it."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    def wrap(self, listener: socket.socket) -> ssl.SSLSocket:
+        """Return *listener* speaking TLS with this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
+
+
+def make_certificate(directory: Path, alt_name: str = "IP:127.0.0.1") -> Certificate:
+    """Make a CA and a certificate signed by it for *alt_name*, with the openssl command."""
+    directory.mkdir(parents=True, exist_ok=True)
+    key, request, ca_key = (directory / name for name in ("tls.key", "tls.csr", "ca.key"))
+    made = Certificate(directory / "tls.crt", key, directory / "ca.crt")
+    curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    _openssl(f"req -x509 {curve} -days 2 -subj /CN=ca -keyout {ca_key} -out {made.ca}")
+    _openssl(f"req {curve} -subj /CN=server -keyout {key} -out {request}")
+    extensions = directory / "ext"
+    extensions.write_text(f"subjectAltName={alt_name}\n", encoding="utf-8")
+    _openssl(
+        f"x509 -req -in {request} -CA {made.ca} -CAkey {ca_key} -days 2 "
+        f"-extfile {extensions} -out {made.certificate}"
+    )
+    return made
+
+
+def _openssl(arguments: str) -> None:
+    subprocess.run(["openssl", *arguments.split()], check=True, capture_output=True)
+
+
+def write_kubeconfig(path: Path, server: str, ca: Path | None = None, token: str = "t0") -> str:
+    """Write a kubeconfig for *server* to *path* and return its name."""
+    cluster: dict[str, Any] = {"server": server}
+    if ca is not None:
+        cluster["certificate-authority"] = str(ca)
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return str(path)

@@ -1,0 +1,143 @@
+"""Which process runs which machine: ids that are not shared, children, helper threads."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from processes import waiting_shell
+
+from kepler_ebpf.model import VmLabels
+from kepler_ebpf.workloads.machines import Machines
+from kepler_ebpf.workloads.procfs import ProcessInfo, find_process
+
+
+class Hypervisors:
+    """Real processes that call themselves QEMU and wait."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+
+    def start(self, *options: str) -> tuple[int, ProcessInfo]:
+        """Start one and return its pid and what /proc tells of it."""
+        shell = waiting_shell(*options, name="qemu-system-x86_64")
+        found = find_process(self._running.enter_context(shell))
+        assert found is not None
+        return found
+
+    def stop(self) -> None:
+        """End and reap all of them."""
+        self._running.close()
+
+
+@pytest.fixture
+def hypervisors() -> Iterator[Hypervisors]:
+    """Start hypervisors as a test needs them; none outlives it."""
+    running = Hypervisors()
+    yield running
+    running.stop()
+
+
+def id_of(labels: VmLabels | None) -> str:
+    """Return the machine's id."""
+    assert labels is not None
+    return labels.vm_id
+
+
+def test_a_machine_keeps_the_id_it_was_given(hypervisors: Hypervisors) -> None:
+    """A name given once is the id, and the hypervisor and name come along."""
+    labels = Machines().of_process(*hypervisors.start("-name", "web"))
+    assert labels == VmLabels("web", "web", "kvm")
+
+
+def test_two_machines_with_one_name_have_two_ids(hypervisors: Hypervisors) -> None:
+    """The second of two running machines with one name gets an id of its own, and keeps it."""
+    machines = Machines()
+    first, second = hypervisors.start("-name", "web"), hypervisors.start("-name", "web", "-m", "1")
+    ids = [id_of(machines.of_process(*process)) for process in (first, second, first, second)]
+    assert ids[:2] == ids[2:]
+    assert ids[0] == "web" != ids[1]
+    assert ids[1].startswith("web-")
+
+
+def test_a_restarted_machine_keeps_its_id(hypervisors: Hypervisors) -> None:
+    """An id is free again once the machine that had it is gone."""
+    machines = Machines()
+    machines.of_process(*hypervisors.start("-name", "web"))
+    hypervisors.stop()
+    assert id_of(machines.of_process(*hypervisors.start("-name", "web"))) == "web"
+
+
+def test_what_a_daemon_leaves_behind_is_the_same_machine(hypervisors: Hypervisors) -> None:
+    """A QEMU that goes into the background is not two machines."""
+    machines = Machines()
+    options = ("-name", "web", "-daemonize")
+    ids = [id_of(machines.of_process(*hypervisors.start(*options))) for _ in range(2)]
+    assert ids == ["web", "web"]
+
+
+def test_a_child_before_its_exec_is_the_same_machine(hypervisors: Hypervisors) -> None:
+    """A fork of the hypervisor that still has its command line is no machine of its own."""
+    machines = Machines()
+    tgid, info = hypervisors.start("-m", "512")
+    parent = machines.of_process(tgid, info)
+    child = ProcessInfo(info.exe, info.cmdline, tgid, info.start_ticks + 500)
+    assert machines.of_process(tgid + 1, child) == parent
+
+
+def test_a_process_that_is_no_machine_any_more_has_none(hypervisors: Hypervisors) -> None:
+    """After exec of another program the process has no machine, and the id is free."""
+    machines = Machines()
+    tgid, info = hypervisors.start("-name", "web")
+    machines.of_process(tgid, info)
+    after = ProcessInfo("/bin/true", ("true",), info.parent, info.start_ticks)
+    assert machines.of_process(tgid, after) is None
+    assert id_of(machines.of_process(*hypervisors.start("-name", "web"))) == "web"
+
+
+def test_a_helper_thread_belongs_to_a_known_machine(hypervisors: Hypervisors) -> None:
+    """vhost-PID is PID's machine."""
+    machines = Machines()
+    tgid, info = hypervisors.start("-m", "512")
+    assert machines.of_process(tgid, info) == machines.of_helper(f"vhost-{tgid}")
+
+
+def test_a_helper_thread_seen_before_its_machine(hypervisors: Hypervisors) -> None:
+    """A helper that ran first gets the very id that its machine gets later."""
+    machines = Machines()
+    tgid, info = hypervisors.start("-m", "512")
+    assert machines.of_helper(f"vhost-{tgid}") == machines.of_process(tgid, info)
+
+
+def test_a_helper_named_after_a_thread_of_the_machine() -> None:
+    """The number may be that of any thread of the hypervisor."""
+    code = "import threading, sys; t = threading.Thread(target=sys.stdin.read); t.start(); t.join()"
+    with subprocess.Popen(
+        ["qemu-system-x86_64", "-c", code],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+    ) as process:
+        tasks = Path(f"/proc/{process.pid}/task")
+        while len(threads := [int(task.name) for task in tasks.iterdir()]) < 2:
+            os.sched_yield()
+        labels = Machines().of_helper(f"vhost-{max(threads)}")
+        process.kill()
+    assert id_of(labels).startswith(f"kvm-{process.pid}-")
+
+
+@pytest.mark.parametrize("comm", ["vhost-0", "vhost-4194304", "kworker/0:1"])
+def test_a_helper_of_nobody(comm: str) -> None:
+    """A helper without a live owner, and any other kernel thread, has no machine."""
+    assert Machines().of_helper(comm) is None
+
+
+def test_machines_that_are_gone_are_forgotten() -> None:
+    """A host that starts machines all day does not remember each of them."""
+    machines = Machines("/nonexistent")
+    for pid in range(1, 1000):
+        info = ProcessInfo("", ("firecracker", "--id", f"fc-{pid}"), 1, pid)
+        assert id_of(machines.of_process(pid, info)) == f"fc-{pid}"
+    assert len(machines) < 100
