@@ -12,6 +12,8 @@
 
 #define PF_EXITING 0x4
 #define ROOT_CGROUP_ID 1
+/* The slowest tick (HZ=100): a running task's own run time is not older than this. */
+#define TICK_NS 10000000
 
 /* The v1 controller's cgroup where there is one and the task is not in its root, else v2's. */
 #define DEFINE_CGROUP_ID(name, GET)                                                                \
@@ -164,34 +166,51 @@ static __always_inline void enter_idle(struct cpu_slot *slot, __u64 now_ns)
 		__sync_fetch_and_add(&slot->idle_ns, -now_ns);
 }
 
+static __always_inline __u64 lesser(__u64 one, __u64 other)
+{
+	return one < other ? one : other;
+}
+
+static __always_inline void charge_unseen(struct cpu_slot *slot, struct task_struct *task,
+					  __u64 ran_ns)
+{
+	struct task_key key = { .pid = READ(task, pid), .start_ns = READ(task, start_boottime) };
+
+	key.cgroup_id = cgroup_id_read(task);
+	follow(charge(slot, &key, task, ran_ns), task, READ(task, flags), READ(task, self_exec_id));
+}
+
 /*
  * A switch went unseen: some kernels keep tracing off certain tasks. The task switched in last says
- * itself how long it ran. What is left of the slice was idle if the CPU is idle now; else it is
- * not known whose it was.
+ * itself how long it ran. What is left of the slice was idle if the CPU is idle now; else it is the
+ * current task's as far as its own run time, which lags by up to lag_ns, says so. Of the remainder
+ * it is not known whose it was.
  */
-static __always_inline void recover_slice(struct cpu_slot *slot, __u32 current_pid, __u64 now_ns)
+static __always_inline void recover_slice(struct cpu_slot *slot, struct task_struct *current_task,
+					  __u64 lag_ns, __u64 now_ns)
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
-	__u64 slice_ns = now_ns - slot->since_ns, ran_ns = 0;
-	struct task_key key = { .pid = slot->running };
+	__u64 rest_ns = now_ns - slot->since_ns, ran_ns;
 
 	if (!slot->since_ns)
 		return;
 	leave_idle(slot, slot->since_ns, slot->since_ns);
-	if (key.pid && READ(task, pid) == key.pid) {
+	if (slot->running && READ(task, pid) == slot->running) {
 		ran_ns = READ(task, se.sum_exec_runtime) - slot->running_runtime_ns;
-		ran_ns = ran_ns < slice_ns ? ran_ns : slice_ns;
-		key.start_ns = READ(task, start_boottime);
-		key.cgroup_id = cgroup_id_read(task);
-		follow(charge(slot, &key, task, ran_ns), task, READ(task, flags),
-		       READ(task, self_exec_id));
+		ran_ns = lesser(ran_ns, rest_ns);
+		charge_unseen(slot, task, ran_ns);
+		rest_ns -= ran_ns;
 	}
-	if (!current_pid) {
-		enter_idle(slot, slot->since_ns + ran_ns);
+	if (!READ(current_task, pid)) {
+		enter_idle(slot, now_ns - rest_ns);
 		return;
 	}
-	slot->busy_ns += slice_ns - ran_ns;
-	slot->lost_ns += slice_ns - ran_ns;
+	ran_ns = READ(current_task, se.sum_exec_runtime);
+	ran_ns -= READ(current_task, se.prev_sum_exec_runtime);
+	ran_ns = ran_ns + lag_ns < rest_ns ? ran_ns : rest_ns;
+	charge_unseen(slot, current_task, ran_ns);
+	slot->busy_ns += rest_ns - ran_ns;
+	slot->lost_ns += rest_ns - ran_ns;
 }
 
 #endif

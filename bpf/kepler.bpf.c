@@ -33,8 +33,8 @@ ENTRY(on_switch, SWITCH)
 	if (!slot)
 		return 0;
 	key.pid = HOT(prev, pid);
-	if (key.pid != slot->running) {
-		recover_slice(slot, key.pid, now_ns);
+	if ((__u64)prev != slot->running_task) {
+		recover_slice(slot, prev, 0, now_ns);
 	} else if (key.pid && slot->since_ns) {
 		key.start_ns = HOT(prev, start_boottime);
 		key.cgroup_id = cgroup_id_hot(prev);
@@ -65,8 +65,8 @@ ENTRY(rotate, "raw_tp/rotate")
 	if (!slot || !control || slot->epoch == control->epoch)
 		return 0;
 	key.pid = READ(task, pid);
-	if (key.pid != slot->running) {
-		recover_slice(slot, key.pid, now_ns);
+	if ((__u64)task != slot->running_task) {
+		recover_slice(slot, task, TICK_NS, now_ns);
 	} else if (key.pid && slot->since_ns) {
 		key.start_ns = READ(task, start_boottime);
 		key.cgroup_id = cgroup_id_read(task);

@@ -40,6 +40,7 @@ struct signal_struct {
 
 struct sched_entity {
 	__u64 sum_exec_runtime;
+	__u64 prev_sum_exec_runtime;
 } CO_RE;
 
 struct task_struct {

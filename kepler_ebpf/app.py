@@ -89,7 +89,7 @@ def _build(
     mountinfo = f"{config.procfs}/self/mountinfo"
     hierarchy = cgroups.discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
     account, loader_name = _account(stack, config, topology, hierarchy)
-    meter = open_meter(meter_request(config, topology, cpus), lambda: _busy(account))
+    meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*account.busy))
     stack.callback(meter.close)
     paths = CgroupPaths(hierarchy, config.terminated_retention_s)
     stack.callback(paths.close)
@@ -128,10 +128,6 @@ def _bpf_stats() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _busy(account: KernelAccount) -> BusyTime:
-    return BusyTime(*account.cpus.busy_ns_by_socket())
 
 
 def _pods(stack: ExitStack, config: Config) -> PodDirectory | None:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from kepler_ebpf.group_table import GroupTable
 from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors
 from kepler_ebpf.model import ContainerLabels, Floats, Ints, PodLabels, State
 from kepler_ebpf.naming import CgroupName, Naming
 from kepler_ebpf.workload_table import (
     FOLDED,
     EnergyColumns,
-    GroupTable,
     Retention,
     WorkloadTable,
     fold_links,
@@ -89,7 +89,7 @@ class GroupBook:
 
     def name(self, row: int) -> CgroupName:
         """Return the name of a cgroup."""
-        return self.cgroups.labels[row] or CgroupName("")
+        return self.cgroups.label(row)
 
     def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> None:
         """Give a listed cgroup a better name; where that has no container or pod, both stay."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from kepler_ebpf.group_book import GroupBook
+from kepler_ebpf.group_table import GroupTable
 from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors, Minors
 from kepler_ebpf.model import Floats, Ints, ProcessLabels, State, VmLabels
 from kepler_ebpf.naming import Naming, ProcessName
@@ -18,7 +19,6 @@ from kepler_ebpf.process_records import Batch, group_by_process
 from kepler_ebpf.workload_table import (
     FOLDED,
     EnergyColumns,
-    GroupTable,
     Retention,
     WorkloadTable,
     fold_links,
@@ -107,11 +107,10 @@ class ProcessBook:
 
     def set_container(self, cgroup_id: int, container_id: str) -> None:
         """Show the listed processes of a cgroup as part of a container."""
-        listed = self.processes.columns["cgroup_id"][: self.processes.size] == cgroup_id
-        for row in np.flatnonzero(listed).tolist():
-            label = self.processes.labels[row]
-            if label is not None and label.container_id != container_id:
-                self._show(row, replace(label, container_id=container_id))
+        in_use = self.processes.state != State.FREE
+        in_cgroup = in_use & (self.processes.columns["cgroup_id"] == cgroup_id)
+        for row in np.flatnonzero(in_cgroup).tolist():
+            self._show(row, replace(self.processes.label(row), container_id=container_id))
 
     # --- inside: processes that are listed
 
@@ -142,18 +141,14 @@ class ProcessBook:
         for field in ("cgroup_id", "exec_id"):
             columns[field][row] = task[field]
         columns["comm"][row] = task["process_comm"]
-        label = self.processes.labels[row]
-        if label is None:
-            return
+        label = self.processes.label(row)
         container_id = self._groups.container_id(int(batch.cgroup_rows[place]))
         self._show(row, replace(label, comm=batch.comm(place), container_id=container_id))
         if execed and not batch.ended[place]:
             self._rename(row, self._ask(batch, place))
 
     def _rename(self, row: int, name: ProcessName) -> None:
-        label = self.processes.labels[row]
-        if label is None:
-            return
+        label = self.processes.label(row)
         vm_id = label.vm_id
         if name.vm:
             vm_id = name.vm.vm_id

@@ -64,8 +64,9 @@ class Sampler:
     def step(self, _tick: Tick | None = None) -> Snapshot:
         """Close the running interval, share its energy and publish the result."""
         began_s, parts = time.perf_counter(), self._parts
+        parts.account.close_interval()
         reading = parts.meter.read()
-        usage = parts.account.interval()
+        usage = parts.account.drain()
         parts.health.interval(usage)
         parts.naming.begin_interval((usage.end_ns - usage.start_ns) / NS_PER_S)
         parts.paths.learn(parts.account.cgroup_events())

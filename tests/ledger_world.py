@@ -1,6 +1,7 @@
 """Records as the kernel side makes them, and a ledger with names that a test decides."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Names:
     cgroups: dict[int, CgroupName] = field(default_factory=dict)
     processes: dict[int, ProcessName] = field(default_factory=dict)
     pods: dict[str, str] = field(default_factory=dict)
-    asked: list[object] = field(default_factory=list)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
 
     def cgroup(self, cgroup_id):
         self.asked.append(("cgroup", cgroup_id))
@@ -114,7 +115,7 @@ def attribution(shares_uj) -> Attribution:
     )
 
 
-def listed(view) -> dict:
+def listed(view) -> dict[Any, float]:
     """Return the package µJ of each row that is not a gap, by label."""
     return {
         label: float(uj)
@@ -123,7 +124,7 @@ def listed(view) -> dict:
     }
 
 
-def by(view, attribute: str) -> dict:
+def by(view, attribute: str) -> dict[Any, tuple[float, int, int]]:
     """Return (package µJ, CPU ns, state) of each row, by one attribute of its label."""
     rows = zip(view.labels, view.energy_uj[:, 0], view.cpu_ns, view.state, strict=True)
     return {

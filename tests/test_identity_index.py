@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kepler_ebpf.identity_index import NO_ROW, IdentityIndex
+from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors, Minors
 
 identities = st.tuples(
     st.sampled_from([0, 1, 2, 1 << 63, (1 << 63) + 1, (1 << 64) - 1]), st.integers(0, 3)
@@ -12,7 +12,7 @@ identities = st.tuples(
 changes = st.lists(st.tuples(st.booleans(), st.sets(identities, min_size=1)), max_size=8)
 
 
-def arrays(pairs):
+def arrays(pairs) -> tuple[Majors, Minors]:
     """Return majors and minors of *pairs* as arrays."""
     majors, minors = zip(*pairs, strict=True)
     return np.array(majors, np.uint64), np.array(minors, np.uint32)
@@ -21,7 +21,8 @@ def arrays(pairs):
 @given(changes)
 def test_finds_what_a_dictionary_finds(story):
     """After any additions and removals each identity has the row a dictionary has for it."""
-    index, expected = IdentityIndex(), {}
+    index = IdentityIndex()
+    expected: dict[tuple[int, int], int] = {}
     for is_addition, pairs in story:
         if is_addition:
             new = [pair for pair in pairs if pair not in expected]

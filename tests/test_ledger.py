@@ -109,7 +109,7 @@ def test_each_process_has_its_own_records(story):
 @given(intervals, retentions)
 def test_totals_never_fall(story, retention):
     """The total of a workload that stays listed is never less than an interval before."""
-    before: dict = {}
+    before: dict[object, float] = {}
     for world, _ in play(story, retention):
         views = (world.processes, world.containers, world.vms, world.pods)
         now = {label: uj for view in views for label, uj in listed(view).items()}
@@ -193,6 +193,16 @@ def test_energy_that_comes_late_lists_nothing_anew():
     world.ledger.end_interval(2.0)
     assert listed(world.processes) == {}
     assert world.processes.folded_uj[0] == 1_005.0
+
+
+def test_energy_that_comes_late_for_a_forgotten_cgroup_is_folded():
+    """Late energy of a cgroup that is gone is with the folded of its level, and not named again."""
+    world = World()
+    world.credit(record(cgroup_id=7), uj=5, count_cpu=False)
+    world.ledger.end_interval(1.0)
+    assert world.ledger.cgroups().labels == ()
+    assert world.ledger.cgroups().folded_uj[0] == 5.0
+    assert world.names.asked == []
 
 
 def test_same_start_and_different_pid_are_two_processes():

@@ -72,6 +72,8 @@ def test_a_container_known_by_name_keeps_it(tmp_path: Path) -> None:
         b"[]",
         b'{"Name": null}',
         b'{"Name": ""}',
+        b'{"Name": "/k8s_"}',
+        b'{"Name": 7}',
         b'{"annotations": []}',
         b'{"Name": "/web", "pad": "' + b"x" * FILE_LIMIT + b'"}',
     ],

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kepler_ebpf.kernel.cpus import Boundary, Cpus
+from kepler_ebpf.kernel.cpus import LOST, UNTRACKED, Boundary, Cpus
 from kepler_ebpf.kernel.layout import (
     CGROUP_EVENT,
     CGROUP_KEY,
@@ -21,13 +20,10 @@ from kepler_ebpf.kernel.layout import (
     TASK_USAGE,
 )
 from kepler_ebpf.kernel.libbpf import ProgramStats, TestRun, drain_batch, program_stats
-from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS
-from kepler_ebpf.model import UNTRACKED_COMM, Usage
+from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
+from kepler_ebpf.model import UNTRACKED_COMM, Ints, Records, Usage
+from kepler_ebpf.topology import Topology
 
-if TYPE_CHECKING:
-    from kepler_ebpf.kernel.programs import Programs
-    from kepler_ebpf.model import Ints, Records
-    from kepler_ebpf.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +55,7 @@ class KernelAccount:
     def __init__(self, programs: Programs, topology: Topology, task_entries: int) -> None:
         self._programs = programs
         self._cpus = Cpus(programs, topology)
+        self._sockets = topology.sockets
         maps, self._entries = programs.maps, task_entries
         self._tasks = [
             _Drain(maps[f"tasks_{set_}"], TASK_KEY, TASK_USAGE, task_entries) for set_ in (0, 1)
@@ -71,14 +68,17 @@ class KernelAccount:
             maps["cgroup_events"], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES
         )
         self._events_seen = 0
+        self._start: Boundary | None = None
         self._last: Boundary | None = None
         self.close_s = 0.0
         self.fill_ratio = 0.0
 
     @property
-    def cpus(self) -> Cpus:
-        """The CPUs' own cumulative figures."""
-        return self._cpus
+    def busy(self) -> tuple[int, Ints]:
+        """The last boundary on the monotonic clock, and each socket's busy ns since attaching."""
+        if self._last is None:
+            return time.monotonic_ns(), np.zeros(self._sockets, np.int64)
+        return self._last.mean_ns, self._cpus.busy_ns_by_socket(self._last)
 
     @property
     def self_process(self) -> tuple[int, int]:
@@ -94,12 +94,12 @@ class KernelAccount:
     @property
     def untracked_ns(self) -> int:
         """CPU time since start that is known by cgroup only, as the task map was full."""
-        return 0 if self._last is None else int(self._last.untracked_ns.sum())
+        return self._total(UNTRACKED)
 
     @property
     def lost_ns(self) -> int:
         """CPU time since start that no map had room for."""
-        return 0 if self._last is None else int(self._last.lost_ns.sum())
+        return self._total(LOST)
 
     def start(self, v1_hierarchy: int = 0) -> None:
         """Attach, and take the first boundary; what ran before it is nobody's."""
@@ -114,24 +114,30 @@ class KernelAccount:
 
     def interval(self) -> Usage:
         """Close the running interval, drain it and return it."""
+        self.close_interval()
+        return self.drain()
+
+    def close_interval(self) -> None:
+        """End the running interval now; ``drain`` then returns it."""
         if self._last is None:
             raise RuntimeError("KernelAccount.start() was not called")
-        began, old = time.perf_counter(), self._cpus.epoch & 1
-        start, end = self._last, self._cpus.close_interval()
-        self._last = end
+        began = time.perf_counter()
+        self._start, self._last = self._last, self._cpus.close_interval()
+        self.close_s = time.perf_counter() - began
+
+    def drain(self) -> Usage:
+        """Take the closed interval out of the maps."""
+        if self._start is None or self._last is None:
+            raise RuntimeError("KernelAccount.close_interval() was not called")
+        began, old = time.perf_counter(), ~self._cpus.epoch & 1
         keys, usages = self._tasks[old].take()
         self.fill_ratio = len(keys) / self._entries
         tasks = _task_records(keys, usages)
-        if self._overflowed(start, end):
+        if self._overflowed(self._start, self._last):
             tasks = np.concatenate([tasks, _untracked_records(*self._cgroups[old].take())])
-        self.close_s = time.perf_counter() - began
-        return Usage(
-            start_ns=start.mean_ns,
-            end_ns=end.mean_ns,
-            wall_ns=self._cpus.wall_ns(start, end),
-            tasks=tasks,
-            sockets=self._cpus.between(start, end),
-        )
+        sockets, wall_ns = self._cpus.between(self._start, self._last)
+        self.close_s += time.perf_counter() - began
+        return Usage(self._start.mean_ns, self._last.mean_ns, wall_ns, tasks, sockets)
 
     def cgroup_events(self) -> list[CgroupEvent]:
         """Cgroups made and removed since the last call."""
@@ -159,7 +165,10 @@ class KernelAccount:
         self._programs.close()
 
     def _overflowed(self, start: Boundary, end: Boundary) -> bool:
-        return bool((end.untracked_ns > start.untracked_ns).any())
+        return bool((end.figures[:, UNTRACKED] > start.figures[:, UNTRACKED]).any())
+
+    def _total(self, column: int) -> int:
+        return 0 if self._last is None else int(self._last.figures[:, column].sum())
 
 
 def _task_records(keys: Records, usages: Records) -> Records:

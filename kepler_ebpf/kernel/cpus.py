@@ -9,38 +9,49 @@ from __future__ import annotations
 import mmap
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kepler_ebpf.kernel.layout import CONTROL, CPU_SLOT
 from kepler_ebpf.kernel.libbpf import TestRun
-from kepler_ebpf.model import SocketTime
+from kepler_ebpf.kernel.programs import Programs
+from kepler_ebpf.model import Bools, Ints, Records, SocketTime
+from kepler_ebpf.topology import Topology
 
-if TYPE_CHECKING:
-    from kepler_ebpf.kernel.programs import Programs
-    from kepler_ebpf.model import Bools, Ints, Records
-    from kepler_ebpf.topology import Topology
+_WORD = 8
+_LIVE = ("since_ns", "idle_ns", "busy_ns", "lost_ns", "untracked_ns")
+_CLOSED = ("closed_at_ns", "closed_idle_ns", "closed_busy_ns", "closed_lost_ns")
+_CLOSED_UNTRACKED = "closed_untracked_ns"
+
+AT, IDLE, BUSY, LOST, UNTRACKED = range(5)
+"""Columns of ``Boundary.figures``."""
+
+
+def _words(*fields: str) -> list[int]:
+    """Where *fields* are in a slot, in words."""
+    return [int(CPU_SLOT.fields[field][1]) // _WORD for field in fields]  # type: ignore[index]
+
+
+_LIVE_WORDS = _words(*_LIVE)
+_CLOSED_WORDS = _words(*_CLOSED, _CLOSED_UNTRACKED)
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Every CPU at the end of an interval; arrays (cpus,), int64, cumulative since attaching.
+    """Every CPU at the end of an interval.
 
-    ``at_ns`` is each CPU's own boundary on the monotonic clock.
+    ``figures`` (cpus, 5), int64 ns, has for each CPU the instant of its own boundary on the
+    monotonic clock, and its idle, busy, lost and untracked time up to then since attaching.
     """
 
     online: Bools
-    at_ns: Ints
-    busy_ns: Ints
-    idle_ns: Ints
-    lost_ns: Ints
-    untracked_ns: Ints
+    figures: Ints
 
     @property
     def mean_ns(self) -> int:
         """The instant of the boundary: the mean over the CPUs online, microseconds apart."""
-        return int(self.at_ns[self.online].mean())
+        at_ns = self.figures[self.online, AT]
+        return int(at_ns.sum()) // max(len(at_ns), 1)
 
 
 class Cpus:
@@ -48,13 +59,15 @@ class Cpus:
 
     def __init__(self, programs: Programs, topology: Topology) -> None:
         self._topology = topology
-        self._count = len(topology.socket_of)
+        count = len(topology.socket_of)
         self._control = shared_records(programs.maps["control"], CONTROL, 1)
-        self._slots = shared_records(programs.maps["slots"], CPU_SLOT, self._count)
+        self._slots = shared_records(programs.maps["slots"], CPU_SLOT, count)
+        self._words = self._slots.view(np.int64).reshape(count, -1)
+        self._epoch = self._control.view(np.uint64)[:1]
         self._rotate = TestRun(programs.programs["rotate"])
         self._online: tuple[int, ...] = ()
-        self._online_mask = np.zeros(self._count, np.bool_)
-        self._socket_of = np.zeros(self._count, np.int64)
+        self._online_mask = np.zeros(count, np.bool_)
+        self._is_on_socket = np.zeros((topology.sockets, count))
 
     @property
     def control(self) -> Records:
@@ -64,12 +77,13 @@ class Cpus:
     @property
     def epoch(self) -> int:
         """The set of maps in use is the lowest bit of this."""
-        return int(self._control["epoch"][0])
+        return int(self._epoch[0])
 
     def prepare(self) -> None:
         """Tell the kernel side each CPU's socket; before attaching, and when CPUs appear."""
-        self._socket_of[:] = self._topology.socket_of
-        self._slots["socket"] = self._socket_of
+        sockets = np.array(self._topology.socket_of)
+        self._slots["socket"] = sockets
+        self._is_on_socket[:] = sockets == np.arange(len(self._is_on_socket))[:, np.newaxis]
 
     def close_interval(self, *, wake_idle: bool = False) -> Boundary:
         """Move every CPU to the other set of maps; after it the old set is quiet.
@@ -80,66 +94,48 @@ class Cpus:
         self._refresh_online()
         # The clock first: a CPU that wakes after the epoch is raised has since_ns > now_ns.
         now_ns = time.monotonic_ns()
-        self._control["epoch"] += 1
+        self._epoch += np.uint64(1)
         # This order: idle first and since last, see leave_idle() in bpf/charge.h.
-        raw_idle = self._slots["idle_ns"].copy()
-        live = self._slots.copy()
-        asleep = (raw_idle < 0) & (live["since_ns"] <= now_ns)
-        online = self._online_mask.copy()
-        rotated = online.copy() if wake_idle else online & ~asleep
-        for cpu in np.flatnonzero(rotated):
-            if not self._rotate.on_cpu(int(cpu)):
-                online[cpu] = rotated[cpu] = False
-        closed = self._slots.copy()
+        idle = self._words[:, _LIVE_WORDS[IDLE]].copy()
+        live = self._words[:, _LIVE_WORDS]
+        asleep = (idle < 0) & (live[:, AT] <= now_ns)
+        online, rotated = self._rotate_cpus(np.bool_(wake_idle) | ~asleep)
+        live[:, AT] = now_ns
+        live[:, IDLE] = np.where(idle < 0, idle + now_ns, idle)
+        live[rotated] = self._words[rotated][:, _CLOSED_WORDS]
+        return Boundary(online, live)
 
-        def figure(at_rotation: Ints, at_rest: Ints) -> Ints:
-            return np.where(rotated, at_rotation, at_rest).astype(np.int64)
-
-        return Boundary(
-            online=online,
-            at_ns=figure(closed["closed_at_ns"], np.int64(now_ns)),
-            busy_ns=figure(closed["closed_busy_ns"], live["busy_ns"]),
-            idle_ns=figure(
-                closed["closed_idle_ns"], np.where(raw_idle < 0, raw_idle + now_ns, raw_idle)
-            ),
-            lost_ns=figure(closed["closed_lost_ns"], live["lost_ns"]),
-            untracked_ns=figure(closed["closed_untracked_ns"], live["untracked_ns"]),
-        )
-
-    def between(self, start: Boundary, end: Boundary) -> SocketTime:
-        """CPU time by socket between two boundaries.
+    def between(self, start: Boundary, end: Boundary) -> tuple[SocketTime, int]:
+        """CPU time by socket between two boundaries, and the CPU time that passed by the clock.
 
         Of a CPU that was not online at both, only what it was busy is known to have existed.
         """
-        steady = start.online & end.online
-        busy = end.busy_ns - start.busy_ns
-        idle = np.where(steady, end.idle_ns - start.idle_ns, 0)
-        lost = end.lost_ns - start.lost_ns
-        return SocketTime(
-            window_ns=self._by_socket(busy + idle),
-            busy_ns=self._by_socket(busy),
-            idle_ns=self._by_socket(idle),
-            lost_ns=self._by_socket(lost),
-        )
-
-    @staticmethod
-    def wall_ns(start: Boundary, end: Boundary) -> int:
-        """CPU time that passed between two boundaries by the clock, whatever was accounted."""
-        steady = start.online & end.online
-        busy = end.busy_ns - start.busy_ns
-        return int(np.where(steady, end.at_ns - start.at_ns, busy).sum())
-
-    def busy_ns_by_socket(self) -> tuple[int, Ints]:
-        """The monotonic clock, and the cumulative busy time of each socket at that instant."""
-        slots, now_ns = self._slots.copy(), time.monotonic_ns()
-        running_ns = np.maximum(now_ns - slots["since_ns"].astype(np.int64), 0)
-        running_ns[(slots["idle_ns"] < 0) | ~self._online_mask] = 0
-        return now_ns, self._by_socket(slots["busy_ns"].astype(np.int64) + running_ns)
-
-    def _by_socket(self, per_cpu: Ints) -> Ints:
+        passed = end.figures - start.figures
+        unsteady = ~(start.online & end.online)
+        if unsteady.any():
+            passed[unsteady, IDLE] = 0
+            passed[unsteady, AT] = passed[unsteady, BUSY]
         # float64 holds every count of nanoseconds up to 104 days exactly.
-        sums = np.bincount(self._socket_of, per_cpu, self._topology.sockets)
-        return sums.astype(np.int64)
+        sums = (self._is_on_socket @ passed).astype(np.int64)
+        times = SocketTime(
+            window_ns=sums[:, BUSY] + sums[:, IDLE],
+            busy_ns=sums[:, BUSY],
+            idle_ns=sums[:, IDLE],
+            lost_ns=sums[:, LOST],
+        )
+        return times, int(passed[:, AT].sum())
+
+    def busy_ns_by_socket(self, boundary: Boundary) -> Ints:
+        """Busy time of each socket since attaching, up to *boundary*; int64 of shape (sockets,)."""
+        return (self._is_on_socket @ boundary.figures[:, BUSY]).astype(np.int64)
+
+    def _rotate_cpus(self, wanted: Bools) -> tuple[Bools, Bools]:
+        """Interrupt the *wanted* CPUs that are online; return who is online and who was."""
+        online, rotated = self._online_mask.copy(), self._online_mask & wanted
+        for cpu in np.flatnonzero(rotated).tolist():
+            if not self._rotate.on_cpu(cpu):
+                online[cpu] = rotated[cpu] = False
+        return online, rotated
 
     def _refresh_online(self) -> None:
         online = self._topology.online()

@@ -31,9 +31,9 @@ def container_name(container_id: str, runtime: str, root: str = "/") -> str:
     """
     for pattern, name_in in _SOURCES.get(runtime, ()):
         for path in Path(root).glob(pattern.format(id=container_id)):
-            name = name_in(_load(path), container_id)
+            name = _plain(name_in(_load(path), container_id))
             if name:
-                return _plain(name)
+                return name
     return short_id(container_id)
 
 
@@ -73,7 +73,7 @@ def _stored_name(containers: object, container_id: str) -> object:
 
 def _plain(name: object) -> str:
     """Return Kubernetes' part of docker's and CRI-O's k8s_NAME_POD_…, docker's without slash."""
-    text = str(name).removeprefix("/")
+    text = name.removeprefix("/") if isinstance(name, str) else ""
     return text.split("_")[1] if text.startswith(_DOCKER_SHIM_PREFIX) else text
 
 

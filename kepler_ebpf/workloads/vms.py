@@ -44,7 +44,7 @@ def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch
     else one made of *pid* and its start time in *ticks*, which no other machine on this host has.
     Two machines that were given one name are told apart by the caller, who sees both.
     """
-    programs = {PurePosixPath(path).name for path in (*cmdline[:1], exe) if path}
+    programs = {path.rpartition("/")[2] for path in (*cmdline[:1], exe)}
     for pattern, read in _HYPERVISORS:
         if any(pattern.fullmatch(program) for program in programs):
             return _complete(read(cmdline[1:]), unique_id(pid, ticks))

@@ -1,0 +1,57 @@
+"""Totals of workloads that are made of others: containers, pods and virtual machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kepler_ebpf.identity_index import NO_ROW
+from kepler_ebpf.model import Ints, State
+from kepler_ebpf.workload_table import EnergyColumns, Label, WorkloadTable
+
+
+class GroupTable(WorkloadTable[Label]):
+    """Workloads made of members, found by their id: they run while one of their members does.
+
+    ``columns`` begins with ``live``, the number of running members.
+    """
+
+    def __init__(self, energy: EnergyColumns, columns: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(energy, [("live", "i8"), *columns])
+        self._row_by_id: dict[str, int] = {}
+        self._id_by_row: dict[int, str] = {}
+
+    def row_of(self, group_id: str) -> int:
+        """Return the row of a group, ``NO_ROW`` where it is not listed."""
+        return self._row_by_id.get(group_id, NO_ROW)
+
+    def open(self, group_id: str, label: Label, now_s: float, *values: object) -> int:
+        """Start a group that has no running member yet and that is not listed."""
+        row = self.add(label, (0, *values))
+        self.end(np.array([row]), now_s)
+        self._row_by_id[group_id] = row
+        self._id_by_row[row] = group_id
+        return row
+
+    def join(self, row: int) -> bool:
+        """Count one more running member; True where it is the only one."""
+        self.columns["live"][row] += 1
+        self._ended -= int(self.state[row] == State.TERMINATED)
+        self.state[row] = State.RUNNING
+        self._view = None
+        return bool(self.columns["live"][row] == 1)
+
+    def leave(self, row: int, now_s: float) -> bool:
+        """Count one running member less; True where it was the last."""
+        self.columns["live"][row] -= 1
+        last = bool(self.columns["live"][row] == 0)
+        if last:
+            self.end(np.array([row]), now_s)
+        return last
+
+    def release(self, rows: Ints) -> None:
+        """Fold the totals of *rows* and forget their ids."""
+        for row in rows.tolist():
+            del self._row_by_id[self._id_by_row.pop(row)]
+        super().release(rows)

@@ -1,0 +1,274 @@
+"""The ledger's questions answered from real cgroups, real processes and a real pod index."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cgroup_tree import CgroupTree, cgroup_tree, hierarchies
+from processes import SHELL, start_ns_of, waiting_shell
+
+from kepler_ebpf.model import ContainerLabels, PodLabels, VmLabels
+from kepler_ebpf.naming import CgroupName, ProcessName
+from kepler_ebpf.workloads.cgroups import UNKNOWN_RETRY_S, CgroupHierarchy, CgroupPaths
+from kepler_ebpf.workloads.naming import GIVE_UP_S, RENEWALS, Places, Renewed, WorkloadNaming
+from kepler_ebpf.workloads.pods import Pod, PodContainer, PodIndex, PodState
+
+ID = "0123456789abcdef" * 4
+PAUSE_ID = "fedcba9876543210" * 4
+UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+HASH = "0f" * 16
+NOTHING = Renewed({}, ())
+NO_CGROUP = CgroupName("")
+
+
+@dataclass
+class Event:
+    """A cgroup event of the kernel side."""
+
+    cgroup_id: int
+    path: str
+    removed: bool = False
+
+
+@dataclass
+class Pods:
+    """A pod source without a server."""
+
+    index: PodIndex = field(default_factory=PodIndex)
+
+    def find(self, container_id: str) -> PodContainer | None:
+        """Look in the index."""
+        return self.index.find(container_id)
+
+    def tell(self, *container_ids: str, cgroup_uid: str = UID) -> None:
+        """Learn of the pod, with the containers named web that it has so far."""
+        pod = Pod(UID, "shop-1", "shop", "node", "", "", "", (), cgroup_uid, "2026-01-01T00:00:00Z")
+        containers = tuple(PodContainer(container_id, "web", pod) for container_id in container_ids)
+        self.index.apply(PodState(pod, containers))
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+
+class World:
+    """A naming that knows cgroups by events only, on a disk without runtimes."""
+
+    def __init__(self, root: Path) -> None:
+        """Begin with an empty disk, no pod and no cgroup."""
+        self.clock = Clock()
+        self.pods = Pods()
+        self.root = root
+        self.paths = CgroupPaths(CgroupHierarchy("v2", None, None), clock=self.clock)
+        places = Places(host_root=str(root))
+        self.naming = WorkloadNaming(self.paths, places, self.pods, self.clock)
+        self.lonely = WorkloadNaming(self.paths, places, None, self.clock)
+
+    def make(self, path: str, cgroup_id: int = 7) -> int:
+        """Have the kernel tell of a cgroup."""
+        self.paths.learn([Event(cgroup_id, path)])
+        return cgroup_id
+
+    def name(self, path: str) -> CgroupName:
+        """Ask for the name of a new cgroup."""
+        return self.naming.cgroup(self.make(path))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Give a naming with parts that a test moves."""
+    return World(tmp_path)
+
+
+# --- cgroups
+
+
+@pytest.fixture(params=hierarchies(), ids=lambda hierarchy: hierarchy.name)
+def tree(request: pytest.FixtureRequest) -> Iterator[CgroupTree]:
+    """Give real cgroups in each hierarchy of this host."""
+    with cgroup_tree(request.param) as made:
+        yield made
+
+
+def test_container_of_a_real_cgroup(tree: CgroupTree, tmp_path: Path) -> None:
+    """A cgroup shaped like docker's is docker's container, and keeps its name when removed."""
+    paths = CgroupPaths(tree.hierarchy)
+    naming = WorkloadNaming(paths, Places(host_root=str(tmp_path)))
+    cgroup = tree.make(f"/docker/{ID}")
+    with waiting_shell() as pid:
+        cgroup.enter(pid)
+        name = naming.cgroup(cgroup.id)
+    labels = ContainerLabels(ID, ID[:12], "docker", "")
+    assert name == CgroupName(cgroup.path, labels, "")
+    cgroup.remove()
+    assert naming.cgroup(cgroup.id) == name
+    paths.close()
+
+
+def test_a_cgroup_outside_of_containers(world: World) -> None:
+    """A service has its path and nothing else, and nothing better is waited for."""
+    assert world.name("/system.slice/cron.service") == CgroupName("/system.slice/cron.service")
+    world.pods.tell(ID)
+    assert world.naming.renewed() == NOTHING
+
+
+def test_a_container_is_named_by_its_runtime(world: World) -> None:
+    """Outside of Kubernetes the runtime's file has the name."""
+    config = world.root / f"var/lib/docker/containers/{ID}/config.v2.json"
+    config.parent.mkdir(parents=True)
+    config.write_text('{"Name": "/shop"}', encoding="utf-8")
+    name = world.name(f"/docker/{ID}")
+    assert name.container == ContainerLabels(ID, "shop", "docker", "")
+
+
+def test_a_container_is_named_by_its_pod(world: World) -> None:
+    """The pod's specification has the name, and its uid is the pod."""
+    world.pods.tell(ID)
+    path = f"/kubepods/pod{UID}/{ID}"
+    labels = ContainerLabels(ID, "web", "kubernetes", UID)
+    assert world.name(path) == CgroupName(path, labels, UID)
+    assert world.naming.renewed() == NOTHING
+
+
+def test_a_container_of_a_pod_whose_path_does_not_tell(world: World) -> None:
+    """A container that the API puts in a pod is in it, whatever its cgroup is called."""
+    world.pods.tell(ID)
+    assert world.name(f"/docker/{ID}").pod_id == UID
+
+
+def test_without_kubernetes_the_path_still_tells_the_pod(world: World) -> None:
+    """With no API at all there are pods by uid, and none is waited for."""
+    name = world.lonely.cgroup(world.make(f"/kubepods/pod{UID}/{ID}"))
+    assert name.container == ContainerLabels(ID, ID[:12], "kubernetes", UID)
+    assert name.pod_id == UID
+    assert world.lonely.pod(UID) == PodLabels(UID, "", "")
+    assert world.lonely.renewed() == NOTHING
+
+
+def test_a_container_the_api_tells_of_later(world: World) -> None:
+    """The better name comes once, when the pod index has it."""
+    path = f"/kubepods/pod{UID}/{ID}"
+    before = world.name(path)
+    assert world.naming.renewed() == NOTHING
+    world.pods.tell(ID)
+    after = CgroupName(path, ContainerLabels(ID, "web", "kubernetes", UID), UID)
+    assert before != after
+    assert world.naming.renewed() == Renewed({7: after}, ())
+    assert world.naming.renewed() == NOTHING
+
+
+def test_a_static_pod_gets_its_uid_with_its_name(world: World) -> None:
+    """All cgroups of a static pod, the pause container's too, move to the API's uid."""
+    world.naming.cgroup(world.make(f"/kubepods/pod{HASH}/{ID}", 7))
+    world.naming.cgroup(world.make(f"/kubepods/pod{HASH}/{PAUSE_ID}", 8))
+    world.naming.cgroup(world.make(f"/kubepods/pod{HASH}", 9))
+    world.pods.tell(ID, cgroup_uid=HASH)
+    renewed = world.naming.renewed().cgroups
+    assert {cgroup_id: name.pod_id for cgroup_id, name in renewed.items()} == {
+        7: UID,
+        8: UID,
+        9: UID,
+    }
+    pause = ContainerLabels(PAUSE_ID, PAUSE_ID[:12], "kubernetes", UID)
+    assert renewed[8].container == pause
+
+
+def test_many_containers_are_renewed_a_few_at_a_time(world: World) -> None:
+    """After an outage no interval looks at all that waits."""
+    ids = [f"{number:064x}" for number in range(2 * RENEWALS)]
+    for number, container_id in enumerate(ids):
+        world.naming.cgroup(world.make(f"/kubepods/pod{UID}/{container_id}", number + 2))
+    world.pods.tell(*ids)
+    assert [len(world.naming.renewed().cgroups) for _ in range(3)] == [RENEWALS, RENEWALS, 0]
+
+
+def test_a_path_that_is_found_later(world: World) -> None:
+    """A cgroup whose event comes after its first record is named by then."""
+    assert world.naming.cgroup(7) == NO_CGROUP
+    world.make(f"/docker/{ID}")
+    world.clock.now_s = UNKNOWN_RETRY_S
+    renewed = world.naming.renewed().cgroups
+    assert renewed[7].container_id == ID
+
+
+def test_a_path_that_is_never_found(world: World) -> None:
+    """A cgroup that nobody can name is given up after a while."""
+    world.naming.cgroup(7)
+    for _ in range(int(GIVE_UP_S / UNKNOWN_RETRY_S)):
+        world.clock.now_s += UNKNOWN_RETRY_S
+        assert world.naming.renewed() == NOTHING
+    world.make(f"/docker/{ID}")
+    world.clock.now_s += UNKNOWN_RETRY_S
+    assert world.naming.renewed() == NOTHING
+
+
+# --- pods
+
+
+def test_a_pod_the_api_knows(world: World) -> None:
+    """A pod has its name and namespace, by its uid and by a static pod's hash."""
+    world.pods.tell(ID, cgroup_uid=HASH)
+    labels = PodLabels(UID, "shop-1", "shop")
+    assert (world.naming.pod(UID), world.naming.pod(HASH)) == (labels, labels)
+
+
+def test_a_pod_the_api_tells_of_later(world: World) -> None:
+    """A pod known by its uid is named once the index has it."""
+    assert world.naming.pod(UID) == PodLabels(UID, "", "")
+    assert world.naming.renewed() == NOTHING
+    world.pods.tell(ID)
+    assert world.naming.renewed() == Renewed({}, (PodLabels(UID, "shop-1", "shop"),))
+    assert world.naming.renewed() == NOTHING
+
+
+# --- processes
+
+
+def test_a_regular_process(world: World) -> None:
+    """A process has its executable."""
+    with waiting_shell() as pid:
+        name = world.naming.process(pid, start_ns_of(pid), "sh", NO_CGROUP)
+    assert name == ProcessName(SHELL, None)
+
+
+def test_a_process_that_is_gone(world: World) -> None:
+    """A process that ended before it was asked about is known by what the kernel gave."""
+    with waiting_shell() as pid:
+        start_ns = start_ns_of(pid)
+    assert world.naming.process(pid, start_ns, "sh", NO_CGROUP) == ProcessName()
+
+
+def test_a_machine_in_a_container_is_both(world: World) -> None:
+    """KubeVirt's QEMU has its machine, whatever container it is in."""
+    cgroup = world.name(f"/kubepods/pod{UID}/{ID}")
+    with waiting_shell("-name", "web", name="qemu-kvm") as pid:
+        name = world.naming.process(pid, start_ns_of(pid), "qemu-kvm", cgroup)
+    assert name == ProcessName(SHELL, VmLabels("web", "web", "kvm"))
+    assert cgroup.container_id == ID
+
+
+def test_a_kernel_thread_belongs_to_the_machine_in_its_name(world: World) -> None:
+    """The work of vhost is its machine's, and another kernel thread's is nobody's."""
+    kthreadd, start_ns = 2, start_ns_of(2)
+    with waiting_shell("-name", "web", name="qemu-kvm") as pid:
+        helper = world.naming.process(kthreadd, start_ns, f"vhost-{pid}", NO_CGROUP)
+    assert helper == ProcessName("", VmLabels("web", "web", "kvm"))
+    assert world.naming.process(kthreadd, start_ns, "kthreadd", NO_CGROUP) == ProcessName()
+
+
+def test_a_process_cannot_pose_as_a_machines_helper(world: World) -> None:
+    """Only a kernel thread is believed to be one."""
+    own = os.getpid()
+    with waiting_shell("-name", "web", name="qemu-kvm") as pid:
+        name = world.naming.process(own, start_ns_of(own), f"vhost-{pid}", NO_CGROUP)
+    assert name.vm is None
