@@ -181,20 +181,25 @@ static __always_inline void charge_unseen(struct cpu_slot *slot, struct task_str
 }
 
 /*
- * A switch went unseen: some kernels keep tracing off certain tasks. The task switched in last says
- * itself how long it ran. What is left of the slice was idle if the CPU is idle now; else it is the
- * current task's as far as its own run time, which lags by up to lag_ns, says so. Of the remainder
- * it is not known whose it was.
+ * A switch went unseen: some kernels keep tracing off certain tasks. The current task's own run
+ * time says how long it has been here, up to lag_ns late; the task switched in last says how long
+ * it ran, here or by now elsewhere. What neither claims was idle if the CPU is idle now; else it
+ * is not known whose it was.
  */
 static __always_inline void recover_slice(struct cpu_slot *slot, struct task_struct *current_task,
 					  __u64 lag_ns, __u64 now_ns)
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
-	__u64 rest_ns = now_ns - slot->since_ns, ran_ns;
+	__u64 rest_ns = now_ns - slot->since_ns, ran_ns = 0, current_ns;
 
 	if (!slot->since_ns)
 		return;
-	leave_idle(slot, slot->since_ns, slot->since_ns);
+	if (slot->idle_ns < 0)
+		leave_idle(slot, slot->since_ns, slot->since_ns);
+	current_ns = READ(current_task, se.sum_exec_runtime);
+	current_ns -= READ(current_task, se.prev_sum_exec_runtime);
+	current_ns = READ(current_task, pid) ? lesser(current_ns, rest_ns) : 0;
+	rest_ns -= current_ns;
 	if (slot->running && READ(task, pid) == slot->running) {
 		ran_ns = READ(task, se.sum_exec_runtime) - slot->running_runtime_ns;
 		ran_ns = lesser(ran_ns, rest_ns);
@@ -205,12 +210,13 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		enter_idle(slot, now_ns - rest_ns);
 		return;
 	}
-	ran_ns = READ(current_task, se.sum_exec_runtime);
-	ran_ns -= READ(current_task, se.prev_sum_exec_runtime);
-	ran_ns = ran_ns + lag_ns < rest_ns ? ran_ns : rest_ns;
-	charge_unseen(slot, current_task, ran_ns);
-	slot->busy_ns += rest_ns - ran_ns;
-	slot->lost_ns += rest_ns - ran_ns;
+	if (rest_ns <= lag_ns) {
+		current_ns += rest_ns;
+		rest_ns = 0;
+	}
+	charge_unseen(slot, current_task, current_ns);
+	slot->busy_ns += rest_ns;
+	slot->lost_ns += rest_ns;
 }
 
 #endif

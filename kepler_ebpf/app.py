@@ -7,11 +7,12 @@ import logging
 import os
 import platform
 import sys
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from kepler_ebpf import __version__
 from kepler_ebpf.config import Config
+from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.exporters.families import Build, Host
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.server import Service, start_server
@@ -24,7 +25,7 @@ from kepler_ebpf.kernel.programs import LoadRequest
 from kepler_ebpf.ledger import Ledger, Retention
 from kepler_ebpf.meter_choice import meter_request
 from kepler_ebpf.meters import BusyTime, open_meter
-from kepler_ebpf.model import UJ_PER_J, Meter, Zone
+from kepler_ebpf.model import UJ_PER_J, Meter, Snapshot, Zone
 from kepler_ebpf.publisher import Publisher
 from kepler_ebpf.sampler import Parts, Sampler
 from kepler_ebpf.ticker import Ticker
@@ -65,7 +66,7 @@ def _serve(
 ) -> tuple[str, ...]:
     if config.stdout_enabled:
         stdout = StdoutExporter(sys.stdout, "table", config.metrics_levels)
-        publisher.subscribe(stdout.publish)
+        publisher.subscribe(lambda snapshot: _print(stdout, snapshot))
     if not config.prometheus_enabled:
         return ()
     build = Build(platform.machine(), "", "", __version__, platform.python_version())
@@ -79,6 +80,19 @@ def _serve(
     server = start_server(config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses
+
+
+def _print(stdout: StdoutExporter, snapshot: Snapshot) -> None:
+    """Print *snapshot*; a reader that went away ends the run without a word, as for any command."""
+    try:
+        stdout.publish(snapshot)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise KeplerError(
+            f"cannot write to the standard output: {error.strerror}\n"
+            "give it a place that takes it, or leave out --exporter.stdout"
+        ) from error
 
 
 def _build(

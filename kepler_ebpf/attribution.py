@@ -12,22 +12,30 @@ from functools import lru_cache
 
 import numpy as np
 
-from kepler_ebpf.model import Attribution, Floats, Ints, Records, SocketTime, Zone
+from kepler_ebpf.model import Attribution, Floats, Records, SocketTime, Zone
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
-    """What the zones of a node cover, as matrices of ones and zeros.
+class _Times:
+    """CPU time of one socket, or of those that a zone measures: ns."""
 
-    ``covers`` (zones, sockets): the zone measures the socket. ``of_kind`` (zones, kinds): the
-    zone is of the kind.
-    """
-
-    kinds: tuple[str, ...]
-    covers: Floats
-    of_kind: Floats
+    window_ns: float
+    busy_ns: float
+    lost_ns: float
+    owned_ns: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """What becomes of a zone's energy: µJ, and µJ for each ns of its tasks."""
+
+    active_uj: float
+    idle_uj: float
+    unattributed_uj: float
+    uj_per_ns: float
+
+
+@lru_cache(maxsize=8)
 def zone_kinds(zones: tuple[Zone, ...]) -> tuple[str, ...]:
     """Return the kinds of *zones* in order of first appearance: the columns of every share."""
     return tuple(dict.fromkeys(zone.kind for zone in zones))
@@ -48,49 +56,60 @@ def attribute(
     tasks again, with the energy, once it has been. A socket without any CPU time is idle. Raises
     ValueError for a zone of a socket that *sockets* does not have.
     """
-    layout = _layout(zones, len(sockets.window_ns))
+    # Arrays where there are many, tasks; numbers where there are few, sockets and zones: waking
+    # numpy for each of those would cost most of a short interval.
+    kinds, socket = zone_kinds(zones), tasks["socket"]
     cpu_ns = tasks["cpu_ns"].astype(np.float64)
-    owned_ns = layout.covers @ _by_socket(tasks["socket"], cpu_ns, sockets)
-    busy_ns = layout.covers @ sockets.busy_ns
-    active_uj = energy_uj * _ratio(busy_ns, layout.covers @ sockets.window_ns)
-    # A slice that ended just before the interval may be reported in it: then the tasks have a
-    # little more than the busy time, and sharing by busy time would give away too much.
-    total_ns = np.maximum(busy_ns, owned_ns + layout.covers @ sockets.lost_ns)
-    uj_per_ns = _divide(active_uj, total_ns)
-    uj_per_socket_ns = (layout.covers.T * uj_per_ns) @ layout.of_kind
+    times = _times(sockets, np.bincount(socket, cpu_ns, len(sockets.window_ns)).tolist())
+    uj_per_ns = np.zeros((len(times), len(kinds)))
+    splits = []
+    for zone, zone_uj in zip(zones, energy_uj.tolist(), strict=True):
+        split = _split(zone_uj, _measured(zone, times))
+        rows = slice(None) if zone.socket is None else zone.socket
+        uj_per_ns[rows, kinds.index(zone.kind)] += split.uj_per_ns
+        splits.append(split)
     return Attribution(
-        kinds=layout.kinds,
-        shares_uj=cpu_ns[:, np.newaxis] * uj_per_socket_ns[tasks["socket"]],
-        active_uj=active_uj,
-        idle_uj=energy_uj - active_uj,
-        unattributed_uj=active_uj * _divide(total_ns - owned_ns, total_ns, otherwise=1.0),
+        kinds=kinds,
+        shares_uj=cpu_ns[:, np.newaxis] * uj_per_ns[socket],
+        active_uj=np.array([split.active_uj for split in splits]),
+        idle_uj=np.array([split.idle_uj for split in splits]),
+        unattributed_uj=np.array([split.unattributed_uj for split in splits]),
     )
 
 
-@lru_cache(maxsize=8)
-def _layout(zones: tuple[Zone, ...], sockets: int) -> _Layout:
-    """Return the matrices of *zones* on a node with that many *sockets*."""
-    covers = np.zeros((len(zones), sockets))
-    for row, zone in enumerate(zones):
-        if zone.socket is not None and not 0 <= zone.socket < sockets:
-            message = f"zone {zone.path} measures socket {zone.socket}, the node has {sockets}"
-            raise ValueError(message)
-        covers[row, slice(None) if zone.socket is None else zone.socket] = 1.0
-    return _Layout(zone_kinds(zones), covers, kind_matrix(zones))
+def _times(sockets: SocketTime, owned_ns: list[float]) -> list[_Times]:
+    """Return the times of each socket as numbers."""
+    columns = (sockets.window_ns.tolist(), sockets.busy_ns.tolist(), sockets.lost_ns.tolist())
+    return [_Times(*each) for each in zip(*columns, owned_ns, strict=True)]
 
 
-def _by_socket(socket: Ints, cpu_ns: Floats, sockets: SocketTime) -> Floats:
-    """Sum *cpu_ns* of the tasks by socket: (sockets,)."""
-    summed: Floats = np.bincount(socket, cpu_ns, len(sockets.window_ns)).astype(np.float64)
-    return summed
+def _measured(zone: Zone, times: list[_Times]) -> _Times:
+    """Return the times of the sockets that *zone* measures."""
+    if zone.socket is None:
+        return _Times(
+            window_ns=sum(each.window_ns for each in times),
+            busy_ns=sum(each.busy_ns for each in times),
+            lost_ns=sum(each.lost_ns for each in times),
+            owned_ns=sum(each.owned_ns for each in times),
+        )
+    if not 0 <= zone.socket < len(times):
+        raise ValueError(
+            f"zone {zone.path} measures socket {zone.socket}, the node has {len(times)}"
+        )
+    return times[zone.socket]
 
 
-def _ratio(busy_ns: Floats, window_ns: Floats) -> Floats:
-    """Return the share of the window that was busy, 0 where there was no window."""
-    return np.minimum(_divide(busy_ns, window_ns), 1.0)
-
-
-def _divide(part: Floats, whole: Floats, otherwise: float = 0.0) -> Floats:
-    """Return part / whole, and *otherwise* where the whole is zero."""
-    ratio: Floats = np.divide(part, whole, out=np.full(len(whole), otherwise), where=whole > 0)
-    return ratio
+def _split(zone_uj: float, times: _Times) -> _Split:
+    """Split one zone's energy by the busy share of its sockets."""
+    ratio = min(times.busy_ns / times.window_ns, 1.0) if times.window_ns > 0 else 0.0
+    active_uj = zone_uj * ratio
+    # A slice that ended just before the interval may be reported in it: then the tasks have a
+    # little more than the busy time, and sharing by busy time would give away too much.
+    total_ns = max(times.busy_ns, times.owned_ns + times.lost_ns)
+    unowned = (total_ns - times.owned_ns) / total_ns if total_ns > 0 else 1.0
+    return _Split(
+        active_uj=active_uj,
+        idle_uj=zone_uj - active_uj,
+        unattributed_uj=active_uj * unowned,
+        uj_per_ns=active_uj / total_ns if total_ns > 0 else 0.0,
+    )

@@ -37,16 +37,20 @@ class Backlog:
         self._last_uj = first.energy_uj.copy()
         self._held: deque[Usage] = deque()
         self._owing = np.zeros(len(first.energy_uj), np.int64)
+        self._is_owing = False
 
     def settle(self, usage: Usage, reading: MeterReading) -> Iterator[Due]:
         """Give what each zone drew, with the usage it is for; the current interval comes first."""
         valid = reading.valid
+        if not self._is_owing and valid.all():
+            drawn_uj = reading.energy_uj - self._last_uj
+            self._last_uj = reading.energy_uj
+            yield Due(usage.tasks, usage.sockets, drawn_uj, late=False)
+            return
         drawn_uj = np.where(valid, reading.energy_uj - self._last_uj, 0.0)
         self._last_uj = np.where(valid, reading.energy_uj, self._last_uj)
         on_time = valid & (self._owing == 0)
         yield Due(usage.tasks, usage.sockets, np.where(on_time, drawn_uj, 0.0), late=False)
-        if not self._owing.any() and valid.all():
-            return
         yield from self._settle_late(usage, valid & (self._owing > 0), drawn_uj)
         self._hold(usage, valid)
 
@@ -59,7 +63,8 @@ class Backlog:
 
     def _hold(self, usage: Usage, valid: Bools) -> None:
         self._owing = np.where(valid, 0, self._owing + 1)
-        if not self._owing.any():
+        self._is_owing = bool(self._owing.any())
+        if not self._is_owing:
             self._held.clear()
             return
         self._held.append(usage)

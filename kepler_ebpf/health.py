@@ -9,7 +9,7 @@ import numpy as np
 
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.libbpf import ProgramStats
-from kepler_ebpf.model import Attribution, Floats, Health, Meter, Usage
+from kepler_ebpf.model import Attribution, Floats, Health, Meter, Usage, Zone
 from kepler_ebpf.ticker import Tick
 
 STATS_PERIOD_S = 1.0
@@ -40,19 +40,18 @@ class HealthBook:
             self._lateness_s = tick.lateness_s
 
     def interval(self, usage: Usage) -> None:
-        """Note a closed interval: does its CPU time add up to the time that passed?"""
+        """Note a closed interval, and how well its CPU time adds up to the time that passed."""
         self.intervals += 1
-        sockets = usage.sockets
-        counted_ns = int(usage.tasks["cpu_ns"].sum()) + int(
-            sockets.idle_ns.sum() + sockets.lost_ns.sum()
-        )
+        self._residual_ratio = 0.0
+        of_nobody_ns = (*usage.sockets.idle_ns.tolist(), *usage.sockets.lost_ns.tolist())
+        counted_ns = int(usage.tasks["cpu_ns"].sum()) + sum(of_nobody_ns)
         self._accounting_ratio = abs(counted_ns - usage.wall_ns) / max(usage.wall_ns, 1)
 
     def shared(self, usage_cpu_ns: int, own_uj: Floats, residual_ratio: float) -> None:
         """Note an attribution: what of it was ours, and what did not add up."""
         self._own_cpu_ns += usage_cpu_ns
         self._own_uj = self._own_uj + own_uj if len(self._own_uj) else own_uj
-        self._residual_ratio = residual_ratio
+        self._residual_ratio = max(self._residual_ratio, residual_ratio)
 
     def snapshot(self, work_s: float) -> Health:
         """Everything at this moment."""
@@ -86,12 +85,14 @@ class HealthBook:
         return self._stats
 
 
-def residual_ratio(shared: Attribution, energy_uj: Floats, kind_of_zone: Floats) -> float:
-    """The largest part of any kind's energy that attribution did not put somewhere, 0 if none.
-
-    *kind_of_zone* (zones, kinds) has a one where a zone is of a kind.
-    """
-    placed_uj = shared.shares_uj.sum(axis=0) + (shared.idle_uj + shared.unattributed_uj) @ kind_of_zone
-    read_uj = energy_uj @ kind_of_zone
-    scale_uj = np.maximum(read_uj, 1.0)
-    return float(np.max(np.abs(placed_uj - read_uj) / scale_uj, initial=0.0))
+def residual_ratio(shared: Attribution, energy_uj: Floats, zones: tuple[Zone, ...]) -> float:
+    """The largest part of any kind's energy that attribution did not put somewhere, 0 if none."""
+    placed_uj = dict(zip(shared.kinds, shared.shares_uj.sum(axis=0).tolist(), strict=True))
+    read_uj = dict.fromkeys(shared.kinds, 0.0)
+    of_nobody = zip(shared.idle_uj.tolist(), shared.unattributed_uj.tolist(), strict=True)
+    for zone, zone_uj, (idle_uj, unattributed_uj) in zip(
+        zones, energy_uj.tolist(), of_nobody, strict=True
+    ):
+        read_uj[zone.kind] += zone_uj
+        placed_uj[zone.kind] += idle_uj + unattributed_uj
+    return max(abs(placed_uj[kind] - read_uj[kind]) / max(read_uj[kind], 1.0) for kind in read_uj)

@@ -65,7 +65,7 @@ class IdentityIndex:
         hit = self._is_at(at, majors, minors)
         for step in range(1, self._longest_run):
             later = np.minimum(at + step, len(self._rows) - 1)
-            found = self._is_at(later, majors, minors) & ~hit
+            found = self._is_at(later, majors, minors)
             at = np.where(found, later, at)
             hit |= found
         return at, hit

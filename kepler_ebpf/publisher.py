@@ -22,6 +22,7 @@ class Publisher:
         # On a grid finer than that, the next sample is about to come anyway.
         self._refreshes = config.interval_s > config.staleness_s
         self._want_now = want_now
+        self._started_s = time.time()
         self._latest: Snapshot | None = None
         self._published = threading.Condition()
         self._subscribers: list[Callable[[Snapshot], None]] = []
@@ -43,13 +44,18 @@ class Publisher:
         return self._latest
 
     def refresh(self) -> None:
-        """Wait a little for a new snapshot where the last is stale; many readers share one."""
-        stale = self._latest
-        if not self._refreshes or stale is None or not self._is_stale(stale):
+        """Wait a little for a new snapshot where the last is stale; many readers share one.
+
+        Where there is none yet, the start counts as the last.
+        """
+        if not self._refreshes:
             return
         with self._published:
-            self._want_now()
-            self._published.wait_for(lambda: self._latest is not stale, REFRESH_WAIT_S)
+            stale = self._latest
+            if self._is_stale(stale):
+                self._want_now()
+                self._published.wait_for(lambda: self._latest is not stale, REFRESH_WAIT_S)
 
-    def _is_stale(self, snapshot: Snapshot) -> bool:
-        return time.time() - snapshot.at_s > self._staleness_s
+    def _is_stale(self, snapshot: Snapshot | None) -> bool:
+        taken_s = self._started_s if snapshot is None else snapshot.at_s
+        return time.time() - taken_s > self._staleness_s

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kepler_ebpf.attribution import attribute, kind_matrix
+from kepler_ebpf.attribution import attribute
 from kepler_ebpf.backlog import Backlog, Due
 from kepler_ebpf.errors import ReadError
 from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
-from kepler_ebpf.model import NS_PER_S, Attribution, Bools, Floats, Meter, Records, Snapshot, Usage
+from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, Snapshot, Usage
 from kepler_ebpf.ticker import Tick, Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
 from kepler_ebpf.workloads.patient import PatientNaming
@@ -46,7 +46,6 @@ class Sampler:
     def __init__(self, parts: Parts) -> None:
         """Take the baseline: the kernel's account must have started."""
         self._parts = parts
-        self._kind_of_zone = kind_matrix(parts.meter.zones)
         self._self = parts.account.self_process
         self._backlog = Backlog(parts.meter.read())
 
@@ -70,13 +69,13 @@ class Sampler:
         parts.health.interval(usage)
         parts.naming.begin_interval((usage.end_ns - usage.start_ns) / NS_PER_S)
         parts.paths.learn(parts.account.cgroup_events())
-        task_uj = self._share(usage, list(self._backlog.settle(usage, reading)))
+        task_uj = self._share(list(self._backlog.settle(usage, reading)))
         self._close_ledger(usage)
         snapshot = self._snapshot(usage, task_uj, began_s)
         parts.publish(snapshot)
         return snapshot
 
-    def _share(self, usage: Usage, dues: list[Due]) -> Floats:
+    def _share(self, dues: list[Due]) -> Floats:
         """Attribute and credit every due; return the current tasks' share (tasks, kinds)."""
         zones = self._parts.meter.zones
         shares = [attribute(due.tasks, due.sockets, zones, due.energy_uj) for due in dues]
@@ -86,15 +85,12 @@ class Sampler:
         return shares[0].shares_uj
 
     def _note(self, due: Due, shared: Attribution) -> None:
-        own = self._own(due.tasks)
-        own_cpu_ns = 0 if due.late else int(due.tasks["cpu_ns"][own].sum())
-        residual = residual_ratio(shared, due.energy_uj, self._kind_of_zone)
+        tasks, (tgid, start_ns) = due.tasks, self._self
+        own = np.flatnonzero(tasks["tgid"] == tgid)
+        own = own[tasks["process_start_ns"][own] == start_ns]
+        own_cpu_ns = 0 if due.late else sum(tasks["cpu_ns"][own].tolist())
+        residual = residual_ratio(shared, due.energy_uj, self._parts.meter.zones)
         self._parts.health.shared(own_cpu_ns, shared.shares_uj[own].sum(axis=0), residual)
-
-    def _own(self, tasks: Records) -> Bools:
-        tgid, start_ns = self._self
-        own: Bools = (tasks["tgid"] == tgid) & (tasks["process_start_ns"] == start_ns)
-        return own
 
     def _close_ledger(self, usage: Usage) -> None:
         ledger, renewed = self._parts.ledger, self._parts.naming.renewed()
@@ -108,9 +104,11 @@ class Sampler:
         ledger.end_interval(usage.end_ns / NS_PER_S)
 
     def _snapshot(self, usage: Usage, task_uj: Floats, began_s: float) -> Snapshot:
-        parts, window_ns = self._parts, usage.sockets.window_ns.sum()
-        views = parts.ledger.views()
-        node = parts.ledger.node(float(usage.sockets.busy_ns.sum() / max(window_ns, 1)))
+        parts, views = self._parts, self._parts.ledger.views()
+        busy_ns, window_ns = (
+            sum(each.tolist()) for each in (usage.sockets.busy_ns, usage.sockets.window_ns)
+        )
+        node = parts.ledger.node(busy_ns / window_ns if window_ns else 0.0)
         for array in (usage.tasks, task_uj):
             array.setflags(write=False)
         return Snapshot(

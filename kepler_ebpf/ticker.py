@@ -52,10 +52,15 @@ class Ticker:
         os.eventfd_write(self._event, 1)
 
     def remaining_s(self) -> float:
-        """Time left until the next instant of the grid; 0 when it is due or the loop must end."""
-        return 0.0 if self._stopped else max(0.0, self._due_s - self._clock())
+        """Time left until the next instant of the grid; 0 when the loop is wanted before it."""
+        if self._stopped or self._wanted:
+            return 0.0
+        return max(0.0, self._due_s - self._clock())
 
     def __iter__(self) -> Iterator[Tick]:
+        # The grid starts here: what it took to get ready is no delay of the loop.
+        self._due_s = self._clock() + self._interval_s
+        self._wanted = False
         while not self._stopped:
             remaining_s = self._due_s - self._clock()
             if remaining_s > 0 and self._interrupted(remaining_s):
@@ -89,5 +94,7 @@ class Ticker:
     def _next(self) -> Tick:
         lateness_s = max(0.0, self._clock() - self._due_s)
         missed = int(lateness_s // self._interval_s)
+        # This tick serves whoever asked for one while the last interval was worked on.
+        self._wanted = False
         self._due_s += (missed + 1) * self._interval_s
         return Tick(lateness_s, missed)

@@ -6,6 +6,7 @@ from kepler_ebpf.ledger import CgroupName, ProcessName, Retention
 from kepler_ebpf.model import State
 
 RUNNING, TERMINATED = State.RUNNING, State.TERMINATED
+KEEP_ONE = Retention(for_s=100.0, most=1, min_uj=0.0)
 KEEP_TWO_SECONDS = Retention(for_s=2.0, most=-1, min_uj=0.0)
 
 
@@ -111,6 +112,43 @@ def test_a_late_slice_of_a_folded_container_is_folded():
     world.interval(record(cgroup_id=2, ended=True))
     world.interval(record(cgroup_id=2, cpu_ns=5, ended=True))
     assert (world.containers.folded_cpu_ns, world.pods.folded_cpu_ns) == (1_005, 1_005)
+
+
+def test_a_container_whose_pod_was_folded_is_no_other_pods():
+    """A container that outlives its pod's row does not count for the pod that has the row now."""
+    world = World(KEEP_ONE)
+    in_container(world, 2, "a", "p")
+    in_container(world, 3, "b", "p")
+    in_container(world, 4, "c", "q")
+    world.ledger.ended_cgroups([2, 3, 4])
+    world.interval(*(record(cgroup_id=each, cpu_ns=10 + each, ended=True) for each in (2, 3, 4)))
+    assert (list(by(world.containers, "container_id")), list(by(world.pods, "pod_id"))) == (
+        ["c"],
+        ["p"],
+    )
+    in_container(world, 5, "d", "r")
+    in_container(world, 6, "c")
+    world.interval(record(cgroup_id=5, cpu_ns=1), record(cgroup_id=6, cpu_ns=100))
+    assert by(world.pods, "pod_id")["r"] == (1.0, 1, RUNNING)
+    assert world.pods.folded_cpu_ns == 14 + 100
+
+
+def test_a_process_whose_machine_was_folded_is_no_other_machines():
+    """A process that outlives its machine's row does not count for the one that has it now."""
+    world = World(KEEP_ONE)
+    world.names.processes = {
+        10: ProcessName("", vm("m")),
+        11: ProcessName("", vm("n")),
+        12: ProcessName("", vm("n")),
+        13: ProcessName("", vm("o")),
+    }
+    times_ns = {10: 5, 11: 4, 12: 4}
+    world.interval(*(record(pid=pid, cpu_ns=cpu_ns) for pid, cpu_ns in times_ns.items()))
+    world.interval(*(record(pid=pid, cpu_ns=0, ended=True) for pid in times_ns))
+    assert (list(by(world.processes, "pid")), list(by(world.vms, "vm_id"))) == ([10], ["n"])
+    world.interval(record(pid=10, cpu_ns=100, ended=True), record(pid=13, cpu_ns=1))
+    assert by(world.vms, "vm_id")["o"] == (1.0, 1, RUNNING)
+    assert world.vms.folded_cpu_ns == 5 + 100
 
 
 def test_a_removed_cgroup_is_forgotten():

@@ -69,6 +69,17 @@ def test_exec_is_asked_about_again():
     assert (only(world.processes).comm, only(world.processes).exe) == ("make", "/bin/make")
 
 
+def test_exec_counts_though_records_from_before_it_are_there():
+    """A process that ran on two sockets, before and after exec, is shown as after it."""
+    world = World()
+    world.interval(record(process_comm=b"sh", exec_id=1))
+    world.interval(
+        record(process_comm=b"sh", exec_id=1, cpu_ns=900),
+        record(process_comm=b"make", exec_id=2, cpu_ns=1, socket=1),
+    )
+    assert (only(world.processes).comm, only(world.processes).exe) == ("make", "/bin/make")
+
+
 def test_exec_in_the_last_interval_is_not_asked_about():
     """A process that called exec and exited keeps the comm it died with, and no question is put."""
     world = World()

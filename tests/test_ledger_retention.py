@@ -136,6 +136,14 @@ def test_a_pid_reused_within_an_interval_is_two_processes():
     assert by(world.processes, "start_ns") == {100: (5.0, 5, TERMINATED), 200: (7.0, 7, RUNNING)}
 
 
+def test_the_end_of_a_pids_first_owner_is_not_the_seconds():
+    """Where both lives of a pid were listed, the second one is still known as running."""
+    world = World()
+    world.interval(record(start=100))
+    world.interval(record(start=100, ended=True), record(start=200))
+    assert world.ledger.running_processes()[1].tolist() == [200]
+
+
 def test_a_new_process_ends_the_one_whose_pid_it_has():
     """Where the end of a process was lost, the next owner of its pid tells it."""
     world = World()

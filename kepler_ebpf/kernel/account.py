@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kepler_ebpf.kernel.cpus import LOST, UNTRACKED, Boundary, Cpus
 from kepler_ebpf.kernel.layout import (
@@ -25,7 +27,6 @@ from kepler_ebpf.model import UNTRACKED_COMM, Ints, Records, Usage
 from kepler_ebpf.topology import Topology
 
 
-
 @dataclass(frozen=True, slots=True)
 class CgroupEvent:
     """A cgroup was made or removed; ``path`` is below the root of its hierarchy."""
@@ -38,7 +39,7 @@ class CgroupEvent:
 class _Drain:
     """A BPF hash map and the two arrays it is drained into, reused from interval to interval."""
 
-    def __init__(self, map_fd: int, key: np.dtype[np.void], value: np.dtype[np.void], entries: int):
+    def __init__(self, map_fd: int, key: np.dtype[Any], value: np.dtype[Any], entries: int) -> None:
         self._map_fd = map_fd
         self._keys = np.empty(entries, key)
         self._values = np.empty(entries, value)
@@ -64,9 +65,7 @@ class KernelAccount:
             _Drain(maps[f"cgroups_{set_}"], CGROUP_KEY, CGROUP_USAGE, CGROUP_ENTRIES)
             for set_ in (0, 1)
         ]
-        self._events = _Drain(
-            maps["cgroup_events"], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES
-        )
+        self._events = _Drain(maps["cgroup_events"], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES)
         self._events_seen = 0
         self._start: Boundary | None = None
         self._last: Boundary | None = None
@@ -162,6 +161,7 @@ class KernelAccount:
 
     def close(self) -> None:
         """Detach and free everything in the kernel."""
+        self._cpus.close()
         self._programs.close()
 
     def _overflowed(self, start: Boundary, end: Boundary) -> bool:
@@ -191,5 +191,5 @@ def _untracked_records(keys: Records, usages: Records) -> Records:
     return records
 
 
-def _bytes(records: Records) -> Ints:
+def _bytes(records: Records) -> NDArray[np.uint8]:
     return records.view(np.uint8).reshape(len(records), records.itemsize)

@@ -8,13 +8,16 @@ compile and then read the wrong fields.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.btf import Btf
@@ -23,17 +26,15 @@ from kepler_ebpf.kernel.programs import (
     HOOKS,
     MAPS,
     ON_DEMAND,
+    RIGHTS,
     LoadRequest,
     Programs,
     bpf_directory,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
-
 DISTRIBUTION_PACKAGES = "/usr/lib/python3/dist-packages"
 _NO_SUBSYS = 0xFFFFFFFF
+_COMPILE_REMEDY = "use --bpf-loader core, or report this with the versions of bcc and the kernel"
 
 _STAND_INS = {
     "linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_64BIT 1\n",
@@ -99,14 +100,20 @@ def load(request: LoadRequest) -> Programs:
     """Compile and load the source with bcc; SetupError carries what bcc said."""
     reason = unusable_reason()
     if reason:
-        raise SetupError(f"the bcc loader cannot be used: {reason}")
+        raise SetupError(
+            f"the bcc loader cannot be used: {reason}\ninstall it, or use --bpf-loader core"
+        )
     bcc = _import_bcc()
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-") as scratch:
         types = _kernel_types(Path(scratch))
         module = _compile(bcc, types + _flatten("kepler.bpf.c"), request)
-        names = (*HOOKS, *ON_DEMAND)
-        programs = {name: _load_program(bcc, module, name) for name in names}
-    maps = {name: int(module[name].map_fd) for name in MAPS}
+        try:
+            names = (*HOOKS, *ON_DEMAND)
+            programs = {name: _load_program(bcc, module, name) for name in names}
+        except SetupError:
+            module.cleanup()
+            raise
+    maps = {name: int(module[name.encode()].map_fd) for name in MAPS}
     return Programs("bcc", maps, programs, frozenset(), module.cleanup)
 
 
@@ -121,19 +128,22 @@ def _import_bcc() -> ModuleType:
         import bcc  # noqa: PLC0415
     except ImportError as error:
         raise SetupError(
-            f"the Python module bcc does not load ({error}): install the distribution's "
-            f"python3-bpfcc and run with the distribution's Python, not {sys.version.split()[0]}"
+            f"the Python module bcc does not load in Python {sys.version.split()[0]}: {error}\n"
+            "install the distribution's python3-bpfcc and run with the distribution's Python"
         ) from error
     finally:
         sys.path.remove(DISTRIBUTION_PACKAGES)
-    return bcc
+    module: ModuleType = bcc
+    return module
 
 
 def _flatten(name: str) -> str:
     """Our source as one text: bcc rewrites only what stands in its main file."""
     text = (bpf_directory() / name).read_text()
     return _OWN_INCLUDE.sub(
-        lambda found: "" if found[1] in {"dialect_core.h", "kernel_types.h"} else _flatten(found[1]),
+        lambda found: (
+            "" if found[1] in {"dialect_core.h", "kernel_types.h"} else _flatten(found[1])
+        ),
         text,
     )
 
@@ -189,24 +199,32 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
     ]
     with _captured_stderr() as said:
         try:
-            return bcc.BPF(text=source, cflags=flags)
+            return bcc.BPF(text=source.encode(), cflags=flags)
         except Exception as error:  # bcc raises bare Exception
-            raise SetupError(f"bcc cannot compile the programs: {said() or error}") from error
+            text = said() or str(error)
+            remedy = RIGHTS if os.strerror(errno.EPERM) in text else _COMPILE_REMEDY
+            raise SetupError(
+                f"bcc cannot make the programs: {_one_line(text)}\n{remedy}"
+            ) from error
 
 
 def _load_program(bcc: ModuleType, module: Any, name: str) -> int:
     with _captured_stderr() as said:
         try:
-            return int(module.load_func(name, bcc.BPF.RAW_TRACEPOINT).fd)
+            return int(module.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd)
         except Exception as error:  # bcc raises bare Exception
+            text = _one_line(said() or str(error))
             raise SetupError(
-                f"the kernel refuses the BPF program {name} ({error}): "
-                f"run as root, or with CAP_BPF and CAP_PERFMON {said()}"
+                f"the kernel refuses the BPF program {name}: {text}\n{RIGHTS}"
             ) from error
 
 
+def _one_line(text: str) -> str:
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 @contextmanager
-def _captured_stderr() -> Iterator[Any]:
+def _captured_stderr() -> Iterator[Callable[[], str]]:
     """Catch what the compiler writes to descriptor 2; yields a function that returns it."""
     with tempfile.TemporaryFile() as sink:
         saved = os.dup(2)

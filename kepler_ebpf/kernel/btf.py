@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from ctypes import c_uint32
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from types import TracebackType
 
 _KIND_STRUCT = 4
 _KIND_ENUM = 6
@@ -37,10 +34,11 @@ class Btf:
     def __init__(self, handle: int | None, source: str) -> None:
         if not handle:
             raise SetupError(
-                f"no type information (BTF) in {source} ({describe_errno(last_errno())}): "
+                f"no type information (BTF) in {source} ({describe_errno(last_errno())})\n"
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
             )
         self._handle = handle
+        self._source = source
         self._lib = library()
 
     @classmethod
@@ -56,9 +54,7 @@ class Btf:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lib.btf__free(self._handle)
 
     def members(self, struct: str) -> dict[str, Member]:
@@ -82,7 +78,10 @@ class Btf:
     def _find(self, name: str, kind: int) -> int:
         found: int = self._lib.btf__find_by_name_kind(self._handle, name.encode(), kind)
         if found < 0:
-            raise SetupError(f"the kernel's type information lacks {name}: kernel not supported")
+            raise SetupError(
+                f"the type information (BTF) in {self._source} lacks {name}\n"
+                "use a stock kernel, Linux 5.10 or later"
+            )
         return found
 
     def _words(self, type_id: int) -> ctypes.Array[c_uint32]:

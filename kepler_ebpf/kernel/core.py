@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
-from kepler_ebpf.kernel.programs import HOOKS, MAPS, ON_DEMAND, LoadRequest, Programs, bpf_directory
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from kepler_ebpf.kernel.programs import (
+    HOOKS,
+    MAPS,
+    ON_DEMAND,
+    RIGHTS,
+    LoadRequest,
+    Programs,
+    bpf_directory,
+)
 
 OBJECT = "kepler.bpf.o"
 KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 
 _HINTS = {
-    errno.EPERM: "run as root, or with CAP_BPF and CAP_PERFMON",
-    errno.EACCES: "the verifier refused a program: please report the kernel version",
+    errno.EPERM: RIGHTS,
+    errno.EACCES: "the verifier refuses a program: report this with the kernel's version",
     errno.ENOMEM: "lower ebpf.mapEntries, or raise the memory limit",
-    errno.EINVAL: "Linux 5.10 or later is needed",
-    errno.ESRCH: "a tracepoint or type is missing in this kernel: Linux 5.10 or later is needed",
+    errno.EINVAL: "use Linux 5.10 or later",
+    errno.ESRCH: "use Linux 5.10 or later: this kernel lacks a tracepoint or a type",
 }
 
 
-def unusable_reason(path: Path | None = None) -> str | None:
+def unusable_reason() -> str | None:
     """Why this loader cannot work here, None if it can."""
     if not KERNEL_BTF.exists():
         return f"the kernel has no type information ({KERNEL_BTF} is missing)"
-    path = path or bpf_directory() / OBJECT
+    path = bpf_directory() / OBJECT
     if not path.exists():
         return f"the compiled BPF object {path} is missing (scripts/build-bpf makes it)"
     return None
@@ -40,12 +45,15 @@ def load(request: LoadRequest) -> Programs:
     """Load the compiled object; SetupError says what the kernel or the host lacks."""
     reason = unusable_reason()
     if reason:
-        raise SetupError(f"the CO-RE loader cannot be used: {reason}")
+        raise SetupError(f"the CO-RE loader cannot be used: {reason}\nuse --bpf-loader bcc")
     path = bpf_directory() / OBJECT
     lib = library()
     handle = lib.bpf_object__open_file(str(path).encode(), None)
     if not handle:
-        raise SetupError(f"{path} is not a BPF object ({describe_errno(last_errno())}): rebuild it")
+        raise SetupError(
+            f"{path} is not a BPF object ({describe_errno(last_errno())})\n"
+            "rebuild it with scripts/build-bpf, or install the package again"
+        )
     try:
         _configure(handle, request)
         _load(handle)
@@ -85,12 +93,13 @@ def _load(handle: int) -> None:
     if library().bpf_object__load(handle):
         code = last_errno()
         hint = _HINTS.get(code, "see `kepler-ebpf check`")
-        raise SetupError(
-            f"the kernel refuses the BPF programs ({describe_errno(code)}): {hint}"
-        )
+        raise SetupError(f"the kernel refuses the BPF programs ({describe_errno(code)})\n{hint}")
 
 
 def _descriptors(
-    handle: int, names: Iterable[str], find: ctypes._CFuncPtr, descriptor: ctypes._CFuncPtr
+    handle: int,
+    names: Iterable[str],
+    find: Callable[[int, bytes], int | None],
+    descriptor: Callable[[int | None], int],
 ) -> dict[str, int]:
     return {name: descriptor(find(handle, name.encode())) for name in names}

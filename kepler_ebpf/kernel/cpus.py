@@ -79,6 +79,11 @@ class Cpus:
         """The set of maps in use is the lowest bit of this."""
         return int(self._epoch[0])
 
+    def close(self) -> None:
+        """Let go of the shared memory, which keeps its maps alive; the last figures stay."""
+        self._control, self._slots = self._control.copy(), self._slots.copy()
+        self._words, self._epoch = self._words.copy(), self._epoch.copy()
+
     def prepare(self) -> None:
         """Tell the kernel side each CPU's socket; before attaching, and when CPUs appear."""
         sockets = np.array(self._topology.socket_of)
@@ -98,12 +103,24 @@ class Cpus:
         # This order: idle first and since last, see leave_idle() in bpf/charge.h.
         idle = self._words[:, _LIVE_WORDS[IDLE]].copy()
         live = self._words[:, _LIVE_WORDS]
-        asleep = (idle < 0) & (live[:, AT] <= now_ns)
+        # No idle period repeats another's word, so figures between two equal looks are settled.
+        settled = self._words[:, _LIVE_WORDS[IDLE]] == idle
+        asleep = (idle < 0) & (live[:, AT] <= now_ns) & settled
         online, rotated = self._rotate_cpus(np.bool_(wake_idle) | ~asleep)
+        rotated |= self._rotate_cpus(self._woken(asleep, idle))[1]
         live[:, AT] = now_ns
         live[:, IDLE] = np.where(idle < 0, idle + now_ns, idle)
         live[rotated] = self._words[rotated][:, _CLOSED_WORDS]
         return Boundary(online, live)
+
+    def _woken(self, asleep: Bools, idle: Ints) -> Bools:
+        """CPUs that left idle without having seen the new epoch, and may still charge to the old.
+
+        There are none where the kernel's atomic add is a full barrier, as on x86; on other
+        architectures it need not be.
+        """
+        moved = self._words[:, _LIVE_WORDS[IDLE]] != idle
+        return np.asarray(asleep & moved & (self._slots["epoch"] != self._epoch))
 
     def between(self, start: Boundary, end: Boundary) -> tuple[SocketTime, int]:
         """CPU time by socket between two boundaries, and the CPU time that passed by the clock.

@@ -11,12 +11,9 @@ import os
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 from kepler_ebpf.errors import ReadError, SetupError
-
-if TYPE_CHECKING:
-    from kepler_ebpf.model import Records
+from kepler_ebpf.model import Records
 
 LIBRARY = "libbpf.so.1"
 _RUN_ON_CPU = 1
@@ -87,21 +84,24 @@ def library() -> ctypes.CDLL:
         lib = ctypes.CDLL(LIBRARY, use_errno=True)
     except OSError as error:
         raise SetupError(
-            f"{LIBRARY} cannot be loaded ({error}): install the distribution's libbpf 1.x "
-            "(Debian: libbpf1)"
+            f"{LIBRARY} cannot be loaded: {error}\n"
+            "install the distribution's libbpf 1.x (Debian: libbpf1)"
         ) from error
     for result, calls in ((c_void_p, _POINTER_CALLS), (c_int, _INT_CALLS), (None, _VOID_CALLS)):
         for name, arguments in calls.items():
             function = getattr(lib, name)
             function.restype, function.argtypes = result, arguments
-    lib.libbpf_set_print(_quiet)
+    lib.libbpf_set_print(_QUIET)
     return lib
 
 
-@_PRINTER
 def _quiet(_level: int, _text: bytes, _arguments: int) -> int:
     """Drop libbpf's chatter: what matters comes back as an errno and is said by us."""
     return 0
+
+
+_QUIET = _PRINTER(_quiet)
+"""Kept for good: libbpf calls it whenever it has something to say."""
 
 
 def last_errno() -> int:
@@ -139,8 +139,9 @@ class TestRun:
         """Run it in the calling thread."""
         if self._call(self._fd, byref(self._here)):
             raise SetupError(
-                f"the kernel refuses to run a BPF program on demand ({describe_errno(last_errno())}): "
-                "BPF_PROG_TEST_RUN of raw tracepoints needs Linux 5.10 and CAP_BPF with CAP_PERFMON"
+                "the kernel refuses to run a BPF program on demand "
+                f"({describe_errno(last_errno())})\n"
+                "use Linux 5.10 or later, as root or with CAP_BPF and CAP_PERFMON"
             )
 
 
@@ -191,7 +192,7 @@ def enable_stats() -> int:
     descriptor: int = library().bpf_enable_stats(0)
     if descriptor < 0:
         raise SetupError(
-            f"BPF statistics cannot be turned on ({describe_errno(last_errno())}): "
-            "this needs CAP_SYS_ADMIN, or the sysctl kernel.bpf_stats_enabled=1"
+            f"BPF statistics cannot be turned on ({describe_errno(last_errno())})\n"
+            "grant CAP_SYS_ADMIN, or set the sysctl kernel.bpf_stats_enabled=1"
         )
     return descriptor

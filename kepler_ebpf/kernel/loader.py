@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel import bcc, core
 from kepler_ebpf.kernel.programs import LoadRequest, Programs
 
-LOADERS = {"core": core, "bcc": bcc}
+
+class Loader(Protocol):
+    """A way into the kernel; each is a module."""
+
+    def unusable_reason(self) -> str | None:
+        """Why it cannot work here, None if it can."""
+
+    def load(self, request: LoadRequest) -> Programs:
+        """Load the programs; SetupError where it cannot."""
+
+
+LOADERS: dict[str, Loader] = {"core": core, "bcc": bcc}
 """Every way in, the preferred first."""
 
 _MIN_ENTRIES = 1 << 14
@@ -29,7 +41,10 @@ def load(name: str, request: LoadRequest) -> Programs:
             return loader.load(request)
         _log.warning("loader %s: %s", candidate, reason)
         reasons.append(f"{candidate}: {reason}")
-    raise SetupError("no way to load BPF programs here: " + "; ".join(reasons))
+    raise SetupError(
+        f"no way to load BPF programs here: {'; '.join(reasons)}\n"
+        "install what one of them lacks; `kepler-ebpf check` shows all of it"
+    )
 
 
 def task_entries(wanted: int, cpus: int, interval_s: float) -> int:

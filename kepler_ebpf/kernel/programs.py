@@ -6,15 +6,12 @@ Everything after loading goes through these descriptors and is the same for both
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAPS = (
     "control",
@@ -37,6 +34,9 @@ ON_DEMAND = ("rotate", "whoami")
 """Programs that user space runs itself."""
 
 CGROUP_ENTRIES = 4096
+
+RIGHTS = "run as root, or with CAP_BPF and CAP_PERFMON"
+"""The remedy where the kernel refuses for lack of rights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,13 @@ class Programs:
         target = None if name in self.by_type_info else tracepoint.encode()
         link: int = library().bpf_raw_tracepoint_open(target, self.programs[name])
         if link < 0:
-            raise SetupError(
-                f"cannot attach to tracepoint {tracepoint} ({describe_errno(last_errno())}): "
-                "run as root, or with CAP_BPF and CAP_PERFMON"
-            )
+            why = describe_errno(last_errno())
+            raise SetupError(f"cannot attach to tracepoint {tracepoint} ({why})\n{RIGHTS}")
         return link
 
 
 def bpf_directory() -> Path:
-    """Where the C sources and the compiled object are: in the package, or beside it in a checkout."""
+    """Where the C sources and the object are: in the package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "bpf"
     return installed if installed.is_dir() else package.parent / "bpf"

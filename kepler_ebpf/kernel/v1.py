@@ -39,4 +39,6 @@ def _controllers(procfs: str) -> dict[str, int]:
         rows = [line.split() for line in lines if not line.startswith("#")]
         return {row[0]: int(row[1]) for row in rows}
     except (OSError, ValueError, IndexError) as error:
-        raise SetupError(f"cannot read {path}: {error}\nname the right mount with --host.procfs") from error
+        raise SetupError(
+            f"cannot read {path}: {error}\nname the right mount with --host.procfs"
+        ) from error

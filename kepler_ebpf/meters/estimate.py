@@ -70,9 +70,10 @@ class EstimateMeter:
         """Start counting now. ``cpus_per_socket`` are logical CPUs, in socket order."""
         self._busy = busy
         self._busy_w = coefficients.busy_w - coefficients.idle_w
-        self._idle_w = coefficients.idle_w * np.array(cpus_per_socket, dtype=np.float64)
+        self._idle_w = [coefficients.idle_w * cpus for cpus in cpus_per_socket]
         self._last = busy()
-        self._total_uj: Floats = np.zeros(len(cpus_per_socket))
+        self._total_uj = [0.0] * len(cpus_per_socket)
+        self._valid: Bools = np.ones(len(cpus_per_socket), dtype=np.bool_)
         self.zones = tuple(
             Zone("package", socket, f"estimate/package-{socket}")
             for socket in range(len(cpus_per_socket))
@@ -87,12 +88,12 @@ class EstimateMeter:
         """Add what the CPU time since the last reading is worth. Its time is the account's."""
         now, last = self._busy(), self._last
         self._last = now
-        # An account that restarts from zero is worth nothing, never less.
-        busy_ns = np.maximum(now.busy_ns - last.busy_ns, 0)
         passed_ns = max(now.at_ns - last.at_ns, 0)
-        spent = self._idle_w * passed_ns + self._busy_w * busy_ns
-        self._total_uj = self._total_uj + spent * _UJ_PER_W_NS
-        return MeterReading(now.at_ns, self._total_uj, np.ones(len(self.zones), dtype=np.bool_))
+        for socket, busy_ns in enumerate((now.busy_ns - last.busy_ns).tolist()):
+            # An account that restarts from zero is worth nothing, never less.
+            spent = self._idle_w[socket] * passed_ns + self._busy_w * max(busy_ns, 0)
+            self._total_uj[socket] += spent * _UJ_PER_W_NS
+        return MeterReading(now.at_ns, np.array(self._total_uj), self._valid)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -63,9 +63,13 @@ class PatientNaming(Naming):
 
     def process(self, tgid: int, start_ns: int, comm: str, cgroup: CgroupName) -> ProcessName:
         """See ``Naming``; empty when there is no time, and then in a later ``renewed``."""
+        # A name found before this question is older than what it asks for: the process may
+        # have called exec since.
+        self._found.pop((tgid, start_ns), None)
         if self._left_s <= 0:
             self._postpone((tgid, start_ns), comm, cgroup)
             return ProcessName()
+        self._postponed.pop((tgid, start_ns), None)
         began_s = self._clock()
         name = self._naming.process(tgid, start_ns, comm, cgroup)
         self._left_s -= self._clock() - began_s

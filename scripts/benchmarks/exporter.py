@@ -1,0 +1,146 @@
+"""A real `kepler-ebpf run`, what it serves, and what it costs."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.processes import cpu_clock_s, group
+
+HOST = "127.0.0.1"
+START_S = 20.0
+SCRAPE_S = 30.0
+PROCESS_SERIES = "\nkepler_process_cpu_seconds_total{"
+KB_PER_MB = 1024
+
+Labels = dict[str, str]
+
+
+class Scrape:
+    """The samples of one page."""
+
+    def __init__(self, text: str) -> None:
+        self._samples: dict[str, list[tuple[Labels, float]]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                self._samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def of(self, name: str, **labels: str) -> list[tuple[Labels, float]]:
+        """All samples of *name* that have these labels."""
+        found = self._samples.get(name, [])
+        return [each for each in found if labels.items() <= each[0].items()]
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of them, 0 where there are none."""
+        return sum(value for _, value in self.of(name, **labels))
+
+    def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
+        """The sums of them by one of their labels."""
+        sums: dict[str, float] = {}
+        for found, value in self.of(name, **labels):
+            sums[found[label]] = sums.get(found[label], 0.0) + value
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory in MB of 1024 KB, Pss with its part of what is shared."""
+
+    rss_mb: float
+    pss_mb: float
+
+
+class Exporter:
+    """A running exporter."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._port = port
+
+    def fetch(self) -> str:
+        """The metrics page; OSError where nobody answers."""
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=SCRAPE_S)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    def scrape(self) -> Scrape:
+        """The samples of the metrics page."""
+        return Scrape(self.fetch())
+
+    def settled(self, interval_s: float = 1.0) -> Scrape:
+        """The samples after everything up to now is certain to be in them."""
+        time.sleep(2 * interval_s)
+        return self.scrape()
+
+    def await_series(self, pause_s: float = 0.05) -> None:
+        """Wait for process series."""
+        give_up_s = time.monotonic() + START_S
+        while not self._serves():
+            if self._process.poll() is not None or time.monotonic() > give_up_s:
+                raise RuntimeError(f"{self._process.args} serves no process: see its log above")
+            time.sleep(pause_s)
+
+    def cpu_s(self) -> float:
+        """CPU time it has used."""
+        return cpu_clock_s(self.pid)
+
+    def memory(self) -> Memory:
+        """What it holds resident now."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
+        sizes = dict(re.findall(r"^(Rss|Pss): +(\d+) kB", rollup, re.MULTILINE))
+        return Memory(int(sizes["Rss"]) / KB_PER_MB, int(sizes["Pss"]) / KB_PER_MB)
+
+    def stop(self) -> None:
+        """End it as a service manager would, and wait."""
+        self._process.terminate()
+        self._process.wait(START_S)
+
+    def _serves(self) -> bool:
+        try:
+            return PROCESS_SERIES in self.fetch()
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+@contextmanager
+def starting(
+    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")
+) -> Iterator[Exporter]:
+    """Start `kepler-ebpf run` with these arguments; nothing is served yet."""
+    port = _free_port()
+    command = [sys.executable, *program, "run", "--web.listen-address", f"{HOST}:{port}"]
+    with group([*command, "--log.level", "error", *arguments]) as process:
+        exporter = Exporter(process, port)
+        yield exporter
+        exporter.stop()
+
+
+@contextmanager
+def running(
+    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")
+) -> Iterator[Exporter]:
+    """Start `kepler-ebpf run`, and wait until it serves process series."""
+    with starting(*arguments, program=program) as exporter:
+        exporter.await_series()
+        yield exporter
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        port: int = listener.getsockname()[1]
+        return port

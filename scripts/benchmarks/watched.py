@@ -1,0 +1,145 @@
+"""`kepler-ebpf run` with a note taken at every interval, by a recorder inside the process.
+
+Run as a program: `python -m benchmarks.watched WHAT FILE run ARGUMENT...`. The exporter is the
+real one, with one of its parts replaced by the same part that also takes notes. The notes are
+written to FILE in JSON when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+from kepler_ebpf import app
+from kepler_ebpf.cli import main as kepler_ebpf
+from kepler_ebpf.meters import BusyTime, MeterRequest, open_meter
+from kepler_ebpf.model import Floats, Meter, MeterReading, Snapshot
+from kepler_ebpf.publisher import Publisher
+from kepler_ebpf.ticker import Tick, Ticker
+
+from benchmarks.exporter import Exporter, running
+
+NOTES: list[tuple[float, float]] = []
+"""What was noted, and when on the monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time on the monotonic clock, and the part of one CPU used in it."""
+
+    began_s: float
+    ended_s: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A watched exporter and the file its notes come in."""
+
+    exporter: Exporter
+    path: Path
+
+    def collect(self, seconds: float) -> Window:
+        """Let it run for so long."""
+        cpu_s, began_s = self.exporter.cpu_s(), time.monotonic()
+        time.sleep(seconds)
+        cpu_s, ended_s = self.exporter.cpu_s() - cpu_s, time.monotonic()
+        return Window(began_s, ended_s, cpu_s / (ended_s - began_s))
+
+    def numbers(self, window: Window) -> list[float]:
+        """End the exporter and return what it noted in *window*."""
+        self.exporter.stop()
+        notes = json.loads(self.path.read_text("ascii"))
+        return [number for at_s, number in notes if window.began_s <= at_s <= window.ended_s]
+
+
+@contextmanager
+def watched(what: str, *arguments: str) -> Iterator[Watch]:
+    """Run an exporter that notes its ``lateness`` in seconds or the ``residual`` of its energy."""
+    with tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-") as directory:
+        path = Path(directory, "notes.json")
+        program = ("-m", "benchmarks.watched", what, str(path))
+        with running(*arguments, program=program) as exporter:
+            yield Watch(exporter, path)
+
+
+# --- inside the exporter's process --------------------------------------------------------------
+
+
+class NotingTicker(Ticker):
+    """Notes how late each tick of the grid comes."""
+
+    def __iter__(self) -> Iterator[Tick]:
+        for tick in super().__iter__():
+            if not tick.extra:
+                _note(tick.lateness_s)
+            yield tick
+
+
+class NotingPublisher(Publisher):
+    """Notes which part of what the meter gave is neither with a task, nor idle, nor nobody's."""
+
+    _nobody_uj: float | Floats = 0.0
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Note it, then publish."""
+        node = snapshot.node
+        kinds = np.array([[zone.kind == kind for kind in snapshot.kinds] for zone in node.zones])
+        nobody_uj = node.unattributed_uj - self._nobody_uj
+        self._nobody_uj = node.unattributed_uj
+        placed_uj = snapshot.task_uj.sum(axis=0) + (node.interval_idle_uj + nobody_uj) @ kinds
+        drawn_uj = (READINGS[-1] - READINGS[-2]) @ kinds
+        _note(float(np.max(np.abs(placed_uj - drawn_uj) / np.maximum(drawn_uj, 1.0))))
+        super().publish(snapshot)
+
+
+READINGS: list[Floats] = []
+"""The energy by zone in each reading of the meter."""
+
+
+def open_noted_meter(request: MeterRequest, busy: Callable[[], BusyTime]) -> Meter:
+    """Open the meter, and note its readings from the baseline on."""
+    meter = open_meter(request, busy)
+    read = meter.read
+
+    def noted() -> MeterReading:
+        reading = read()
+        READINGS.append(reading.energy_uj.copy())
+        return reading
+
+    patch.object(meter, "read", noted).start()
+    return meter
+
+
+def _note(number: float) -> None:
+    NOTES.append((time.monotonic(), number))
+
+
+PARTS: dict[str, dict[str, object]] = {
+    "lateness": {"Ticker": NotingTicker},
+    "residual": {"Publisher": NotingPublisher, "open_meter": open_noted_meter},
+}
+"""What replaces which part of the exporter."""
+
+
+def main() -> None:
+    """Run with the part replaced, and write the notes however it ends."""
+    what, path, *arguments = sys.argv[1:]
+    try:
+        with patch.multiple(app, **PARTS[what]):
+            kepler_ebpf(arguments)
+    finally:
+        Path(path).write_text(json.dumps(NOTES), "ascii")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Writes what deploy/ holds twice: the Grafana dashboards and the PrometheusRule of kustomize.
+
+Run it after a change here or in deploy/prometheus/rules; a test compares the files with it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from dashboards import DASHBOARDS
+
+RULES = ("recording", "alerts")
+"""The rule files that need no factor of the user's."""
+
+OPERATOR = Path("kustomize/components/prometheus-operator/prometheusrule.yaml")
+
+
+def rendered(deploy: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file below *deploy* with the text that it must hold."""
+    for name, dashboard in DASHBOARDS.items():
+        text = json.dumps(dashboard, indent=2, ensure_ascii=False)
+        yield deploy / "grafana" / "dashboards" / f"{name}.json", f"{text}\n"
+    yield deploy / OPERATOR, prometheus_rule(deploy / "prometheus" / "rules")
+
+
+def prometheus_rule(rules: Path) -> str:
+    """Return the rule files of the folder *rules* as one object for the Prometheus operator."""
+    groups = [
+        group
+        for name in RULES
+        for group in yaml.safe_load((rules / f"{name}.yaml").read_text())["groups"]
+    ]
+    rule = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {
+            "name": "kepler-ebpf",
+            "namespace": "kepler-ebpf",
+            "labels": {"app.kubernetes.io/name": "kepler-ebpf"},
+        },
+        "spec": {"groups": groups},
+    }
+    text = yaml.safe_dump(rule, sort_keys=False, width=100)
+    return f"# Made by scripts/render_deploy.py from deploy/prometheus/rules.\n{text}"
+
+
+if __name__ == "__main__":
+    for path, text in rendered(Path(__file__).resolve().parent.parent / "deploy"):
+        path.write_text(text)
+        print(path)

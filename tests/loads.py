@@ -1,0 +1,204 @@
+"""Programs for the kernel account to watch: each burns CPU, forks, execs or exits in one odd way.
+
+Run as ``python loads.py NAME``. A load prints a line where it waits, and goes on when it is sent
+one, so that a test decides in which interval what happens.
+"""
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+CLONE_VM = 0x100
+SYS_CLONE3 = 435
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+SLICE_S = 0.03
+"""CPU time that is burnt in one go."""
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LOADS: dict[str, Callable[[], None]] = {}
+
+
+def load(function: Callable[[], None]) -> Callable[[], None]:
+    """Make a load runnable by its name."""
+    LOADS[function.__name__] = function
+    return function
+
+
+def wait(said: object = "") -> None:
+    """Tell the test something and wait for its line; leave with the test when that is gone."""
+    print(said, flush=True)
+    if not sys.stdin.readline():
+        os._exit(1)
+
+
+def burn(cpu_s: float = SLICE_S) -> None:
+    """Use CPU time in this thread."""
+    end = time.thread_time() + cpu_s
+    while time.thread_time() < end:
+        pass
+
+
+@load
+def spin() -> None:
+    """Burn until killed."""
+    wait()
+    while True:
+        pass
+
+
+@load
+def burn_once() -> None:
+    """Burn one slice and exit."""
+    wait()
+    burn()
+
+
+@load
+def burn_twice() -> None:
+    """Burn a slice, wait, burn another one, wait, exit."""
+    for _ in range(2):
+        wait()
+        burn()
+    wait()
+
+
+@load
+def thread_then_exit() -> None:
+    """Burn in a second thread, which ends; wait, burn in the first and exit."""
+    wait()
+    second = threading.Thread(target=burn)
+    second.start()
+    second.join()
+    wait()
+    burn()
+
+
+@load
+def leader_dies_first() -> None:
+    """End the first thread alone; the second waits, burns, waits, burns and ends."""
+
+    def survive() -> None:
+        first_is_dead.wait()
+        for _ in range(2):
+            wait()
+            burn()
+        os._exit(0)
+
+    first_is_dead = threading.Event()
+    wait()
+    threading.Thread(target=survive).start()
+    first_is_dead.set()
+    LIBC.syscall(SYS_EXIT, 0)
+
+
+@load
+def exec_burner() -> None:
+    """Burn, wait, become another program by exec in the first thread, which burns and exits."""
+    wait()
+    burn()
+    wait()
+    _exec("burn_once")
+
+
+@load
+def exec_from_thread() -> None:
+    """Burn in a second thread and exec from there at once, so that one slice has both."""
+
+    def become() -> None:
+        burn()
+        _exec("exit_at_once")
+
+    wait()
+    threading.Thread(target=become).start()
+    threading.Event().wait()
+
+
+@load
+def exit_at_once() -> None:
+    """Do nothing."""
+
+
+@load
+def run_true() -> None:
+    """Run /bin/true as a child and wait for it."""
+    wait()
+    child = os.posix_spawn("/bin/true", ["/bin/true"], {})
+    os.waitpid(child, 0)
+    wait(child)
+
+
+@load
+def fork_storm() -> None:
+    """Run three hundred short commands, one after the other."""
+    wait()
+    for _ in range(300):
+        os.waitpid(os.posix_spawn("/bin/true", ["/bin/true"], {}), 0)
+    wait()
+
+
+@load
+def same_pid_twice() -> None:
+    """Burn in two processes, one after the other, that both have the same pid."""
+    wait()
+    first = _burn_in_child(0)
+    second = _burn_in_child(first)
+    wait(f"{first} {second}")
+
+
+@load
+def many_tasks() -> None:
+    """Start a hundred thousand processes that exit at once."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    stacks, size, ring = ctypes.create_string_buffer(1 << 24), 4096, 4000
+    start = ctypes.addressof(stacks) + size & ~15
+    LIBC.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+    end = ctypes.cast(LIBC._exit, ctypes.c_void_p)
+    wait()
+    for number in range(100_000):
+        top = start + (number % ring + 1) * size
+        while LIBC.clone(end, top, CLONE_VM | signal.SIGCHLD, None) < 0:
+            time.sleep(0.001)  # too many that have not been reaped yet
+    wait()
+
+
+class CloneArguments(ctypes.Structure):
+    """``struct clone_args`` of Linux 5.5."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size"),
+            *("tls", "set_tid", "set_tid_size"),
+        )
+    )
+
+
+def _burn_in_child(pid: int) -> int:
+    """Burn in a child whose pid is *pid*, 0 for any; return the pid it had."""
+    wanted = ctypes.c_int(pid)
+    arguments = CloneArguments(
+        exit_signal=signal.SIGCHLD,
+        set_tid=ctypes.addressof(wanted) if pid else 0,
+        set_tid_size=1 if pid else 0,
+    )
+    child: int = LIBC.syscall(SYS_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    if child == 0:
+        burn()
+        os._exit(0)
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
+    os.waitpid(child, 0)
+    return child
+
+
+def _exec(name: str) -> None:
+    os.execv(sys.executable, [sys.executable, "-ISS", __file__, name])  # noqa: S606
+
+
+if __name__ == "__main__":
+    LOADS[sys.argv[1]]()

@@ -1,0 +1,136 @@
+"""The laws of the kernel's account on real load: nothing is lost, nothing is counted twice."""
+
+import time
+
+import numpy as np
+import pytest
+from accounts import (
+    HIERARCHIES,
+    Truth,
+    collect,
+    cpu_ns,
+    joined,
+    of,
+    settled,
+    stolen_ns,
+    unbalanced_ns,
+)
+
+pytest_plugins = ["kernel_fixtures"]
+
+LAG_NS = 500_000
+"""Half a percent of the 100 ms intervals."""
+
+
+@pytest.fixture
+def storm_usages(account, start):
+    """Twenty intervals under a fork storm beside a spinning process."""
+    spinner, storm = start("spin"), start("fork_storm")
+    account.interval()
+    spinner.go()
+    storm.go()
+    return collect(account, 1.0, every_s=0.05)
+
+
+def test_tasks_and_lost_time_are_the_busy_time(storm_usages):
+    """The sum of all tasks and the lost time is the busy time of each socket to the nanosecond."""
+    assert [unbalanced_ns(usage).tolist() for usage in storm_usages] == [
+        [0] * len(usage.sockets.busy_ns) for usage in storm_usages
+    ]
+
+
+def test_busy_and_idle_are_the_window(storm_usages):
+    """Busy and idle make up the CPU time that existed, and that is what passed by the clock."""
+    for usage in storm_usages:
+        sockets = usage.sockets
+        np.testing.assert_array_equal(sockets.busy_ns + sockets.idle_ns, sockets.window_ns)
+        assert sockets.window_ns.sum() == usage.wall_ns
+
+
+def test_intervals_follow_without_a_gap(storm_usages):
+    """Each interval starts where the one before it ended."""
+    ends = [usage.end_ns for usage in storm_usages]
+    starts = [usage.start_ns for usage in storm_usages]
+    assert starts[1:] == ends[:-1]
+
+
+def test_lost_time_is_little(storm_usages):
+    """Less than a thousandth of the CPU time has no owner."""
+    lost_ns = sum(int(usage.sockets.lost_ns.sum()) for usage in storm_usages)
+    assert lost_ns < 0.001 * sum(usage.wall_ns for usage in storm_usages)
+
+
+def test_every_record_has_used_time(storm_usages):
+    """Only tasks that ran are drained, and none twice."""
+    for usage in storm_usages:
+        keys = usage.tasks[["start_ns", "cgroup_id", "pid", "socket"]]
+        assert len(np.unique(keys)) == len(keys)
+        assert usage.tasks["cpu_ns"].all()
+
+
+def test_window_is_wall_clock_time(account):
+    """A second by the clock is a second of window for each CPU, within a hundredth."""
+    account.interval()
+    began_ns = time.monotonic_ns()
+    usages = collect(account, 1.0, every_s=0.1)
+    passed_ns = time.monotonic_ns() - began_ns
+    assert usages[-1].end_ns - usages[0].start_ns == pytest.approx(passed_ns, rel=0.01)
+
+
+def test_spinning_process_is_charged_in_every_interval(account, start):
+    """A task that never blocks gets in each 100 ms interval what its own CPU clock says."""
+    spinner = start("spin")
+    spinner.go()
+    time.sleep(0.05)
+    account.interval()
+    now_ns = spinner.clock_ns()
+    for _ in range(10):
+        time.sleep(0.1)
+        before_ns, usage, then_ns = spinner.clock_ns(), account.interval(), spinner.clock_ns()
+        tasks = of(usage.tasks, tgid=spinner.pid)
+        slack_ns = LAG_NS + int(usage.sockets.lost_ns.sum()) + then_ns - before_ns
+        assert cpu_ns(tasks) == pytest.approx(then_ns - now_ns, abs=slack_ns)
+        now_ns = then_ns
+
+
+@pytest.mark.parametrize("hierarchy", HIERARCHIES[:1])
+def test_fork_storm_is_charged_to_its_cgroup(account, start, make_cgroup, hierarchy):
+    """What three hundred short commands used is found in their cgroup, nearly all of it."""
+    cgroup, storm, spinner = make_cgroup(hierarchy), start("fork_storm"), start("spin")
+    for load in (storm, spinner):
+        load.pin(0)  # beside a spinner: a CPU that is never idle is not woken
+    spinner.go()
+    cgroup.take(storm.pid)
+    account.interval()
+    before_ns, stolen_before_ns = cgroup.cpu_ns, stolen_ns()
+    storm.step()
+    tasks = settled(account).tasks
+    truth = Truth(cgroup.cpu_ns - before_ns, stolen_ns() - stolen_before_ns)
+    charged_ns = cpu_ns(of(tasks, cgroup_id=cgroup.id))
+    assert truth.is_met_by(charged_ns)
+    assert charged_ns > 0.995 * truth.used_ns
+
+
+def test_hundreds_of_short_intervals_lose_nothing(account, start):
+    """At 10 ms the laws hold in each of two hundred intervals."""
+    spinner = start("spin")
+    account.interval()
+    spinner.go()
+    usages = collect(account, 2.0, every_s=0.01)
+    assert len(usages) > 100
+    assert not any(unbalanced_ns(usage).any() for usage in usages)
+    assert all(usage.sockets.window_ns.sum() == usage.wall_ns for usage in usages)
+
+
+def test_interval_closes_at_a_switch_or_a_rotation_once(account, start):
+    """What a spinning process is charged over many intervals adds up to its CPU clock."""
+    spinner = start("spin")
+    account.interval()
+    before_ns = spinner.clock_ns()
+    spinner.go()
+    usages = collect(account, 1.0, every_s=0.01)
+    passed_ns = spinner.clock_ns() - before_ns
+    tasks = joined(usages)
+    lost_ns = sum(int(usage.sockets.lost_ns.sum()) for usage in usages)
+    charged_ns = cpu_ns(of(tasks, tgid=spinner.pid))
+    assert charged_ns == pytest.approx(passed_ns, abs=0.01 * passed_ns + lost_ns)

@@ -1,0 +1,263 @@
+"""`run` over a powercap tree whose energy the test decides, against truth from the scheduler."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from powercap import CpuModel, PowercapTree, driven
+from running import Page, Run, running, stepping
+from workers import Worker, worker
+
+PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:2"
+"""Zones of the single-socket machine."""
+
+OTHER_PACKAGE = "intel-rapl:1"
+J = 1e6
+PROBE_PERIOD_S = 0.005
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> PowercapTree:
+    """Return a single-socket machine with this host's CPUs."""
+    return machine(tmp_path / "sys", "single_socket")
+
+
+def machine(sysfs: Path, kind: str) -> PowercapTree:
+    """Return a powercap tree of that kind of machine, in a sysfs with this host's CPUs."""
+    (sysfs / "devices/system").mkdir(parents=True)
+    (sysfs / "devices/system/cpu").symlink_to("/sys/devices/system/cpu")
+    return PowercapTree(sysfs, kind)
+
+
+@contextmanager
+def metered(folder: Path, tree: PowercapTree, *arguments: str) -> Iterator[Run]:
+    """Run in steps over *tree*, which moves by itself only until the meter has proved it."""
+    with moving(tree):
+        started = stepping(folder, "--meter", "rapl", "--host.sysfs", str(tree.sysfs), *arguments)
+        run = started.__enter__()
+    try:
+        run.step()
+        yield run
+    finally:
+        started.__exit__(None, None, None)
+
+
+@contextmanager
+def moving(tree: PowercapTree) -> Iterator[None]:
+    """Let every counter move a little, as a meter wants to see before it trusts them."""
+    stop = threading.Event()
+
+    def move() -> None:
+        while not stop.wait(PROBE_PERIOD_S):
+            tree.advance(0.05 * J)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def node_j(page: Page, zone: str = "package") -> float:
+    """Return all that a zone drew."""
+    return page.total("kepler_node_cpu_joules_total", zone=zone)
+
+
+def process_j(page: Page, comm: str, zone: str = "package") -> float:
+    """Return what the processes of that name were given."""
+    return page.total("kepler_process_cpu_joules_total", zone=zone, comm=comm)
+
+
+def window_s(page: Page) -> float:
+    """Return the CPU time that existed in the page's last interval."""
+    cpus = len(page.find("kepler_node_cpu_info"))
+    return page.total("kepler_ebpf_interval_duration_seconds") * cpus
+
+
+def errors(page: Page, entry: str, reason: str) -> float:
+    """Return how often a zone failed for that reason."""
+    found = page.find("kepler_ebpf_meter_errors_total", reason=reason)
+    return sum(each.value for each in found if each.labels["path"].endswith(f"/{entry}"))
+
+
+# --- truth ------------------------------------------------------------------------------------
+
+
+def test_energy_of_an_interval_is_shared_by_cpu_time(tmp_path: Path, tree: PowercapTree) -> None:
+    """A process gets of the interval's joules what its CPU time is of all CPUs' time."""
+    with worker(tmp_path, "hog") as hog, metered(tmp_path, tree) as run:
+        before = run.step()
+        used_s = hog.spin()
+        tree.advance({PACKAGE: 40 * J, DRAM: 10 * J})
+        after = run.step()
+    for zone, energy_j in (("package", 40), ("dram", 10)):
+        assert node_j(after, zone) - node_j(before, zone) == pytest.approx(energy_j, rel=1e-6)
+        given_j = process_j(after, "hog", zone) - process_j(before, "hog", zone)
+        assert given_j == pytest.approx(energy_j * used_s / window_s(after), rel=0.05)
+
+
+def test_constant_power_is_paid_by_cpu_time(tmp_path: Path, tree: PowercapTree) -> None:
+    """Over many intervals each process has paid power times its rusage, per CPU."""
+    power_w = 60.0
+    arguments = ("--meter", "rapl", "--host.sysfs", str(tree.sysfs), "--interval", "100ms")
+    config = "monitor: {minTerminatedEnergyThreshold: 0}\n"
+    with (
+        driven(tree, CpuModel(power_w, 0.0, lambda: 0.0)),
+        worker(tmp_path, "once") as once,
+        worker(tmp_path, "twice") as twice,
+        running(tmp_path, *arguments, config=config) as run,
+    ):
+        for each in (once, twice, twice):
+            each.spin()
+        truth_s = {"once": once.end(), "twice": twice.end()}
+        seen = run.scrape().intervals
+        page = run.until(lambda page: page.intervals > seen + 2)
+    cpus = len(page.find("kepler_node_cpu_info"))
+    for comm, used_s in truth_s.items():
+        truth_j = power_w * used_s / cpus
+        assert process_j(page, comm) == pytest.approx(truth_j, rel=0.1, abs=0.3)
+
+
+def test_each_socket_pays_for_itself(tmp_path: Path) -> None:
+    """A process on one socket gets nothing of what the other one drew."""
+    cpus = sorted(os.sched_getaffinity(0))
+    tree = two_sockets(tmp_path / "sys", cpus)
+    with worker(tmp_path, "on-first") as first, worker(tmp_path, "on-second") as second:
+        os.sched_setaffinity(first.pid, cpus[:1])
+        os.sched_setaffinity(second.pid, cpus[-1:])
+        with metered(tmp_path, tree) as run:
+            before = run.step()
+            spin_both(first, second)
+            tree.advance({PACKAGE: 30 * J})
+            after = run.step()
+    given_j = {
+        comm: process_j(after, comm) - process_j(before, comm) for comm in ("on-first", "on-second")
+    }
+    assert given_j["on-first"] > 1
+    assert given_j["on-second"] == pytest.approx(0, abs=0.01)
+    sockets = after.find("kepler_ebpf_zone_joules_total", zone="package", split="active")
+    assert [each.labels["socket"] for each in sockets] == ["0", "1"]
+
+
+def two_sockets(sysfs: Path, cpus: list[int]) -> PowercapTree:
+    """Return a machine whose last CPU sits on a socket of its own."""
+    real, made = Path("/sys/devices/system/cpu"), sysfs / "devices/system/cpu"
+    for cpu in cpus:
+        topology = made / f"cpu{cpu}/topology"
+        topology.mkdir(parents=True)
+        (topology / "physical_package_id").write_text(f"{int(cpu == cpus[-1])}\n")
+    for name in ("online", "possible"):
+        (made / name).write_text((real / name).read_text())
+    return PowercapTree(sysfs, "dual_socket")
+
+
+def spin_both(*workers: Worker) -> None:
+    """Let all count at the same time."""
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.await_done()
+
+
+# --- zones that fail --------------------------------------------------------------------------
+
+
+FAULTS = {
+    "unreadable": PowercapTree.block,
+    "gone": PowercapTree.vanish,
+    "empty": lambda tree, entry: tree.show(entry, ""),
+    "not a number": lambda tree, entry: tree.show(entry, "0x12cafe"),
+}
+REPAIRS = {"unreadable": PowercapTree.unblock}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_failing_zone_degrades_alone_and_pays_later(
+    tmp_path: Path, tree: PowercapTree, fault: str
+) -> None:
+    """The others go on; what it drew meanwhile goes to those who ran meanwhile, and later."""
+    with worker(tmp_path, "during") as during, metered(tmp_path, tree) as run:
+        before = run.step()
+        FAULTS[fault](tree, DRAM)
+        used_s = during.spin()
+        tree.advance({PACKAGE: 40 * J})
+        failing = run.step()
+        during.end()
+        REPAIRS.get(fault, lambda *_: None)(tree, DRAM)
+        tree.advance({DRAM: 20 * J})
+        after = run.step()
+        log = run.log
+    assert node_j(failing) - node_j(before) == pytest.approx(40, rel=1e-6)
+    assert node_j(failing, "dram") == node_j(before, "dram")
+    assert errors(failing, DRAM, "read") >= 1
+    assert errors(after, PACKAGE, "read") == 0
+    assert node_j(after, "dram") - node_j(before, "dram") == pytest.approx(20, rel=1e-6)
+    late_j = process_j(after, "during", "dram") - process_j(before, "during", "dram")
+    meanwhile_s = window_s(failing) + window_s(after)
+    assert late_j == pytest.approx(20 * used_s / meanwhile_s, rel=0.15)
+    assert after.total("kepler_ebpf_failed_intervals_total") == 0
+    assert log.count("gives no reading") == log.count("is read again") == 1
+
+
+def test_all_zones_failing_lose_nothing(tmp_path: Path, tree: PowercapTree) -> None:
+    """With no reading at all intervals still close, and are paid for once there is one."""
+    with worker(tmp_path, "unpaid") as unpaid, metered(tmp_path, tree) as run:
+        before = run.step()
+        for entry in tree.entries:
+            tree.vanish(entry)
+        unpaid.spin()
+        failing = run.step()
+        tree.advance(30 * J)
+        after = run.step()
+    assert node_j(failing) == node_j(before)
+    assert failing.total("kepler_process_cpu_seconds_total", comm="unpaid") > 0
+    assert process_j(failing, "unpaid") == process_j(before, "unpaid")
+    assert node_j(after) - node_j(before) == pytest.approx(30, rel=1e-6)
+    assert process_j(after, "unpaid") > process_j(before, "unpaid")
+    assert after.total("kepler_ebpf_residual_ratio") <= 1e-9
+
+
+def test_impossible_jump_is_refused_and_counted(tmp_path: Path, tree: PowercapTree) -> None:
+    """A wild value is no energy, and the next good one goes on from before it."""
+    with metered(tmp_path, tree) as run:
+        before = run.step()
+        good_uj = tree.energy_uj[PACKAGE]
+        tree.set(PACKAGE, good_uj + 50_000 * J)
+        wild = run.step()
+        tree.set(PACKAGE, good_uj + 5 * J)
+        after = run.step()
+    assert node_j(wild) == node_j(before)
+    assert errors(wild, PACKAGE, "jump") >= 1
+    assert node_j(after) - node_j(before) == pytest.approx(5, rel=1e-6)
+
+
+def test_stuck_counter_is_counted(tmp_path: Path, tree: PowercapTree) -> None:
+    """One that stands still while time passes is told, and costs the others nothing."""
+    with metered(tmp_path, tree) as run:
+
+        def is_stuck(page: Page) -> bool:
+            tree.advance({PACKAGE: 0.1 * J})
+            return errors(page, DRAM, "stuck") >= 1
+
+        stuck = run.until(is_stuck)
+        tree.advance({DRAM: 3 * J})
+        after = run.step()
+    assert errors(stuck, PACKAGE, "stuck") == 0
+    assert node_j(after, "dram") - node_j(stuck, "dram") == pytest.approx(3, rel=1e-6)
+
+
+def test_counter_that_wraps_goes_on_rising(tmp_path: Path, tree: PowercapTree) -> None:
+    """Passing the end of its range a counter restarts at zero; its total does not."""
+    wraps_at_uj = int((tree.directory(PACKAGE) / "max_energy_range_uj").read_text())
+    tree.set(PACKAGE, wraps_at_uj - 10 * J)
+    with metered(tmp_path, tree) as run:
+        before = run.step()
+        tree.advance({PACKAGE: 30 * J})
+        after = run.step()
+    assert int(tree.counter(PACKAGE).read_text()) < 30 * J
+    assert node_j(after) - node_j(before) == pytest.approx(30, rel=1e-6)
