@@ -34,6 +34,7 @@ from kepler_ebpf.workloads import cgroups
 from kepler_ebpf.workloads.cgroups import CgroupHierarchy, CgroupPaths
 from kepler_ebpf.workloads.naming import Places, PodDirectory, WorkloadNaming
 from kepler_ebpf.workloads.patient import PatientNaming
+from kepler_ebpf.workloads.sweep import Sweep
 
 LOG = logging.getLogger(__name__)
 
@@ -109,16 +110,17 @@ def _build(
     stack.callback(paths.close)
     pods = _pods(stack, config)
     naming = PatientNaming(WorkloadNaming(paths, Places(config.procfs), pods))
+    account.start(v1.hierarchy_id(hierarchy.name, config.procfs) if hierarchy.v1_root else 0)
     parts = Parts(
         account=account,
         meter=meter,
         ledger=Ledger(meter.zones, naming, _retention(config)),
         paths=paths,
         naming=naming,
+        sweep=Sweep(config.procfs, account.self_process),
         health=HealthBook(account, meter, loader_name),
         publish=publisher.publish,
     )
-    account.start(v1.hierarchy_id(hierarchy.name, config.procfs) if hierarchy.v1_root else 0)
     return Sampler(parts), _summary(loader_name, meter, hierarchy)
 
 

@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that `--help` is q
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,6 +138,8 @@ def run(**params: Any) -> None:
     """Measure, attribute and serve until stopped by SIGINT or SIGTERM."""
     with reported_errors():
         config = configure(params)
+        # Our arrays are small: the threads numpy's BLAS starts by default only cost.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from kepler_ebpf.app import run as run_app  # noqa: PLC0415 - numpy and more
 
         run_app(config)

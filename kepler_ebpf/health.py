@@ -87,7 +87,8 @@ class HealthBook:
 
 def residual_ratio(shared: Attribution, energy_uj: Floats, zones: tuple[Zone, ...]) -> float:
     """The largest part of any kind's energy that attribution did not put somewhere, 0 if none."""
-    placed_uj = dict(zip(shared.kinds, shared.shares_uj.sum(axis=0).tolist(), strict=True))
+    given_uj: list[float] = shared.shares_uj.sum(axis=0).tolist()
+    placed_uj = dict(zip(shared.kinds, given_uj, strict=True))
     read_uj = dict.fromkeys(shared.kinds, 0.0)
     of_nobody = zip(shared.idle_uj.tolist(), shared.unattributed_uj.tolist(), strict=True)
     for zone, zone_uj, (idle_uj, unattributed_uj) in zip(

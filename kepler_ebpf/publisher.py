@@ -10,7 +10,8 @@ from kepler_ebpf.config import Config
 from kepler_ebpf.model import Snapshot
 
 REFRESH_WAIT_S = 0.25
-"""A scrape waits no longer than this for the fresh sample it asked for."""
+FIRST_WAIT_S = 1.0
+"""A scrape waits no longer than this for the fresh sample it asked for, or for the first one."""
 
 
 class Publisher:
@@ -46,15 +47,18 @@ class Publisher:
     def refresh(self) -> None:
         """Wait a little for a new snapshot where the last is stale; many readers share one.
 
-        Where there is none yet, the start counts as the last.
+        The first reader does not wait for the first interval to end: it ends it.
         """
-        if not self._refreshes:
-            return
+        stale = self._latest
+        if stale is None:
+            self._want_newer_than(None, FIRST_WAIT_S)
+        elif self._refreshes and self._is_stale(stale):
+            self._want_newer_than(stale, REFRESH_WAIT_S)
+
+    def _want_newer_than(self, last: Snapshot | None, wait_s: float) -> None:
         with self._published:
-            stale = self._latest
-            if self._is_stale(stale):
-                self._want_now()
-                self._published.wait_for(lambda: self._latest is not stale, REFRESH_WAIT_S)
+            self._want_now()
+            self._published.wait_for(lambda: self._latest is not last, wait_s)
 
     def _is_stale(self, snapshot: Snapshot | None) -> bool:
         taken_s = self._started_s if snapshot is None else snapshot.at_s

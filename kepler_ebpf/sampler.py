@@ -23,6 +23,7 @@ from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, Snapshot, Us
 from kepler_ebpf.ticker import Tick, Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
 from kepler_ebpf.workloads.patient import PatientNaming
+from kepler_ebpf.workloads.sweep import Sweep
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Parts:
     ledger: Ledger
     paths: CgroupPaths
     naming: PatientNaming
+    sweep: Sweep
     health: HealthBook
     publish: Callable[[Snapshot], None]
 
@@ -59,6 +61,7 @@ class Sampler:
                 self._parts.health.failed_intervals += 1
                 LOG.warning("interval skipped, the next one is longer: %s", error)
             self._parts.naming.work(ticker.remaining_s)
+            self._sweep()
 
     def step(self, _tick: Tick | None = None) -> Snapshot:
         """Close the running interval, share its energy and publish the result."""
@@ -91,6 +94,12 @@ class Sampler:
         own_cpu_ns = 0 if due.late else sum(tasks["cpu_ns"][own].tolist())
         residual = residual_ratio(shared, due.energy_uj, self._parts.meter.zones)
         self._parts.health.shared(own_cpu_ns, shared.shares_uj[own].sum(axis=0), residual)
+
+    def _sweep(self) -> None:
+        ledger = self._parts.ledger
+        tgids, starts = self._parts.sweep.gone(ledger.running_processes)
+        if len(tgids):
+            ledger.ended_processes(tgids, starts)
 
     def _close_ledger(self, usage: Usage) -> None:
         ledger, renewed = self._parts.ledger, self._parts.naming.renewed()

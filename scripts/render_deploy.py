@@ -1,9 +1,11 @@
 """Writes what deploy/ holds twice: the Grafana dashboards and the PrometheusRule of kustomize.
 
-Run it after a change here or in deploy/prometheus/rules; a test compares the files with it.
+Run it after a change here or in deploy/prometheus/rules; a test compares the files with what it
+writes. Takes the folder to write to; without one, deploy/ of this checkout.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +48,12 @@ def prometheus_rule(rules: Path) -> str:
     return f"# Made by scripts/render_deploy.py from deploy/prometheus/rules.\n{text}"
 
 
-if __name__ == "__main__":
-    for path, text in rendered(Path(__file__).resolve().parent.parent / "deploy"):
+def main(arguments: list[str]) -> None:
+    """Write every file below the folder that *arguments* name."""
+    checkout = Path(__file__).resolve().parent.parent
+    for path, text in rendered(Path(*arguments) if arguments else checkout / "deploy"):
         path.write_text(text)
-        print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

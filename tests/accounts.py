@@ -18,7 +18,7 @@ from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel import loader, v1
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.layout import CGROUP_V1
-from kepler_ebpf.kernel.programs import LoadRequest
+from kepler_ebpf.kernel.programs import LoadRequest, Programs
 from kepler_ebpf.model import Ints, Records, Usage
 from kepler_ebpf.topology import Topology
 from kepler_ebpf.workloads import cgroups
@@ -53,20 +53,30 @@ HIERARCHIES = tuple(name for name in ("cpuacct", "v2") if is_mounted(name))
 
 
 @contextmanager
+def loaded(
+    loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0], extra_cpus: int = 0
+) -> Iterator[tuple[Programs, Topology]]:
+    """Load and attach nothing yet; unload in the end."""
+    subsys = None if hierarchy == "v2" else v1.subsys_index(hierarchy)
+    with Topology() as topology:
+        request = LoadRequest(len(topology.socket_of) + extra_cpus, entries, subsys)
+        programs = loader.load(loader_name, request)
+        try:
+            yield programs, topology
+        finally:
+            programs.close()
+
+
+@contextmanager
 def opened(
     loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0]
 ) -> Iterator[KernelAccount]:
     """Load, attach and start; close in the end."""
-    is_v1 = hierarchy != "v2"
-    subsys = v1.subsys_index(hierarchy) if is_v1 else None
-    with Topology() as topology:
-        request = LoadRequest(len(topology.socket_of), entries, subsys)
-        account = KernelAccount(loader.load(loader_name, request), topology, entries)
-        try:
-            account.start(v1.hierarchy_id(hierarchy) if is_v1 else 0)
-            yield account
-        finally:
-            account.close()
+    with loaded(loader_name, entries, hierarchy) as (programs, topology):
+        account = KernelAccount(programs, topology, entries)
+        account.start(0 if hierarchy == "v2" else v1.hierarchy_id(hierarchy))
+        yield account
+        account.close()
 
 
 # --- what an account says -----------------------------------------------------------------------

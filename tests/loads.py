@@ -87,7 +87,7 @@ def leader_dies_first() -> None:
         for _ in range(2):
             wait()
             burn()
-        os._exit(0)
+        LIBC.syscall(SYS_EXIT, 0)
 
     first_is_dead = threading.Event()
     wait()

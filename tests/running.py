@@ -64,6 +64,7 @@ class Run:
         """Wait for *process* to say that it has started; the test fails when it does not."""
         self.process = process
         self._log_file = log_file
+        self._seen = 0
         self.started_line = self._started_line()
         (self.address,) = re.findall(r'serving on ([^",]+)', self.started_line)
 
@@ -79,7 +80,9 @@ class Run:
         )
         with urllib.request.urlopen(request, timeout=GIVE_UP_S) as answer:  # noqa: S310
             text = str(answer.read(), "utf-8")
-        return page_of(text, is_openmetrics=accept == OPENMETRICS)
+        page = page_of(text, is_openmetrics=accept == OPENMETRICS)
+        self._seen = page.intervals
+        return page
 
     def until(self, holds: Callable[[Page], object]) -> Page:
         """Scrape until a page satisfies *holds*, and return it."""
@@ -91,8 +94,8 @@ class Run:
         return page
 
     def step(self) -> Page:
-        """Return a page whose last interval has ended after this was called."""
-        before = self.scrape().intervals
+        """Return a page whose last interval has ended after this was called; for ``stepping``."""
+        before = self._seen
         return self.until(lambda page: page.intervals > before)
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:

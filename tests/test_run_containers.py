@@ -170,7 +170,9 @@ def test_two_hundred_short_containers_are_all_there(tmp_path: Path, tree: Cgroup
         for each in page.find("kepler_container_cpu_seconds_total", state="terminated")
     }
     assert set(ids) <= set(counted_s)
-    assert sum(counted_s[id_] for id_ in ids) == pytest.approx(sum(truth_s.values()), rel=0.01)
+    # A slice during which a task enters a cgroup is the cgroup's as a whole: a little is too much.
+    ratio = sum(counted_s[id_] for id_ in ids) / sum(truth_s.values())
+    assert 0.99 <= ratio <= 1.05
 
 
 def test_process_that_moves_takes_its_label_along(tmp_path: Path, tree: CgroupTree) -> None:

@@ -6,6 +6,7 @@ slow clients cost one thread of a bounded number, for a bounded time.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import sys
@@ -28,8 +29,10 @@ LOG = logging.getLogger(__name__)
 MAX_CONNECTIONS = 32
 """Open connections of one listen address; the next one is told to come back."""
 
-POLL_S = 0.25
-"""How often a listener looks for connections past their time, and for the end."""
+POLL_S = 2.0
+"""How often a listener looks for connections past their time: seldom, as each look costs CPU."""
+
+OUT_OF_FILES_WAIT_S = 0.25
 
 STALE_INTERVALS = 5
 STALE_LEAST_S = 15.0
@@ -88,11 +91,10 @@ class Server:
 
     def close(self) -> None:
         """Stop listening and drop the connections that are still open."""
-        for listener in self._listeners:
-            listener.shutdown()
-            listener.server_close()
-        for thread in self._threads:
+        for listener, thread in zip(self._listeners, self._threads, strict=True):
+            listener.stop()
             thread.join()
+            listener.server_close()
 
 
 def start_server(addresses: Iterable[str], service: Service) -> Server:
@@ -117,8 +119,9 @@ class _Listener(ThreadingHTTPServer):
         """Accept a connection; out of file descriptors, wait a little instead of spinning."""
         try:
             return super().get_request()
-        except OSError:
-            time.sleep(POLL_S)
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                time.sleep(OUT_OF_FILES_WAIT_S)
             raise
 
     def process_request(  # type: ignore[override]  # typeshed also allows datagrams
@@ -140,6 +143,15 @@ class _Listener(ThreadingHTTPServer):
     def service_actions(self) -> None:
         """Cut the connections that have had their time."""
         self._cut(time.monotonic() - 3 * self.service.timeout_s)
+
+    def stop(self) -> None:
+        """End ``serve_forever`` at once, from another thread."""
+        stopping = threading.Thread(target=self.shutdown)
+        stopping.start()
+        # Wakes the listener from its wait for connections.
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        stopping.join()
 
     def server_close(self) -> None:
         """Stop listening and cut what is open."""

@@ -74,9 +74,10 @@ class Programs:
             os.close(self._links.pop())
 
     def close(self) -> None:
-        """Detach and free everything held in the kernel."""
+        """Detach and free everything held in the kernel; a second call does nothing."""
         self.detach()
-        self.unload()
+        unload, self.unload = self.unload, _nothing
+        unload()
 
     def _attach(self, name: str, tracepoint: str) -> int:
         target = None if name in self.by_type_info else tracepoint.encode()
@@ -85,6 +86,10 @@ class Programs:
             why = describe_errno(last_errno())
             raise SetupError(f"cannot attach to tracepoint {tracepoint} ({why})\n{RIGHTS}")
         return link
+
+
+def _nothing() -> None:
+    """What is left to unload after unloading."""
 
 
 def bpf_directory() -> Path:

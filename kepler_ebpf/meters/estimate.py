@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Floats, Ints, MeterReading, Zone
+from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Bools, Ints, MeterReading, Zone
 
 _UJ_PER_W_NS: Final = UJ_PER_J / NS_PER_S
 

@@ -11,10 +11,14 @@ from benchmarks import (
     accounting,
     forkstorm,
     hog,
+    kube_memory,
     memory,
+    metadata,
+    pods,
     rate,
     residual,
     shares,
+    short_containers,
     startup,
     storm,
     switch_cost,
@@ -35,6 +39,10 @@ FIGURES: dict[str, Measure] = {
     "rate_100hz": rate.measure,
     "rss_mb": memory.measure,
     "first_metrics_s": startup.measure,
+    "short_containers_attributed": short_containers.measure,
+    "pod_sum_error": pods.measure,
+    "metadata_cost": metadata.measure,
+    "k8s_rss_mb": kube_memory.measure,
 }
 
 

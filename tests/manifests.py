@@ -1,0 +1,74 @@
+"""Renders the manifests of deploy/ with the real tools, and holds them against real schemas."""
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import yaml
+from cloudcoil.models.prometheus_operator import v1 as operator
+
+Json = dict[str, Any]
+
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+CHART = DEPLOY / "helm" / "kepler-ebpf"
+KUSTOMIZE = DEPLOY / "kustomize"
+
+NEWEST = "1.37.0"
+OLDEST = "1.25.0"
+"""Of the Kubernetes versions that the schemas are held for."""
+
+OPERATOR_KINDS = {
+    "PodMonitor": operator.PodMonitor,
+    "PrometheusRule": operator.PrometheusRule,
+    "ServiceMonitor": operator.ServiceMonitor,
+}
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run helm; the caller looks at its exit status."""
+    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
+
+
+def chart(*settings: str, version: str = NEWEST) -> list[Json]:
+    """Render the chart as release "kepler" in namespace "energy" with these --set *settings*."""
+    sets = [argument for setting in settings for argument in ("--set", setting)]
+    place = ("--namespace", "energy", "--kube-version", version)
+    done = helm("template", "kepler", CHART, *place, *sets)
+    assert done.returncode == 0, done.stderr
+    return objects(done.stdout)
+
+
+def kustomize(folder: Path) -> list[Json]:
+    """Build the kustomization in *folder*."""
+    done = subprocess.run(["kustomize", "build", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return objects(done.stdout)
+
+
+def objects(text: str) -> list[Json]:
+    """Parse a stream of YAML documents, without the empty ones."""
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def the(kind: str, among: Iterable[Json]) -> Json:
+    """Return the one object of this *kind*."""
+    (found,) = (each for each in among if each["kind"] == kind)
+    return found
+
+
+def container(among: Iterable[Json]) -> Json:
+    """Return the daemon set's one container."""
+    (found,) = the("DaemonSet", among)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def assert_valid(each: Json, version: str = NEWEST) -> None:
+    """Hold an object against its schema; a field that the schema lacks fails too."""
+    if each["kind"] in OPERATOR_KINDS:
+        model = OPERATOR_KINDS[each["kind"]].model_validate(each)
+        # The models drop what they don't know, so what comes back must be what went in.
+        assert model.model_dump(mode="json", by_alias=True, exclude_unset=True) == each
+    else:
+        kubernetes_validate.validate(each, version, strict=True)

@@ -1,0 +1,102 @@
+"""The kustomize overlays and components, built by kustomize and held against the schemas."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from manifests import DEPLOY, KUSTOMIZE, OLDEST, Json, assert_valid, container, kustomize, the
+
+from kepler_ebpf.config_load import load_config
+
+OVERLAYS = ("privileged", "least-privilege")
+COMPONENTS = ("kubelet", "network-policy", "prometheus-operator")
+
+
+def built(tmp_path: Path, overlay: str, *components: str) -> list[Json]:
+    """Build *overlay* with *components*, as a user's own kustomization does."""
+    kustomization = {
+        "resources": [_relative(KUSTOMIZE / "overlays" / overlay, tmp_path)],
+        "components": [_relative(KUSTOMIZE / "components" / each, tmp_path) for each in components],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return kustomize(tmp_path)
+
+
+def _relative(path: Path, start: Path) -> str:
+    return os.path.relpath(path, start)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_is_valid(tmp_path: Path, overlay: str) -> None:
+    """Each object of an overlay with all components has only fields that its schema knows."""
+    for each in built(tmp_path, overlay, *COMPONENTS):
+        assert_valid(each)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_old_cluster_takes_an_overlay(overlay: str) -> None:
+    """An overlay by itself holds nothing that is younger than the oldest supported cluster."""
+    for each in kustomize(KUSTOMIZE / "overlays" / overlay):
+        assert_valid(each, OLDEST)
+
+
+def test_overlays_differ_in_rights_alone() -> None:
+    """All else is the base's."""
+    privileged, least = (kustomize(KUSTOMIZE / "overlays" / each) for each in OVERLAYS)
+    assert container(privileged).pop("securityContext") != container(least).pop("securityContext")
+    for each in (privileged, least):
+        del the("DaemonSet", each)["spec"]["template"]["spec"]["containers"][0]["securityContext"]
+    assert privileged == least
+
+
+def test_everything_is_in_the_namespace_that_admits_it(tmp_path: Path) -> None:
+    """hostPID and hostPath need a namespace whose level says so; the objects are in it."""
+    rendered = built(tmp_path, "least-privilege", *COMPONENTS)
+    labels = the("Namespace", rendered)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
+    cluster_wide = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+    places = {
+        each["metadata"].get("namespace") for each in rendered if each["kind"] not in cluster_wide
+    }
+    assert places == {"kepler-ebpf"}
+
+
+def test_configuration_is_read_without_a_warning(tmp_path: Path) -> None:
+    """The program takes both configuration files; they differ in where pods are asked for."""
+    modes = {}
+    for folder in ("base", "components/kubelet"):
+        loaded = load_config({}, str(KUSTOMIZE / folder / "config.yaml"))
+        assert loaded.warnings == ()
+        modes[folder] = loaded.config.kube_mode
+    assert modes == {"base": "apiserver", "components/kubelet": "kubelet"}
+    base, kubelet = (
+        yaml.safe_load((KUSTOMIZE / folder / "config.yaml").read_text()) for folder in modes
+    )
+    kubelet["kube"]["podInformer"]["mode"] = "apiserver"
+    assert kubelet == base
+    assert the("ConfigMap", built(tmp_path, "privileged", "kubelet"))["data"]["config.yaml"] == (
+        (KUSTOMIZE / "components/kubelet/config.yaml").read_text()
+    )
+
+
+def test_kubelet_component_swaps_the_right(tmp_path: Path) -> None:
+    """Who asks the kubelet may not list the cluster's pods, and the other way round."""
+    base = the("ClusterRole", kustomize(KUSTOMIZE / "overlays/privileged"))["rules"]
+    assert base == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
+    kubelet = the("ClusterRole", built(tmp_path, "privileged", "kubelet"))["rules"]
+    assert kubelet == [{"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}]
+
+
+def test_rendered_files_are_up_to_date(checkout: Path, tmp_path: Path) -> None:
+    """The dashboards and the PrometheusRule are what scripts/render_deploy.py writes today."""
+    shutil.copytree(DEPLOY, tmp_path / "deploy", symlinks=True)
+    command = [sys.executable, checkout / "scripts" / "render_deploy.py", tmp_path / "deploy"]
+    subprocess.run(command, check=True)
+    for path in (tmp_path / "deploy").rglob("*"):
+        if path.is_file():
+            committed = DEPLOY / path.relative_to(tmp_path / "deploy")
+            assert path.read_text() == committed.read_text(), f"{committed}: run {command[1]}"
