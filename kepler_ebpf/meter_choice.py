@@ -7,9 +7,7 @@ from kepler_ebpf.meters import MeterRequest
 from kepler_ebpf.topology import CpuInfo, Topology
 
 
-def meter_request(
-    config: Config, topology: Topology, cpus: tuple[CpuInfo, ...]
-) -> MeterRequest:
+def meter_request(config: Config, topology: Topology, cpus: tuple[CpuInfo, ...]) -> MeterRequest:
     """Put together what ``open_meter`` and ``probe_meters`` need to know."""
     return MeterRequest(
         package_ids=topology.package_ids,

@@ -60,7 +60,6 @@ class Ticker:
     def __iter__(self) -> Iterator[Tick]:
         # The grid starts here: what it took to get ready is no delay of the loop.
         self._due_s = self._clock() + self._interval_s
-        self._wanted = False
         while not self._stopped:
             remaining_s = self._due_s - self._clock()
             if remaining_s > 0 and self._interrupted(remaining_s):

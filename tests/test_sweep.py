@@ -2,12 +2,13 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kepler_ebpf.workloads import sweep
-from kepler_ebpf.workloads.procfs import find_process, start_ticks
+from kepler_ebpf.workloads.procfs import is_alive, start_ticks
 from kepler_ebpf.workloads.sweep import Sweep
 
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -24,11 +25,10 @@ class Clock:
 
 def identity(pid):
     """Return pid and a start within the process's clock tick."""
-    info = find_process(pid)
-    assert info is not None
-    start_ns = info.start_ticks * NS_PER_TICK
-    assert start_ticks(start_ns) == info.start_ticks
-    return pid, start_ns
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    assert is_alive(pid, start_ticks(ticks * NS_PER_TICK))
+    return pid, ticks * NS_PER_TICK
 
 
 def listed(*processes):

@@ -53,8 +53,11 @@ def main() -> None:
     if unknown:
         sys.exit(f"no such figure: {', '.join(unknown)}; there are: {', '.join(FIGURES)}")
     signal.signal(signal.SIGTERM, _end)
-    missed = [name for measure in dict.fromkeys(FIGURES[name] for name in wanted)
-              for name in _report(measure)]
+    missed = [
+        name
+        for measure in dict.fromkeys(FIGURES[name] for name in wanted)
+        for name in _report(measure)
+    ]
     if missed:
         sys.exit(f"bars missed: {', '.join(missed)}")
 

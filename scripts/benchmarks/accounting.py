@@ -1,15 +1,14 @@
-"""accounting_error: does all CPU time that passed show up, and only once?"""
+"""accounting_error: all CPU time that passed shows up, and only once."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
 
-from kepler_ebpf.model import Usage
-
 from benchmarks.account import kernel_account
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.processes import grid, two_cpus, working
+from kepler_ebpf.model import Usage
 
 INTERVAL_S = 0.1
 INTERVALS = 60
@@ -18,10 +17,13 @@ INTERVALS = 60
 def measure() -> Iterator[Figure]:
     """Close 60 intervals while two CPUs start one short command after the other."""
     first, second = two_cpus()
-    with working("commands", 0, cpu=first), working("commands", 0, cpu=second):
-        with kernel_account(INTERVAL_S) as account:
-            account.interval()
-            usages = [account.interval() for _ in grid(INTERVAL_S, INTERVALS)]
+    with (
+        working("commands", 0, cpu=first),
+        working("commands", 0, cpu=second),
+        kernel_account(INTERVAL_S) as account,
+    ):
+        account.interval()
+        usages = [account.interval() for _ in grid(INTERVAL_S, INTERVALS)]
     errors = [_error_ns(usage) / usage.wall_ns for usage in usages]
     total = abs(sum(map(_error_ns, usages))) / sum(usage.wall_ns for usage in usages)
     details = {

@@ -117,9 +117,7 @@ class Exporter:
 
 
 @contextmanager
-def starting(
-    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")
-) -> Iterator[Exporter]:
+def starting(*arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")) -> Iterator[Exporter]:
     """Start `kepler-ebpf run` with these arguments; nothing is served yet."""
     port = _free_port()
     command = [sys.executable, *program, "run", "--web.listen-address", f"{HOST}:{port}"]
@@ -130,9 +128,7 @@ def starting(
 
 
 @contextmanager
-def running(
-    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")
-) -> Iterator[Exporter]:
+def running(*arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")) -> Iterator[Exporter]:
     """Start `kepler-ebpf run`, and wait until it serves process series."""
     with starting(*arguments, program=program) as exporter:
         exporter.await_series()

@@ -6,11 +6,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-Details = dict[str, object]
+Details = Mapping[str, object]
 Measure = Callable[[], Iterator["Figure"]]
 
 NOISE_WINDOW_S = 0.5
@@ -58,7 +58,7 @@ class Figure:
                 "bar": str(self.bar),
                 "met": self.met,
                 **self.details,
-                "host": host,
+                "host": dict(host),
             }
         )
 
@@ -68,7 +68,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def host_facts() -> Details:
+def host_facts() -> dict[str, object]:
     """Say where this runs, and how busy the host is with other things at this moment."""
     return {
         "machine": platform.machine(),

@@ -1,4 +1,4 @@
-"""hog_error: is a task that never leaves its CPU billed in full in every interval?"""
+"""hog_error: a task that never leaves its CPU is billed in full in every interval."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kepler_ebpf.kernel.account import KernelAccount
-
 from benchmarks.account import cpu_ns_of, kernel_account, punctual
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.load import STAMP
 from benchmarks.processes import grid, two_cpus, working
+from kepler_ebpf.kernel.account import KernelAccount
 
 INTERVAL_S = 0.1
 INTERVALS = 50

@@ -94,7 +94,7 @@ def sleepers(count: float) -> None:
     """Start so many processes that sleep, say so, and end them in the end."""
     started: list[int] = []
     try:
-        for _ in range(int(count)):
+        while len(started) < count:
             started.append(os.posix_spawn(SLEEP_COMMAND, [SLEEP_COMMAND, str(LONG_S)], {}))
         _say("started")
         while True:

@@ -8,11 +8,10 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from kepler_ebpf.model import Floats
-
 from benchmarks.figure import Bar, Details, Figure, rounded
 from benchmarks.processes import two_cpus, working
 from benchmarks.watched import watched
+from kepler_ebpf.model import Floats
 
 SETTLE_S = 2.0
 SECONDS = 20.0

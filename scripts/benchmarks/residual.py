@@ -1,4 +1,4 @@
-"""energy_residual: is every microjoule that the meter gave in exactly one place?"""
+"""energy_residual: every microjoule that the meter gave is in exactly one place."""
 
 from __future__ import annotations
 

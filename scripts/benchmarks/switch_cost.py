@@ -8,11 +8,10 @@ import statistics
 import subprocess
 from collections.abc import Iterator
 
-from kepler_ebpf.kernel.libbpf import enable_stats
-
 from benchmarks.account import kernel_account
 from benchmarks.figure import Bar, Details, Figure, rounded
 from benchmarks.processes import two_cpus
+from kepler_ebpf.kernel.libbpf import enable_stats
 
 OPERATIONS = 100_000
 ROUNDS = 3
