@@ -9,6 +9,10 @@ import kubernetes_validate
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
 
+from kepler_ebpf.config import Config
+from kepler_ebpf.config_file import Setting
+from kepler_ebpf.config_load import load_config
+
 Json = dict[str, Any]
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
@@ -72,3 +76,15 @@ def assert_valid(each: Json, version: str = NEWEST) -> None:
         assert model.model_dump(mode="json", by_alias=True, exclude_unset=True) == each
     else:
         kubernetes_validate.validate(each, version, strict=True)
+
+
+def config_of(path: Path) -> Config:
+    """Return what the program reads from a configuration file, which must cause no warning.
+
+    The file is for a container, where the host's /sys and /proc are below /host.
+    """
+    assert yaml.safe_load(path.read_text())["host"] == {"sysfs": "/host/sys", "procfs": "/host/proc"}
+    here = {"host.sysfs": Setting("/sys", "here"), "host.procfs": Setting("/proc", "here")}
+    loaded = load_config(here, str(path))
+    assert loaded.warnings == ()
+    return loaded.config

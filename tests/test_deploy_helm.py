@@ -12,12 +12,13 @@ from manifests import (
     Json,
     assert_valid,
     chart,
+    config_of,
     container,
     helm,
     the,
 )
 
-from kepler_ebpf.config_load import load_config
+from kepler_ebpf.config import Config
 
 EVERYTHING = (
     "podMonitor.enabled=true",
@@ -147,11 +148,10 @@ def test_without_kubernetes_there_is_no_role_and_no_token() -> None:
 def test_configuration_is_read_without_a_warning(tmp_path: Path) -> None:
     """The program takes the file as the chart renders it, and means the same by it."""
     (tmp_path / "config.yaml").write_text(the("ConfigMap", chart())["data"]["config.yaml"])
-    loaded = load_config({}, str(tmp_path / "config.yaml"))
-    assert loaded.warnings == ()
-    assert (loaded.config.sysfs, loaded.config.procfs) == ("/host/sys", "/host/proc")
-    assert loaded.config.kube_enabled
-    assert loaded.config.kube_mode == "apiserver"
+    config = config_of(tmp_path / "config.yaml")
+    assert config.kube_enabled
+    assert config.kube_mode == "apiserver"
+    assert config.metrics_levels == Config().metrics_levels
 
 
 def test_changed_configuration_starts_the_pods_anew() -> None:

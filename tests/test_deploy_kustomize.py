@@ -1,5 +1,6 @@
 """The kustomize overlays and components, built by kustomize and held against the schemas."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -8,9 +9,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from manifests import DEPLOY, KUSTOMIZE, OLDEST, Json, assert_valid, container, kustomize, the
-
-from kepler_ebpf.config_load import load_config
+from manifests import (
+    DEPLOY,
+    KUSTOMIZE,
+    OLDEST,
+    Json,
+    assert_valid,
+    config_of,
+    container,
+    kustomize,
+    the,
+)
 
 OVERLAYS = ("privileged", "least-privilege")
 COMPONENTS = ("kubelet", "network-policy", "prometheus-operator")
@@ -67,20 +76,12 @@ def test_everything_is_in_the_namespace_that_admits_it(tmp_path: Path) -> None:
 
 def test_configuration_is_read_without_a_warning(tmp_path: Path) -> None:
     """The program takes both configuration files; they differ in where pods are asked for."""
-    modes = {}
-    for folder in ("base", "components/kubelet"):
-        loaded = load_config({}, str(KUSTOMIZE / folder / "config.yaml"))
-        assert loaded.warnings == ()
-        modes[folder] = loaded.config.kube_mode
-    assert modes == {"base": "apiserver", "components/kubelet": "kubelet"}
-    base, kubelet = (
-        yaml.safe_load((KUSTOMIZE / folder / "config.yaml").read_text()) for folder in modes
-    )
-    kubelet["kube"]["podInformer"]["mode"] = "apiserver"
-    assert kubelet == base
-    assert the("ConfigMap", built(tmp_path, "privileged", "kubelet"))["data"]["config.yaml"] == (
-        (KUSTOMIZE / "components/kubelet/config.yaml").read_text()
-    )
+    files = [KUSTOMIZE / folder / "config.yaml" for folder in ("base", "components/kubelet")]
+    base, kubelet = map(config_of, files)
+    assert (base.kube_mode, kubelet.kube_mode) == ("apiserver", "kubelet")
+    assert dataclasses.replace(kubelet, kube_mode="apiserver") == base
+    rendered = the("ConfigMap", built(tmp_path, "privileged", "kubelet"))
+    assert rendered["data"]["config.yaml"] == files[1].read_text()
 
 
 def test_kubelet_component_swaps_the_right(tmp_path: Path) -> None:

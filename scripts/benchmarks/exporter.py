@@ -91,7 +91,7 @@ class Exporter:
         give_up_s = time.monotonic() + START_S
         while not self._serves():
             if self._process.poll() is not None or time.monotonic() > give_up_s:
-                raise RuntimeError(f"{self._process.args} serves no process: see its log above")
+                raise RuntimeError(f"{self._process.args!r} serves no process: see its log above")
             time.sleep(pause_s)
 
     def cpu_s(self) -> float:

@@ -45,7 +45,7 @@ class Load:
         """Wait until it has said *text*."""
         line = _output_line(self._process)
         if line.strip() != text:
-            raise RuntimeError(f"{self._process.args} said {line!r} instead of {text}")
+            raise RuntimeError(f"{self._process.args!r} said {line!r} instead of {text}")
 
     def finish(self) -> Used:
         """Wait for its own end."""
