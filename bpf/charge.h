@@ -150,12 +150,12 @@ static __always_inline void enter_epoch(struct cpu_slot *slot, __u64 epoch, __u6
  * The atomic add puts this CPU's "no longer idle" before its read of the epoch, and user space
  * raises the epoch before it looks who is idle: one of the two sees the other.
  */
-static __always_inline void leave_idle(struct cpu_slot *slot, __u64 idle_end_ns, __u64 now_ns)
+static __always_inline void leave_idle(struct cpu_slot *slot, __u64 now_ns)
 {
 	struct control *control = get_control();
 
 	if (slot->idle_ns < 0)
-		__sync_fetch_and_add(&slot->idle_ns, idle_end_ns);
+		__sync_fetch_and_add(&slot->idle_ns, now_ns);
 	if (control)
 		enter_epoch(slot, *(volatile __u64 *)&control->epoch, now_ns);
 }
@@ -181,21 +181,35 @@ static __always_inline void charge_unseen(struct cpu_slot *slot, struct task_str
 }
 
 /*
- * A switch went unseen: some kernels keep tracing off certain tasks. The current task's own run
- * time says how long it has been here, up to lag_ns late; the task switched in last says how long
- * it ran, here or by now elsewhere. What neither claims was idle if the CPU is idle now; else it
- * is not known whose it was.
+ * The slice belongs to the interval that is running, or to the one that is being closed. A CPU that
+ * missed a closing, as it was offline or taken for idle, was left with its figures of since_ns.
+ */
+static __always_inline void recover_epoch(struct cpu_slot *slot, __u32 closing)
+{
+	struct control *control = get_control();
+
+	if (slot->idle_ns < 0)
+		__sync_fetch_and_add(&slot->idle_ns, slot->since_ns);
+	if (control && slot->epoch + closing < control->epoch)
+		enter_epoch(slot, control->epoch - closing, slot->since_ns);
+}
+
+/*
+ * A switch went unseen: a CPU that goes offline is not traced to its end, and some kernels keep
+ * tracing off certain tasks. The current task's own run time says how long it has been here; when
+ * closing it is running still, and that is up to a tick late. The task switched in last says how
+ * long it ran, here or by now elsewhere. What neither claims was idle if the CPU is idle now; else
+ * it is not known whose it was.
  */
 static __always_inline void recover_slice(struct cpu_slot *slot, struct task_struct *current_task,
-					  __u64 lag_ns, __u64 now_ns)
+					  __u32 closing, __u64 now_ns)
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
 	__u64 rest_ns = now_ns - slot->since_ns, ran_ns = 0, current_ns;
 
 	if (!slot->since_ns)
 		return;
-	if (slot->idle_ns < 0)
-		leave_idle(slot, slot->since_ns, slot->since_ns);
+	recover_epoch(slot, closing);
 	current_ns = READ(current_task, se.sum_exec_runtime);
 	current_ns -= READ(current_task, se.prev_sum_exec_runtime);
 	current_ns = READ(current_task, pid) ? lesser(current_ns, rest_ns) : 0;
@@ -210,7 +224,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		enter_idle(slot, now_ns - rest_ns);
 		return;
 	}
-	if (rest_ns <= lag_ns) {
+	if (closing && rest_ns <= TICK_NS) {
 		current_ns += rest_ns;
 		rest_ns = 0;
 	}

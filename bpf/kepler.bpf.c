@@ -42,7 +42,7 @@ ENTRY(on_switch, SWITCH)
 		follow(usage, prev, HOT(prev, flags), HOT(prev, self_exec_id));
 	}
 	if (!key.pid)
-		leave_idle(slot, now_ns, now_ns);
+		leave_idle(slot, now_ns);
 	slot->running = HOT(next, pid);
 	slot->running_task = (__u64)next;
 	slot->running_runtime_ns = HOT(next, se.sum_exec_runtime);
@@ -66,7 +66,7 @@ ENTRY(rotate, "raw_tp/rotate")
 		return 0;
 	key.pid = READ(task, pid);
 	if ((__u64)task != slot->running_task) {
-		recover_slice(slot, task, TICK_NS, now_ns);
+		recover_slice(slot, task, 1, now_ns);
 	} else if (key.pid && slot->since_ns) {
 		key.start_ns = READ(task, start_boottime);
 		key.cgroup_id = cgroup_id_read(task);

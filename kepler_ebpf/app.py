@@ -26,13 +26,14 @@ from kepler_ebpf.ledger import Ledger, Retention
 from kepler_ebpf.meter_choice import meter_request
 from kepler_ebpf.meters import BusyTime, open_meter
 from kepler_ebpf.model import UJ_PER_J, Meter, Snapshot, Zone
+from kepler_ebpf.pod_book import PodBook, PodSource
 from kepler_ebpf.publisher import Publisher
 from kepler_ebpf.sampler import Parts, Sampler
 from kepler_ebpf.ticker import Ticker
 from kepler_ebpf.topology import CpuInfo, Topology, read_cpu_info
 from kepler_ebpf.workloads import cgroups
 from kepler_ebpf.workloads.cgroups import CgroupHierarchy, CgroupPaths
-from kepler_ebpf.workloads.naming import Places, PodDirectory, WorkloadNaming
+from kepler_ebpf.workloads.naming import Places, WorkloadNaming
 from kepler_ebpf.workloads.patient import PatientNaming
 from kepler_ebpf.workloads.sweep import Sweep
 
@@ -40,6 +41,10 @@ LOG = logging.getLogger(__name__)
 
 GIL_SWITCH_S = 0.0005
 """A scrape in another thread holds the interpreter no longer than this while the loop is due."""
+
+
+POD_GRACE_S = 60.0
+"""A pod may be deleted from the API so long before its last process has ended."""
 
 
 def run(config: Config) -> None:
@@ -66,14 +71,14 @@ def _serve(
     stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
 ) -> tuple[str, ...]:
     if config.stdout_enabled:
-        stdout = StdoutExporter(sys.stdout, "table", config.metrics_levels)
+        stdout = StdoutExporter(sys.stdout, "table", _levels(config))
         publisher.subscribe(lambda snapshot: _print(stdout, snapshot))
     if not config.prometheus_enabled:
         return ()
     build = Build(platform.machine(), "", "", __version__, platform.python_version())
-    host = Host(config.node_name, build, cpus, config.metrics_levels)
+    host = Host(config.node_name, build, cpus, _levels(config))
     service = Service(
-        page=MetricsPage(host),
+        page=MetricsPage(host, config.debug_collectors),
         latest=publisher.latest,
         interval_s=config.interval_s,
         refresh=publisher.refresh,
@@ -81,6 +86,10 @@ def _serve(
     server = start_server(config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses
+
+
+def _levels(config: Config) -> frozenset[str]:
+    return config.metrics_levels | {"unit"} if config.units else config.metrics_levels
 
 
 def _print(stdout: StdoutExporter, snapshot: Snapshot) -> None:
@@ -109,7 +118,7 @@ def _build(
     paths = CgroupPaths(hierarchy, config.terminated_retention_s)
     stack.callback(paths.close)
     pods = _pods(stack, config)
-    naming = PatientNaming(WorkloadNaming(paths, Places(config.procfs), pods))
+    naming = PatientNaming(WorkloadNaming(paths, _places(config), pods, units=config.units))
     account.start(v1.hierarchy_id(hierarchy.name, config.procfs) if hierarchy.v1_root else 0)
     parts = Parts(
         account=account,
@@ -118,6 +127,7 @@ def _build(
         paths=paths,
         naming=naming,
         sweep=Sweep(config.procfs, account.self_process),
+        pods=PodBook(pods),
         health=HealthBook(account, meter, loader_name),
         publish=publisher.publish,
     )
@@ -146,7 +156,13 @@ def _bpf_stats() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _pods(stack: ExitStack, config: Config) -> PodDirectory | None:
+def _places(config: Config) -> Places:
+    """Where names are: with the host's procfs mounted, its files are seen through its PID 1."""
+    is_own = config.procfs == Config().procfs
+    return Places(config.procfs, "/" if is_own else f"{config.procfs}/1/root")
+
+
+def _pods(stack: ExitStack, config: Config) -> PodSource | None:
     """Follow the node's pods; the Kubernetes client is imported only here, when asked for."""
     if not config.kube_enabled:
         return None
@@ -161,6 +177,12 @@ def _pods(stack: ExitStack, config: Config) -> PodDirectory | None:
             node_name=config.kube_node_name,
             kubeconfig=config.kube_config,
             poll_interval_s=config.kube_poll_interval_s,
+            kubelet_host=config.kubelet_host,
+            kubelet_ca=config.kubelet_ca,
+            kubelet_verify=config.kubelet_verify,
+            label_names=frozenset(config.pod_labels),
+            # Longer than their energy is listed: it may be asked for by name until then.
+            retention_s=config.terminated_retention_s + POD_GRACE_S,
         )
     )
     stack.callback(source.close)

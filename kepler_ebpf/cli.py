@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 from kepler_ebpf import __version__
-from kepler_ebpf.config import FOREIGN, OPTIONS, Config, Option
+from kepler_ebpf.config import OPTIONS, Config, Option
 from kepler_ebpf.config_file import Setting
+from kepler_ebpf.config_foreign import FOREIGN
 from kepler_ebpf.config_load import load_config
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.findings import can_run, to_json, to_table

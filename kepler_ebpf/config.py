@@ -143,6 +143,12 @@ class Config:
         _Spelling("exporter.prometheus.enabled", "--exporter.prometheus"),
         "Serve metrics to Prometheus.",
     )
+    debug_collectors: tuple[str, ...] = _option(
+        ("go",),
+        values.each(values.choice("go", "process")),
+        _Spelling("exporter.prometheus.debugCollectors"),
+        "Metrics of the program's own runtime: go (here Python's), process.",
+    )
     stdout_enabled: bool = _option(
         "false",
         values.boolean,
@@ -233,6 +239,36 @@ class Config:
         _Spelling("kube.podInformer.pollInterval"),
         "Time between two questions to the kubelet.",
     )
+    kubelet_host: str = _option(
+        "",
+        values.anything,
+        _Spelling("ebpf.kubelet.host"),
+        "Address of the kubelet, as HOST or HOST:PORT; without it NODE_IP, else the node's name.",
+    )
+    kubelet_ca: str = _option(
+        "",
+        values.anything,
+        _Spelling("ebpf.kubelet.ca"),
+        "File with the CA that signed the kubelet's certificate; without it the cluster's.",
+    )
+    kubelet_verify: bool = _option(
+        "true",
+        values.boolean,
+        _Spelling("ebpf.kubelet.verify"),
+        "Verify the kubelet's certificate.",
+    )
+    pod_labels: tuple[str, ...] = _option(
+        (),
+        values.each(values.pod_label),
+        _Spelling("ebpf.podLabels"),
+        "Labels of pods that kepler_ebpf_pod_info shows; none named means none.",
+    )
+    units: bool = _option(
+        "false",
+        values.boolean,
+        _Spelling("ebpf.units", "--units"),
+        "Export systemd units and Slurm steps as well.",
+    )
     node_name: str = _option(
         os.uname().nodename,
         values.name,
@@ -246,54 +282,3 @@ OPTIONS: tuple[Option, ...] = tuple(
     for item in dataclasses.fields(Config)
 )
 """Every setting, in the order of Config's fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """A feature of Kepler that kepler-ebpf lacks: its keys are known, and named once when used.
-
-    ``keys`` maps each YAML key to its flag, None where it has none. With a ``switch`` only that
-    key asks for the feature, else any of them. ``refusal`` says why going on without is unsafe.
-    """
-
-    feature: str
-    keys: dict[str, str | None]
-    switch: str | None = None
-    refusal: str | None = None
-
-
-FOREIGN = (
-    Foreign(
-        "TLS and basic authentication are",
-        {"web.configFile": "--web.config-file"},
-        refusal="kepler-ebpf would serve without them; put a proxy in front, bind to 127.0.0.1 "
-        "with --web.listen-address, and leave this out",
-    ),
-    Foreign("Go profiling is", {"debug.pprof.enabled": "--debug.pprof"}, "debug.pprof.enabled"),
-    Foreign("Go's debug collectors are", {"exporter.prometheus.debugCollectors": None}),
-    Foreign(
-        "Redfish platform power is",
-        {
-            "experimental.platform.redfish.enabled": "--experimental.platform.redfish.enabled",
-            "experimental.platform.redfish.nodeName": "--experimental.platform.redfish.node-name",
-            "experimental.platform.redfish.configFile": (
-                "--experimental.platform.redfish.config-file"
-            ),
-            "experimental.platform.redfish.httpTimeout": None,
-        },
-        "experimental.platform.redfish.enabled",
-    ),
-    Foreign(
-        "hwmon metering is",
-        {"experimental.hwmon.zones": None, "experimental.hwmon.chipRules": None},
-    ),
-    Foreign(
-        "GPU metering is",
-        {
-            "experimental.gpu.enabled": "--experimental.gpu.enabled",
-            "experimental.gpu.idlePower": "--experimental.gpu.idle-power",
-            "experimental.gpu.dcgmEndpoint": "--experimental.gpu.dcgm-endpoint",
-        },
-        "experimental.gpu.enabled",
-    ),
-)

@@ -6,15 +6,18 @@ Refuses what makes no sense with a ConfigError; what is harmless but has no effe
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kepler_ebpf.config import FOREIGN, FOREIGN_METERS, OPTIONS, Config, Foreign, Option
+from kepler_ebpf.config import FOREIGN_METERS, OPTIONS, Config, Option
 from kepler_ebpf.config_file import FileSettings, Keys, Setting, read_file
+from kepler_ebpf.config_foreign import FOREIGN, Foreign
 from kepler_ebpf.config_values import FALSE_WORDS
 from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.pod_view import exported_label
 
 Settings = Mapping[str, Setting]
 
@@ -45,10 +48,10 @@ def load_config(flags: Settings, file: str | None = None) -> Loaded:
         for option in OPTIONS
         if option.key in settings
     }
-    config = _with_node_name(Config(**given), settings)
+    config = _with_kubelet_host(_with_node_name(Config(**given), settings))
     _require_sense(config)
     unsupported = [_unsupported(foreign, settings) for foreign in FOREIGN]
-    warnings = [*found.warnings, *filter(None, unsupported), *_useless(config)]
+    warnings = [*found.warnings, *filter(None, unsupported), *_advice(config)]
     return Loaded(_without_foreign_meters(config), tuple(warnings))
 
 
@@ -75,6 +78,11 @@ def _with_node_name(config: Config, settings: Settings) -> Config:
     return config
 
 
+def _with_kubelet_host(config: Config) -> Config:
+    host = config.kubelet_host or os.environ.get("NODE_IP", "")
+    return dataclasses.replace(config, kubelet_host=host)
+
+
 def _require_sense(config: Config) -> None:
     """Refuse settings that are each fine but cannot work here or together."""
     for flag, path in (("--host.sysfs", config.sysfs), ("--host.procfs", config.procfs)):
@@ -87,6 +95,19 @@ def _require_sense(config: Config) -> None:
             "kube.enabled is on, but the node's name in Kubernetes is not given\n"
             "give it with --kube.node-name or kube.nodeName"
         )
+    _refuse_clashes(config.pod_labels)
+
+
+def _refuse_clashes(pod_labels: tuple[str, ...]) -> None:
+    """Refuse labels that Prometheus, which knows fewer characters, could not tell apart."""
+    taken: dict[str, str] = {}
+    for label in pod_labels:
+        other = taken.setdefault(exported_label(label), label)
+        if other != label:
+            raise ConfigError(
+                f"ebpf.podLabels: {other} and {label} would both be {exported_label(label)}\n"
+                "keep one of the two"
+            )
 
 
 def _is_directory(path: str) -> bool:
@@ -96,7 +117,7 @@ def _is_directory(path: str) -> bool:
         return False
 
 
-def _useless(config: Config) -> list[str]:
+def _advice(config: Config) -> list[str]:
     warnings = [
         f"cpu.preferredMeters: kepler-ebpf has no {meter} meter, it is passed over"
         for meter in config.preferred_meters
@@ -104,6 +125,11 @@ def _useless(config: Config) -> list[str]:
     ]
     if not config.prometheus_enabled and not config.stdout_enabled:
         warnings.append("exporter.prometheus and exporter.stdout are off: nothing will be exported")
+    if config.kube_enabled and config.kube_mode == "kubelet" and not config.kubelet_verify:
+        warnings.append(
+            "ebpf.kubelet.verify is off: whatever answers at the kubelet's address is believed, "
+            "and is sent our token"
+        )
     return warnings
 
 

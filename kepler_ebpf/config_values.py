@@ -30,6 +30,9 @@ UNIT_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
+POD_LABEL = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
 DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 MAX_PORT = 65_535
 
@@ -130,6 +133,13 @@ def name(text: str) -> str:
     """Take any text that is not blank."""
     if not text.strip():
         raise ValueError("a name that is not blank")
+    return text
+
+
+def pod_label(text: str) -> str:
+    """Take the key of a Kubernetes label: a name of up to 63 characters, a prefix before it."""
+    if not POD_LABEL.fullmatch(text):
+        raise ValueError("the key of a Kubernetes label, such as app.kubernetes.io/name")
     return text
 
 

@@ -1,18 +1,20 @@
-"""The totals of cgroups, and of the containers and pods they belong to."""
+"""The totals of cgroups, and of the containers, pods and units they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from kepler_ebpf.group_table import GroupTable
 from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors
-from kepler_ebpf.model import ContainerLabels, Floats, Ints, PodLabels, State
+from kepler_ebpf.model import ContainerLabels, Floats, Ints, PodLabels, State, UnitLabels
 from kepler_ebpf.naming import CgroupName, Naming
 from kepler_ebpf.workload_table import (
     FOLDED,
     EnergyColumns,
+    Label,
     Retention,
     WorkloadTable,
     fold_links,
@@ -23,23 +25,26 @@ LATE_INTERVALS = 2
 
 
 class GroupBook:
-    """Cgroups by id; each knows the rows of its container and of its pod.
+    """Cgroups by id; each knows the rows of its container, of its pod and of its unit.
 
     A container is the sum of its cgroups, a pod of its containers and of cgroups that name the
-    pod and no container. A joule enters a level once: what moves to another container or pod
-    takes nothing along, what had none brings everything it was given.
+    pod and no container, a unit of its cgroups whatever else these are. A joule enters a level
+    once: what moves to another container or pod takes nothing along, what had none brings
+    everything it was given.
     """
 
     def __init__(self, energy: EnergyColumns, naming: Naming, retention: Retention) -> None:
         self.cgroups: WorkloadTable[CgroupName] = WorkloadTable(
-            energy, [("id", "u8"), ("container", "i8"), ("pod", "i8")]
+            energy, [("id", "u8"), ("container", "i8"), ("pod", "i8"), ("unit", "i8")]
         )
         self.containers: GroupTable[ContainerLabels] = GroupTable(energy, [("pod", "i8")])
         self.pods: GroupTable[PodLabels] = GroupTable(energy)
+        self.units: GroupTable[UnitLabels] = GroupTable(energy)
         self._naming = naming
         self._retention = retention
         self._index = IdentityIndex()
         self._ending: dict[int, int] = {}
+        self._has_units = False
         self._now_s = 0.0
 
     # --- each interval
@@ -62,6 +67,8 @@ class GroupBook:
         of_rows = self.cgroups.columns[rows]
         self.containers.credit(of_rows["container"], sums)
         self.pods.credit(of_rows["pod"], sums)
+        if self._has_units:
+            self.units.credit(of_rows["unit"], sums)
 
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the interval."""
@@ -78,7 +85,7 @@ class GroupBook:
         if self._ending:
             self._end_removed()
         self._fold_ended()
-        for table in (self.cgroups, self.containers, self.pods):
+        for table in (self.cgroups, self.containers, self.pods, self.units):
             table.close_interval()
 
     # --- names
@@ -92,12 +99,14 @@ class GroupBook:
         return self.cgroups.label(row)
 
     def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> None:
-        """Give a listed cgroup a better name; where that has no container or pod, both stay."""
+        """Give a cgroup a better name; where that has no container or pod, both stay.
+
+        Of a cgroup that is gone the container, which is listed for longer, is named.
+        """
         row = int(self._find(np.array([cgroup_id], np.uint64))[0])
-        if row == NO_ROW:
-            return
-        self.cgroups.set_label(row, name)
-        self._assign(row, name)
+        if row != NO_ROW:
+            self.cgroups.set_label(row, name)
+            self._assign(row, name)
         if name.container:
             self.relabel_container(name.container)
 
@@ -109,11 +118,21 @@ class GroupBook:
         self.containers.set_label(row, labels)
         self._set_pod(row, self._pod_row(labels.pod_id))
 
-    def relabel_pod(self, labels: PodLabels) -> None:
-        """Show a listed pod under new labels."""
-        row = self.pods.row_of(labels.pod_id)
-        if row != NO_ROW:
-            self.pods.set_label(row, labels)
+    def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
+        """Show a listed pod under new labels; an id in them is its id from now on.
+
+        Where that is listed as well, the two are one from now on.
+        """
+        row = self.pods.row_of(pod_id)
+        if row == NO_ROW:
+            return
+        if labels.pod_id != pod_id:
+            row = self._rename_pod(row, labels.pod_id)
+        self.pods.set_label(row, labels)
+        containers = self.containers
+        listed = containers.state != State.FREE
+        for container in np.flatnonzero(listed & (containers.columns["pod"] == row)).tolist():
+            self._show_pod(container)
 
     # --- inside
 
@@ -122,7 +141,7 @@ class GroupBook:
 
     def _open(self, cgroup_id: int) -> None:
         name = self._naming.cgroup(cgroup_id)
-        row = self.cgroups.add(name, (cgroup_id, NO_ROW, NO_ROW))
+        row = self.cgroups.add(name, (cgroup_id, NO_ROW, NO_ROW, NO_ROW))
         self._index.add(np.array([cgroup_id], np.uint64), np.zeros(1, np.uint32), np.array([row]))
         self._assign(row, name)
 
@@ -144,6 +163,18 @@ class GroupBook:
         self._bring(row, self.containers, had_container, container)
         self._bring(row, self.pods, had_pod, pod)
         columns["container"][row], columns["pod"][row] = container, pod
+        if name.unit and columns["unit"][row] == NO_ROW:
+            self._assign_unit(row, name.unit)
+
+    def _assign_unit(self, row: int, labels: UnitLabels) -> None:
+        self._has_units = True
+        unit = self.units.row_of(labels.unit)
+        if unit == NO_ROW:
+            unit = self.units.open(labels.unit, labels, self._now_s)
+        if self.cgroups.state[row] == State.RUNNING:
+            self.units.join(unit)
+        self._bring(row, self.units, NO_ROW, unit)
+        self.cgroups.columns["unit"][row] = unit
 
     def _container_row(self, labels: ContainerLabels) -> int:
         row = self.containers.row_of(labels.container_id)
@@ -155,14 +186,35 @@ class GroupBook:
         row = self.pods.row_of(pod_id)
         if row != NO_ROW or not pod_id:
             return row
-        return self.pods.open(pod_id, self._naming.pod(pod_id), self._now_s)
+        labels = self._naming.pod(pod_id)
+        row = self.pods.row_of(labels.pod_id)
+        return row if row != NO_ROW else self.pods.open(labels.pod_id, labels, self._now_s)
+
+    def _rename_pod(self, row: int, pod_id: str) -> int:
+        into = self.pods.rename(row, pod_id)
+        if into != row:
+            for columns in (self.cgroups.columns, self.containers.columns):
+                columns["pod"][columns["pod"] == row] = into
+        return into
+
+    def _show_pod(self, container: int) -> None:
+        """Let a container's labels name the pod that has its energy."""
+        pod = int(self.containers.columns["pod"][container])
+        labels = self.containers.label(container)
+        if pod >= 0 and labels.pod_id != self.pods.label(pod).pod_id:
+            pod_id = self.pods.label(pod).pod_id
+            self.containers.set_label(container, replace(labels, pod_id=pod_id))
 
     def _set_pod(self, container: int, pod: int) -> None:
-        """Make a container part of a pod, with what it was given while it had none."""
+        """Make a container part of a pod, and show it there; ``NO_ROW`` leaves it where it is."""
+        had = int(self.containers.columns["pod"][container])
+        if pod not in (NO_ROW, had):
+            self._move(container, had, pod)
+        self._show_pod(container)
+
+    def _move(self, container: int, had: int, pod: int) -> None:
+        """Bring a container into a pod, with what it was given while it had none."""
         columns = self.containers.columns
-        had = int(columns["pod"][container])
-        if pod in (NO_ROW, had):
-            return
         if columns["live"][container]:
             self.pods.join(pod)
             self._leave(NO_ROW, had)
@@ -173,11 +225,8 @@ class GroupBook:
         cgroups = self.cgroups.columns
         cgroups["pod"][cgroups["container"] == container] = pod
 
-    def _bring(
-        self, cgroup: int, table: GroupTable[ContainerLabels] | GroupTable[PodLabels], *rows: int
-    ) -> None:
+    def _bring(self, cgroup: int, table: GroupTable[Label], had: int, has: int) -> None:
         """Carry a cgroup's totals over into the row it has now, if it had none before."""
-        had, has = rows
         if had == NO_ROW and has >= 0:
             energy_uj, cpu_ns = self.cgroups.energy_uj, self.cgroups.cpu_ns
             table.carry_over(has, energy_uj[cgroup], int(cpu_ns[cgroup]))
@@ -199,8 +248,10 @@ class GroupBook:
         rows = self._find(self.ending)
         running = rows[(rows >= 0) & (self.cgroups.state[rows] == State.RUNNING)]
         self.cgroups.end(running, self._now_s)
-        for container, pod in self.cgroups.columns[["container", "pod"]][running].tolist():
+        for _, container, pod, unit in self.cgroups.columns[running].tolist():
             self._leave(container, pod)
+            if unit >= 0:
+                self.units.leave(unit, self._now_s)
         self._ending = {key: left - 1 for key, left in self._ending.items()}
         self._forget(np.array([key for key, left in self._ending.items() if left < 0], np.uint64))
 
@@ -215,12 +266,14 @@ class GroupBook:
             del self._ending[cgroup_id]
 
     def _fold_ended(self) -> None:
-        gone = self.containers.due(self._now_s, self._retention)
+        of_cgroups, of_containers = self.cgroups.columns, self.containers.columns
+        self._fold_due(self.containers, of_cgroups["container"])
+        self._fold_due(self.pods, of_cgroups["pod"], of_containers["pod"])
+        self._fold_due(self.units, of_cgroups["unit"])
+
+    def _fold_due(self, table: GroupTable[Label], *links: Ints) -> None:
+        gone = table.due(self._now_s, self._retention)
         if len(gone):
-            fold_links(self.cgroups.columns["container"], gone)
-            self.containers.release(gone)
-        gone = self.pods.due(self._now_s, self._retention)
-        if len(gone):
-            fold_links(self.cgroups.columns["pod"], gone)
-            fold_links(self.containers.columns["pod"], gone)
-            self.pods.release(gone)
+            for each in links:
+                fold_links(each, gone)
+            table.release(gone)

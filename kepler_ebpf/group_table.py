@@ -1,4 +1,4 @@
-"""Totals of workloads that are made of others: containers, pods and virtual machines."""
+"""Totals of workloads that are made of others: containers, pods, units, virtual machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from kepler_ebpf.identity_index import NO_ROW
 from kepler_ebpf.model import Ints, State
-from kepler_ebpf.workload_table import EnergyColumns, Label, WorkloadTable
+from kepler_ebpf.workload_table import EnergyColumns, Label, WorkloadTable, sum_by_row
 
 
 class GroupTable(WorkloadTable[Label]):
@@ -49,6 +49,30 @@ class GroupTable(WorkloadTable[Label]):
         if last:
             self.end(np.array([row]), now_s)
         return last
+
+    def rename(self, row: int, group_id: str) -> int:
+        """Give a group another id; where that is listed, both become one. Returns its row."""
+        into = self.row_of(group_id)
+        if into == NO_ROW:
+            del self._row_by_id[self._id_by_row[row]]
+            self._row_by_id[group_id], self._id_by_row[row] = row, group_id
+            return row
+        self._merge(row, into)
+        return into
+
+    def _merge(self, row: int, into: int) -> None:
+        """Move everything of *row*, what it was given in this interval too, and free it."""
+        self.carry_over(into, self.energy_uj[row], int(self.cpu_ns[row]))
+        self.energy_uj[row], self.cpu_ns[row] = 0.0, 0
+        self._pending = [
+            sum_by_row(np.where(rows == row, into, rows), uj) for rows, uj in self._pending
+        ]
+        if self.state[row] == State.RUNNING:
+            self.join(into)
+            self.columns["live"][into] += self.columns["live"][row] - 1
+            self.end(np.array([row]), self.ended_s[into])
+        self.ended_s[into] = max(self.ended_s[into], self.ended_s[row])
+        self.release(np.array([row]))
 
     def release(self, rows: Ints) -> None:
         """Fold the totals of *rows* and forget their ids."""

@@ -1,4 +1,4 @@
-"""Totals since start: of the node, and of each process, container, virtual machine and pod.
+"""Totals since start: of the node, and of each process, container, machine, pod and unit.
 
 Every joule and nanosecond credited is, at each level it belongs to, in exactly one row or among
 the folded. Totals never fall, and reading changes nothing.
@@ -41,6 +41,7 @@ class LedgerViews:
     containers: WorkloadView
     vms: WorkloadView
     pods: WorkloadView
+    units: WorkloadView
 
 
 class Ledger:
@@ -126,9 +127,13 @@ class Ledger:
         """Show a container under new labels; its pod, if it had none, gets all its energy."""
         self._groups.relabel_container(labels)
 
-    def relabel_pod(self, labels: PodLabels) -> None:
-        """Show a pod under new labels; one that is not listed is left alone."""
-        self._groups.relabel_pod(labels)
+    def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
+        """Show a pod under new labels; one that is not listed is left alone.
+
+        An id in them that is another than *pod_id* is the pod's from now on, and where a pod is
+        listed under that too, the two are one, with the energy of both.
+        """
+        self._groups.relabel_pod(pod_id, labels)
 
     # --- reading
 
@@ -139,6 +144,7 @@ class Ledger:
             containers=self._groups.containers.view(),
             vms=self._processes.vms.view(),
             pods=self._groups.pods.view(),
+            units=self._groups.units.view(),
         )
 
     def cgroups(self) -> WorkloadView:

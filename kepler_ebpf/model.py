@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kepler_ebpf.pod_view import PodInfo, PodSourceHealth
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -33,7 +35,7 @@ UJ_PER_J = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """One energy counter: its kind, the socket it measures (None: the whole node) and its source."""
+    """One energy counter: its kind, the socket it measures (None: the node), its source."""
 
     kind: str
     socket: int | None
@@ -190,6 +192,14 @@ class PodLabels:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitLabels:
+    """A systemd unit or a Slurm step as the exporters show it; ``kind`` is systemd or slurm."""
+
+    unit: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadView:
     """Totals of every workload of one kind, row by row; rows whose state is FREE are gaps.
 
@@ -257,6 +267,8 @@ class Snapshot:
 
     ``tasks`` (``layout.TASK``) and ``task_uj`` (tasks, kinds) are the last interval's threads.
     ``interval_s`` is the measured length of that interval, ``at_s`` its end as a Unix time.
+    ``pod_infos`` is the same object as long as nothing about the pods changed; without Kubernetes
+    it is empty and ``pod_source`` is None.
     """
 
     at_s: float
@@ -267,6 +279,9 @@ class Snapshot:
     containers: WorkloadView
     vms: WorkloadView
     pods: WorkloadView
+    units: WorkloadView
     tasks: Records
     task_uj: Floats
     health: Health
+    pod_infos: tuple[PodInfo, ...]
+    pod_source: PodSourceHealth | None

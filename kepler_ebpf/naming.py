@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from kepler_ebpf.model import ContainerLabels, PodLabels, VmLabels
+from kepler_ebpf.model import ContainerLabels, PodLabels, UnitLabels, VmLabels
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupName:
-    """A cgroup: its path, the container it belongs to and the pod, "" where there is none."""
+    """A cgroup: its path, and the container, the pod ("" for none) and the unit it belongs to."""
 
     path: str
     container: ContainerLabels | None = None
     pod_id: str = ""
+    unit: UnitLabels | None = None
 
     @property
     def container_id(self) -> str:

@@ -23,7 +23,6 @@ class Publisher:
         # On a grid finer than that, the next sample is about to come anyway.
         self._refreshes = config.interval_s > config.staleness_s
         self._want_now = want_now
-        self._started_s = time.time()
         self._latest: Snapshot | None = None
         self._published = threading.Condition()
         self._subscribers: list[Callable[[Snapshot], None]] = []
@@ -60,6 +59,5 @@ class Publisher:
             self._want_now()
             self._published.wait_for(lambda: self._latest is not last, wait_s)
 
-    def _is_stale(self, snapshot: Snapshot | None) -> bool:
-        taken_s = self._started_s if snapshot is None else snapshot.at_s
-        return time.time() - taken_s > self._staleness_s
+    def _is_stale(self, snapshot: Snapshot) -> bool:
+        return time.time() - snapshot.at_s > self._staleness_s

@@ -20,6 +20,7 @@ from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
 from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, Snapshot, Usage
+from kepler_ebpf.pod_book import PodBook
 from kepler_ebpf.ticker import Tick, Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
 from kepler_ebpf.workloads.patient import PatientNaming
@@ -38,6 +39,7 @@ class Parts:
     paths: CgroupPaths
     naming: PatientNaming
     sweep: Sweep
+    pods: PodBook
     health: HealthBook
     publish: Callable[[Snapshot], None]
 
@@ -103,10 +105,11 @@ class Sampler:
 
     def _close_ledger(self, usage: Usage) -> None:
         ledger, renewed = self._parts.ledger, self._parts.naming.renewed()
+        # Pods first: a cgroup's new name may have the new id of its pod.
+        for pod_id, pod in renewed.pods.items():
+            ledger.relabel_pod(pod_id, pod)
         for cgroup_id, name in renewed.cgroups.items():
             ledger.relabel_cgroup(cgroup_id, name)
-        for pod in renewed.pods:
-            ledger.relabel_pod(pod)
         for (tgid, start_ns), process in renewed.processes.items():
             ledger.relabel_process(tgid, start_ns, process)
         ledger.ended_cgroups(self._parts.paths.take_ended())
@@ -129,7 +132,10 @@ class Sampler:
             containers=views.containers,
             vms=views.vms,
             pods=views.pods,
+            units=views.units,
             tasks=usage.tasks,
             task_uj=task_uj,
             health=parts.health.snapshot(time.perf_counter() - began_s),
+            pod_infos=parts.pods.infos(),
+            pod_source=parts.pods.health(),
         )

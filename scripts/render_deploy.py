@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-
 from dashboards import DASHBOARDS
 
 RULES = ("recording", "alerts")

@@ -157,9 +157,9 @@ class Truth:
 class Load:
     """One of the loads of ``loads.py`` as a process, waiting for its first line."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *arguments: object) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-ISS", LOADS, name],
+            [sys.executable, "-ISS", LOADS, name, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -196,7 +196,7 @@ class Load:
         os.sched_setaffinity(self.pid, {cpu})
 
     def clock_ns(self) -> int:
-        """Read the CPU time of the running process to this instant."""
+        """Read the CPU time of the process, up to the last tick if it is running."""
         return time.clock_gettime_ns(~self.pid << 3 | 2)
 
     def close(self) -> None:
@@ -212,11 +212,11 @@ class Load:
 class Cgroup:
     """A cgroup of this test's own in one hierarchy."""
 
-    def __init__(self, hierarchy: str) -> None:
+    def __init__(self, hierarchy: str, suffix: str = "") -> None:
         found = cgroups.discover(hierarchy)
         root = found.v1_root or found.v2_root
         assert root
-        self.name = f"/kepler-test-{os.getpid()}-{next(_numbers)}"
+        self.name = f"/kepler-test-{os.getpid()}-{next(_numbers)}{suffix}"
         self.directory = Path(root + self.name)
         self.directory.mkdir()
         self.id = self.directory.stat().st_ino | (int(CGROUP_V1) if found.v1_root else 0)

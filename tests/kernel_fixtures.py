@@ -26,12 +26,12 @@ def loader_name(request) -> str:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[str], Load]]:
+def start() -> Iterator[Callable[..., Load]]:
     """Start loads by name; whatever still runs when the test ends is killed."""
     loads: list[Load] = []
 
-    def begin(name: str) -> Load:
-        loads.append(Load(name))
+    def begin(name: str, *arguments: object) -> Load:
+        loads.append(Load(name, *arguments))
         return loads[-1]
 
     yield begin
@@ -40,16 +40,16 @@ def start() -> Iterator[Callable[[str], Load]]:
 
 
 @pytest.fixture
-def make_cgroup(start) -> Iterator[Callable[[str], Cgroup]]:
-    """Make cgroups by hierarchy; they are removed after the loads in them were killed."""
+def make_cgroup() -> Iterator[Callable[..., Cgroup]]:
+    """Make cgroups by hierarchy; in the end they are removed."""
     made: list[Cgroup] = []
 
-    def make(hierarchy: str) -> Cgroup:
-        made.append(Cgroup(hierarchy))
+    def make(hierarchy: str, suffix: str = "") -> Cgroup:
+        made.append(Cgroup(hierarchy, suffix))
         return made[-1]
 
     yield make
-    # start is torn down after this: move what is left out of the way.
+    # A load that still runs is killed later, by another fixture: it must not hold the cgroup.
     for cgroup in made:
         if cgroup.directory.exists():
             for pid in (cgroup.directory / "cgroup.procs").read_text().split():

@@ -5,6 +5,7 @@ one, so that a test decides in which interval what happens.
 """
 
 import ctypes
+import mmap
 import os
 import platform
 import signal
@@ -31,7 +32,8 @@ def load(function: Callable[[], None]) -> Callable[[], None]:
 
 def wait(said: object = "") -> None:
     """Tell the test something and wait for its line; leave with the test when that is gone."""
-    print(said, flush=True)
+    sys.stdout.write(f"{said}\n")
+    sys.stdout.flush()
     if not sys.stdin.readline():
         os._exit(1)
 
@@ -49,6 +51,16 @@ def spin() -> None:
     wait()
     while True:
         pass
+
+
+@load
+def spin_and_tell() -> None:
+    """Burn until killed, with the CPU time used so far always in the file that is named."""
+    with open(sys.argv[2], "r+b") as file, mmap.mmap(file.fileno(), 8) as shared:  # noqa: PTH123
+        told = memoryview(shared).cast("Q")
+        wait()
+        while True:
+            told[0] = time.thread_time_ns()
 
 
 @load
@@ -157,7 +169,7 @@ def many_tasks() -> None:
     stacks, size, ring = ctypes.create_string_buffer(1 << 24), 4096, 4000
     start = ctypes.addressof(stacks) + size & ~15
     LIBC.clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-    end = ctypes.cast(LIBC._exit, ctypes.c_void_p)
+    end = ctypes.cast(LIBC["_exit"], ctypes.c_void_p)
     wait()
     for number in range(100_000):
         top = start + (number % ring + 1) * size

@@ -1,11 +1,13 @@
 """Renders the manifests of deploy/ with the real tools, and holds them against real schemas."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
 
@@ -30,9 +32,18 @@ OPERATOR_KINDS = {
 }
 
 
+def tool(name: str) -> str:
+    """Return the path of helm or kustomize: in PATH, else where scripts/test has built it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kepler-ebpf"
+    built = sorted(str(path.parent) for path in cache.glob(f"*/{name}"))
+    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *built]))
+    assert found, f"there is no {name}: scripts/test builds it"
+    return found
+
+
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run helm; the caller looks at its exit status."""
-    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([tool("helm"), *arguments], capture_output=True, text=True, check=False)
 
 
 def chart(*settings: str, version: str = NEWEST) -> list[Json]:
@@ -46,7 +57,8 @@ def chart(*settings: str, version: str = NEWEST) -> list[Json]:
 
 def kustomize(folder: Path) -> list[Json]:
     """Build the kustomization in *folder*."""
-    done = subprocess.run(["kustomize", "build", folder], capture_output=True, text=True, check=False)
+    command = (tool("kustomize"), "build", str(folder))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return objects(done.stdout)
 
@@ -83,8 +95,15 @@ def config_of(path: Path) -> Config:
 
     The file is for a container, where the host's /sys and /proc are below /host.
     """
-    assert yaml.safe_load(path.read_text())["host"] == {"sysfs": "/host/sys", "procfs": "/host/proc"}
-    here = {"host.sysfs": Setting("/sys", "here"), "host.procfs": Setting("/proc", "here")}
+    assert yaml.safe_load(path.read_text())["host"] == {
+        "sysfs": "/host/sys",
+        "procfs": "/host/proc",
+    }
+    here = {
+        "host.sysfs": Setting("/sys", "here"),
+        "host.procfs": Setting("/proc", "here"),
+        "kube.nodeName": Setting("node-a", "here"),
+    }
     loaded = load_config(here, str(path))
     assert loaded.warnings == ()
     return loaded.config

@@ -15,10 +15,12 @@ from kepler_ebpf.model import (
     ProcessLabels,
     Snapshot,
     State,
+    UnitLabels,
     VmLabels,
     WorkloadView,
     Zone,
 )
+from kepler_ebpf.pod_view import PodInfo, PodSourceHealth
 from kepler_ebpf.topology import CpuInfo
 
 KINDS = ("package", "dram")
@@ -65,6 +67,11 @@ def vm(vm_id: str = "vm-1") -> VmLabels:
 def pod(pod_id: str = POD_ID) -> PodLabels:
     """Return the labels of a pod."""
     return PodLabels(pod_id, "shop-0", "retail")
+
+
+def pod_info(pod_id: str = POD_ID, *labels: tuple[str, str]) -> PodInfo:
+    """Return a pod of a Deployment as Kubernetes describes it, with some of its own *labels*."""
+    return PodInfo(pod_id, "shop-0", "retail", "node-1", "Deployment", "shop", "Burstable", labels)
 
 
 def view(rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> WorkloadView:
@@ -146,7 +153,10 @@ def snapshot(
         containers=view(containers),
         vms=view([Row(vm())]),
         pods=view([Row(pod())]),
+        units=view([Row(UnitLabels("cron.service", "systemd"))]),
         tasks=np.zeros(0, dtype=[("pid", "u4")]),
         task_uj=np.zeros((0, len(KINDS))),
         health=health(),
+        pod_infos=(pod_info(),),
+        pod_source=PodSourceHealth(up=True, last_sync_s=999_999.0, errors={"network": 18}),
     )

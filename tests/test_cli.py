@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kepler_ebpf import __version__, cli
-from kepler_ebpf.config import FOREIGN, OPTIONS, Config
+from kepler_ebpf.config import OPTIONS, Config
+from kepler_ebpf.config_foreign import FOREIGN
 from kepler_ebpf.errors import ConfigError, KeplerError, ReadError, SetupError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

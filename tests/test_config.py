@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kepler_ebpf import config_values as values
-from kepler_ebpf.config import FOREIGN, OPTIONS, Config
+from kepler_ebpf.config import OPTIONS, Config
 from kepler_ebpf.config_file import Setting
+from kepler_ebpf.config_foreign import FOREIGN
 from kepler_ebpf.config_load import load_config
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.model import ZONE_KINDS
@@ -244,6 +245,38 @@ def test_own_node_name_wins() -> None:
 def test_all_exporters_off_is_a_warning() -> None:
     """Nobody would see a figure, which is most likely not meant."""
     assert "nothing will be exported" in warnings_of("exporter.prometheus.enabled", "false")[0]
+
+
+# --- Kubernetes
+
+
+def test_kubelet_is_at_the_nodes_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pod the downward API gives the address in NODE_IP; a setting goes before it."""
+    monkeypatch.setenv("NODE_IP", "10.0.0.7")
+    assert load().kubelet_host == "10.0.0.7"
+    assert load(ebpf__kubelet__host="node-7:10251").kubelet_host == "node-7:10251"
+
+
+def test_unverified_kubelet_is_a_warning() -> None:
+    """Whoever switches verification off is told what that means, where it means something."""
+    given = {"kube.enabled": "true", "kube.nodeName": "n", "ebpf.kubelet.verify": "false"}
+    settings = {key: Setting(value, key) for key, value in given.items()}
+    assert "is believed" in load_config(settings).warnings[0]
+    settings["kube.podInformer.mode"] = Setting("apiserver", "x")
+    assert load_config(settings).warnings == ()
+
+
+@pytest.mark.parametrize("label", ["", "*", "a b", "-a", "a/b/c", "A.io/b", "a" * 64, "é"])
+def test_label_that_no_pod_can_have_is_refused(label: str) -> None:
+    """A pattern or a misspelled key would silently show nothing."""
+    with pytest.raises(ConfigError, match="want the key of a Kubernetes label"):
+        load(ebpf__podLabels=(label,))
+
+
+def test_labels_that_would_be_one_are_refused() -> None:
+    """Prometheus could not tell them apart, and one series must not have a label twice."""
+    with pytest.raises(ConfigError, match=r"a\.io/b and a-io\.b would both be label_a_io_b"):
+        load(ebpf__podLabels=("a.io/b", "a-io.b"))
 
 
 # --- what Kepler has and we do not ------------------------------------------------------------

@@ -98,7 +98,6 @@ def test_what_kepler_has_and_we_lack_is_named_once(tmp_path: Path) -> None:
     warnings = load(tmp_path, KEPLER_FILE).warnings
     assert [warning.split(": ", 1)[1].split(" ")[0] for warning in warnings] == [
         "debug.pprof.enabled",
-        "exporter.prometheus.debugCollectors",
         "experimental.platform.redfish.enabled",
         "experimental.hwmon.zones",
         "experimental.gpu.enabled",
@@ -110,7 +109,8 @@ def test_our_own_keys_load(tmp_path: Path) -> None:
     """What Kepler has no key for stands under ebpf."""
     text = """\
 ebpf: {meter: fake, loader: bcc, stats: true, mapEntries: 2048, cgroupHierarchy: v2,
-       nodeName: n, terminatedRetention: 30s}
+       nodeName: n, terminatedRetention: 30s, units: true, podLabels: [app, a.io/b],
+       kubelet: {host: 10.0.0.1, ca: /etc/ca.crt, verify: false}}
 """
     assert load(tmp_path, text).config == Config(
         meter="fake",
@@ -120,6 +120,11 @@ ebpf: {meter: fake, loader: bcc, stats: true, mapEntries: 2048, cgroupHierarchy:
         cgroup_hierarchy="v2",
         node_name="n",
         terminated_retention_s=30.0,
+        units=True,
+        pod_labels=("app", "a.io/b"),
+        kubelet_host="10.0.0.1",
+        kubelet_ca="/etc/ca.crt",
+        kubelet_verify=False,
     )
 
 

@@ -131,6 +131,23 @@ def test_pod_in_a_pod_is_the_inner_one() -> None:
     assert match_pod(f"{outer}/kubelet/kubepods/pod{UID}/{ID}") == UID
 
 
+@pytest.mark.parametrize(
+    ("path", "above"),
+    [
+        (f"/system.slice/docker-{ID}.scope/init.scope", "/system.slice"),
+        (f"/docker/{ID}/system.slice/kubelet.service/kubepods/pod{UID}/{ID}", "/docker"),
+        (f"/kubepods.slice/kubepods-pod{UID_}.slice/crio-{ID}.scope", "/kubepods.slice"),
+        (f"/kubepods/burstable/pod{UID}", "/kubepods/burstable"),
+        ("/machine.slice/machine-web.scope/system.slice", "/machine.slice"),
+        ("/system.slice/cron.service", "/system.slice/cron.service"),
+        ("/", "/"),
+    ],
+)
+def test_part_of_a_path_above_containers(path: str, above: str) -> None:
+    """It ends before the outermost container or pod."""
+    assert outside_of_containers(path) == above
+
+
 def test_short_id_keeps_names_whole() -> None:
     """Only a full id is shortened."""
     assert (short_id(ID), short_id("web-container-with-a-name")) == (

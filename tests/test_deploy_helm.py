@@ -182,7 +182,9 @@ def test_rules_are_those_of_the_prometheus_folder() -> None:
     groups = {group["name"]: group for group in the("PrometheusRule", rendered)["spec"]["groups"]}
     price = groups.pop("kepler-ebpf-factors")["rules"][0]
     assert price == {"record": "kepler_ebpf:price_per_kwh", "expr": "vector(0.4)"}
-    files = [DEPLOY / "prometheus/rules" / f"{name}.yaml" for name in ("recording", "alerts", "cost")]
+    files = [
+        DEPLOY / "prometheus/rules" / f"{name}.yaml" for name in ("recording", "alerts", "cost")
+    ]
     wanted = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
     assert list(groups.values()) == wanted
 

@@ -62,7 +62,7 @@ def test_everything_the_build_reads_is_copied(checkout: Path) -> None:
 
 
 def test_no_compiler_reaches_a_final_stage(checkout: Path) -> None:
-    """The compiler stays in the build stage; bcc, which brings its own, only where it is asked for."""
+    """The compiler stays in the build stage; bcc, which brings one, is only in its own image."""
     found = stages(checkout)
     assert "clang" in packages(found["build"])
     assert packages(found[CORE]) == {"libbpf1", "python3"}

@@ -63,7 +63,7 @@ def test_overlays_differ_in_rights_alone() -> None:
 
 
 def test_everything_is_in_the_namespace_that_admits_it(tmp_path: Path) -> None:
-    """hostPID and hostPath need a namespace whose level says so; the objects are in it."""
+    """The namespace admits hostPID and hostPath volumes, and all objects are in it."""
     rendered = built(tmp_path, "least-privilege", *COMPONENTS)
     labels = the("Namespace", rendered)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
@@ -95,9 +95,9 @@ def test_kubelet_component_swaps_the_right(tmp_path: Path) -> None:
 def test_rendered_files_are_up_to_date(checkout: Path, tmp_path: Path) -> None:
     """The dashboards and the PrometheusRule are what scripts/render_deploy.py writes today."""
     shutil.copytree(DEPLOY, tmp_path / "deploy", symlinks=True)
-    command = [sys.executable, checkout / "scripts" / "render_deploy.py", tmp_path / "deploy"]
-    subprocess.run(command, check=True)
+    script = checkout / "scripts" / "render_deploy.py"
+    subprocess.run([sys.executable, script, tmp_path / "deploy"], check=True)
     for path in (tmp_path / "deploy").rglob("*"):
         if path.is_file():
             committed = DEPLOY / path.relative_to(tmp_path / "deploy")
-            assert path.read_text() == committed.read_text(), f"{committed}: run {command[1]}"
+            assert path.read_text() == committed.read_text(), f"{committed}: run {script}"

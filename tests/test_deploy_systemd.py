@@ -42,7 +42,7 @@ def test_installed_program_runs(installed: Path) -> None:
     """The environment is whole: the program starts, and names the place it will have."""
     program = installed / "opt/kepler-ebpf/bin/kepler-ebpf"
     assert program.read_text().startswith("#!/opt/kepler-ebpf/bin/python\n")
-    command = [installed / "opt/kepler-ebpf/bin/python", "-m", "kepler_ebpf", "--version"]
+    command = (installed / "opt/kepler-ebpf/bin/python", "-m", "kepler_ebpf", "--version")
     said = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True).stdout
     assert __version__ in said
 
@@ -78,10 +78,11 @@ def test_second_install_keeps_what_a_user_changed(installed: Path, tmp_path: Pat
 
 def built_wheel(installed: Path, folder: Path) -> Path:
     """Return a wheel of the checkout, built by the installed environment's pip."""
-    command = [installed / "opt/kepler-ebpf/bin/pip", "wheel", "--quiet", "--no-deps"]
-    subprocess.run([*command, "--wheel-dir", folder, DEPLOY.parent], check=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    pip = (installed / "opt/kepler-ebpf/bin/python", "-m", "pip", "--disable-pip-version-check")
+    wheel = ("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, DEPLOY.parent)
+    subprocess.run((*pip, *wheel), check=True)
+    (made,) = folder.glob("*.whl")
+    return made
 
 
 def test_uninstall_leaves_the_configuration(installed: Path, tmp_path: Path) -> None:
@@ -115,7 +116,13 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 def test_unit_is_hardened() -> None:
     """By systemd's own measure the service is hardly exposed."""
-    command = ["systemd-analyze", "security", "--offline=yes", f"--threshold={LEAST_EXPOSURE}", UNIT]
+    command = [
+        "systemd-analyze",
+        "security",
+        "--offline=yes",
+        f"--threshold={LEAST_EXPOSURE}",
+        UNIT,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
-from snapshots import CONTAINER_ID, GAP, POD_ID, Row, container, process, snapshot
+from snapshots import CONTAINER_ID, GAP, POD_ID, Row, container, pod_info, process, snapshot
 
 from kepler_ebpf.exporters.catalog import LEVELS, WORKLOADS, Metric
 from kepler_ebpf.exporters.exposition import WorkloadText
@@ -234,7 +234,34 @@ def test_levels_choose_the_families() -> None:
     assert {family.name for family in parse_text(text)} == {
         "kepler_pod_cpu_joules",
         "kepler_pod_cpu_watts",
+        "kepler_ebpf_pod_info",
     }
+
+
+@pytest.mark.parametrize("openmetrics", [False, True], ids=["text", "openmetrics"])
+def test_chosen_labels_of_a_pod_are_on_its_info(openmetrics: bool) -> None:
+    """Their names are made of what Prometheus knows, their values are whatever they were."""
+    info = pod_info(POD_ID, ("app.kubernetes.io/name", 'a "b"\n\\c'), ("tier", "größe"))
+    text = rendered(replace(snapshot(), pod_infos=(info,)), openmetrics=openmetrics)
+    families = parse_openmetrics(f"{text}# EOF\n") if openmetrics else parse_text(text)
+    [sample] = [s for family in families for s in family.samples if s.name.endswith("pod_info")]
+    assert sample.labels["label_app_kubernetes_io_name"] == 'a "b"\n\\c'
+    assert sample.labels["label_tier"] == "größe"
+    assert (sample.labels["owner_kind"], sample.labels["qos_class"]) == ("Deployment", "Burstable")
+    assert sample.value == 1.0
+
+
+def test_pods_that_changed_are_rendered_anew() -> None:
+    """The text follows the tuple of pods, and is no other page's."""
+    text = WorkloadText("node-1", ALL)
+
+    def pods_of(*ids: str) -> set[str]:
+        shown = replace(snapshot(), pod_infos=tuple(map(pod_info, ids)))
+        page = "".join(text.chunks(shown, openmetrics=False, names=frozenset()))
+        found = [s for s in samples(page) if s.name == "kepler_ebpf_pod_info"]
+        return {s.labels["pod_id"] for s in found}
+
+    assert [pods_of("a", "b"), pods_of("b"), pods_of()] == [{"a", "b"}, {"b"}, set()]
 
 
 def test_names_choose_the_families() -> None:

@@ -36,7 +36,9 @@ def test_fields_are_those_of_the_object(btf, struct):
 
 def test_every_struct_of_the_header_is_mirrored():
     """A struct added to the header needs its mirror."""
-    assert set(re.findall(r"^struct (\w+) \{", HEADER.read_text(), re.M)) == set(layout.STRUCTS)
+    assert set(re.findall(r"^struct (\w+) \{", HEADER.read_text(), re.MULTILINE)) == set(
+        layout.STRUCTS
+    )
 
 
 def test_task_is_key_and_usage_side_by_side():
@@ -48,7 +50,7 @@ def test_task_is_key_and_usage_side_by_side():
 def test_limits_are_those_of_the_header():
     """Lengths, flags and map sizes that both sides know are written alike."""
     text = HEADER.read_text() + (programs.bpf_directory() / "maps.h").read_text()
-    defined = dict(re.findall(r"^#define (\w+) (\S+)", text, re.M))
+    defined = dict(re.findall(r"^#define (\w+) (\S+)", text, re.MULTILINE))
     assert defined["KEPLER_COMM_LEN"] == str(layout.COMM_LEN)
     assert defined["KEPLER_PATH_LEN"] == str(layout.PATH_LEN)
     assert defined["KEPLER_ENDED"] == f"{layout.FLAG_ENDED}U"
@@ -62,9 +64,10 @@ def test_kernel_types_get_this_kernels_offsets():
     with Btf.of_kernel() as kernel:
         text = bcc.types_with_offsets(declarations, kernel)
         for struct in ("task_struct", "css_set", "sched_entity", "kernfs_node"):
-            for name in re.findall(r"pad_(\w+)\[", text.partition(f"struct {struct} {{")[2]):
-                if name in kernel.members(struct):
-                    assert f"pad_{name}[{kernel.members(struct)[name].offset}]" in text
+            body = text.partition(f"\nstruct {struct} {{")[2].partition("\n};")[0]
+            found = dict(re.findall(r"pad_(\w+)\[(\d+)\]", body))
+            members = kernel.members(struct)
+            assert found == {name: str(members[name].offset) for name in found} != {}
 
 
 def test_unknown_struct_is_named(btf):

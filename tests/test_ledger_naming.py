@@ -278,8 +278,8 @@ def test_a_pod_is_asked_about_once_and_can_be_named_later():
     world.names.cgroups[2] = CgroupName("/a", container("a", "p"))
     world.interval(record(cgroup_id=2))
     assert only(world.pods).pod_name == "first"
-    world.ledger.relabel_pod(PodLabels("p", "web-0", "shop"))
-    world.ledger.relabel_pod(PodLabels("nobody", "", ""))
+    world.ledger.relabel_pod("p", PodLabels("p", "web-0", "shop"))
+    world.ledger.relabel_pod("nobody", PodLabels("nobody", "", ""))
     world.interval(record(cgroup_id=2))
     assert only(world.pods) == PodLabels("p", "web-0", "shop")
     assert questions(world, "pod") == [("pod", "p")]

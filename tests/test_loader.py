@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from accounts import cpu_ns, loaded, of, opened
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel import bcc, core, loader, v1
 from kepler_ebpf.kernel.account import KernelAccount
-from kepler_ebpf.kernel.programs import LoadRequest
+from kepler_ebpf.kernel.programs import LoadRequest, bpf_directory
 
 pytest_plugins = ["kernel_fixtures"]
 
@@ -29,7 +30,7 @@ LOAD_AND_ATTACH = """
 import sys
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel import loader
-from kepler_ebpf.kernel.programs import LoadRequest
+from kepler_ebpf.kernel.programs import LoadRequest, bpf_directory
 try:
     programs = loader.load(sys.argv[1], LoadRequest(1, 1024))
     programs.attach()
@@ -50,8 +51,9 @@ def held_by(pid: int) -> set[tuple[str, int]]:
     """List what a process holds in the kernel, as ("prog" or "map", id)."""
     held = set()
     for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
-        for kind, number in HELD_ID.findall(descriptor.read_text()):
-            held.add((kind, int(number)))
+        with suppress(FileNotFoundError):  # the one that read the directory
+            found = HELD_ID.findall(descriptor.read_text())
+            held |= {(kind, int(number)) for kind, number in found}
     return held
 
 
@@ -130,7 +132,7 @@ def test_missing_object_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize("kept_bytes", [0, 7, 64, 4096])
 def test_corrupt_object_is_named(monkeypatch, tmp_path, kept_bytes):
     """An object that is cut off anywhere is an error that names the file."""
-    whole = (core.bpf_directory() / core.OBJECT).read_bytes()
+    whole = (bpf_directory() / core.OBJECT).read_bytes()
     (tmp_path / core.OBJECT).write_bytes(whole[:kept_bytes])
     monkeypatch.setattr(core, "bpf_directory", lambda: tmp_path)
     with pytest.raises(SetupError, match=r"kepler\.bpf\.o is not a BPF object .*\nrebuild it"):
@@ -157,7 +159,7 @@ def test_bcc_of_another_python_is_an_error(monkeypatch, tmp_path):
 
 def test_source_that_does_not_compile_is_an_error(monkeypatch, tmp_path):
     """What the compiler says is in the error, on one line."""
-    for path in core.bpf_directory().glob("*.[ch]"):
+    for path in bpf_directory().glob("*.[ch]"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "charge.h").write_text("#error charge is broken\n")
     monkeypatch.setattr(bcc, "bpf_directory", lambda: tmp_path)
@@ -168,11 +170,20 @@ def test_source_that_does_not_compile_is_an_error(monkeypatch, tmp_path):
     assert remedy.startswith("use --bpf-loader core")
 
 
-def test_failed_load_leaves_nothing_behind(loader_name):
+def test_object_that_does_not_load_leaves_nothing_behind():
     """A map that is too large is refused, and what was made before it is freed."""
     before = held_by(os.getpid())
-    with pytest.raises(SetupError, match=r"\n"):
-        loader.load(loader_name, LoadRequest(1, 1 << 31))
+    with pytest.raises(SetupError, match=r"the kernel refuses the BPF programs .*\n"):
+        loader.load("core", LoadRequest(1, 1 << 31))
+    assert held_by(os.getpid()) == before
+
+
+def test_program_that_bcc_cannot_load_leaves_nothing_behind(monkeypatch):
+    """Where one program is refused, those before it and the maps are freed."""
+    before = held_by(os.getpid())
+    monkeypatch.setattr(bcc, "ON_DEMAND", ("rotate", "no_such_program"))
+    with pytest.raises(SetupError, match=r"refuses the BPF program no_such_program: .*\n"):
+        loader.load("bcc", REQUEST)
     assert held_by(os.getpid()) == before
 
 

@@ -9,7 +9,7 @@ import pytest
 from cgroup_tree import CgroupTree, cgroup_tree, hierarchies
 from processes import SHELL, start_ns_of, waiting_shell
 
-from kepler_ebpf.model import ContainerLabels, PodLabels, VmLabels
+from kepler_ebpf.model import ContainerLabels, PodLabels, UnitLabels, VmLabels
 from kepler_ebpf.naming import CgroupName, ProcessName
 from kepler_ebpf.workloads.cgroups import UNKNOWN_RETRY_S, CgroupHierarchy, CgroupPaths
 from kepler_ebpf.workloads.naming import GIVE_UP_S, RENEWALS, Places, Renewed, WorkloadNaming
@@ -19,7 +19,7 @@ ID = "0123456789abcdef" * 4
 PAUSE_ID = "fedcba9876543210" * 4
 UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 HASH = "0f" * 16
-NOTHING = Renewed({}, ())
+NOTHING = Renewed({}, {})
 NO_CGROUP = CgroupName("")
 
 
@@ -163,7 +163,7 @@ def test_a_container_the_api_tells_of_later(world: World) -> None:
     world.pods.tell(ID)
     after = CgroupName(path, ContainerLabels(ID, "web", "kubernetes", UID), UID)
     assert before != after
-    assert world.naming.renewed() == Renewed({7: after}, ())
+    assert world.naming.renewed() == Renewed({7: after}, {})
     assert world.naming.renewed() == NOTHING
 
 
@@ -173,14 +173,15 @@ def test_a_static_pod_gets_its_uid_with_its_name(world: World) -> None:
     world.naming.cgroup(world.make(f"/kubepods/pod{HASH}/{PAUSE_ID}", 8))
     world.naming.cgroup(world.make(f"/kubepods/pod{HASH}", 9))
     world.pods.tell(ID, cgroup_uid=HASH)
-    renewed = world.naming.renewed().cgroups
-    assert {cgroup_id: name.pod_id for cgroup_id, name in renewed.items()} == {
+    renewed = world.naming.renewed()
+    assert {cgroup_id: name.pod_id for cgroup_id, name in renewed.cgroups.items()} == {
         7: UID,
         8: UID,
         9: UID,
     }
     pause = ContainerLabels(PAUSE_ID, PAUSE_ID[:12], "kubernetes", UID)
-    assert renewed[8].container == pause
+    assert renewed.cgroups[8].container == pause
+    assert renewed.pods == {HASH: PodLabels(UID, "shop-1", "shop")}
 
 
 def test_many_containers_are_renewed_a_few_at_a_time(world: World) -> None:
@@ -227,8 +228,19 @@ def test_a_pod_the_api_tells_of_later(world: World) -> None:
     assert world.naming.pod(UID) == PodLabels(UID, "", "")
     assert world.naming.renewed() == NOTHING
     world.pods.tell(ID)
-    assert world.naming.renewed() == Renewed({}, (PodLabels(UID, "shop-1", "shop"),))
+    assert world.naming.renewed() == Renewed({}, {UID: PodLabels(UID, "shop-1", "shop")})
     assert world.naming.renewed() == NOTHING
+
+
+# --- units
+
+
+def test_units_are_told_when_asked_for(world: World) -> None:
+    """The unit of a cgroup is part of its name only where units are wanted."""
+    cgroup_id = world.make("/system.slice/cron.service")
+    wanting = WorkloadNaming(world.paths, Places(host_root=str(world.root)), units=True)
+    assert wanting.cgroup(cgroup_id).unit == UnitLabels("cron.service", "systemd")
+    assert world.naming.cgroup(cgroup_id).unit is None
 
 
 # --- processes

@@ -15,9 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import CollectorRegistry
 from snapshots import HOST, Row, process, snapshot
 
-from kepler_ebpf.exporters.catalog import LEVELS, METRICS, WORKLOADS, Metric
+from kepler_ebpf.exporters.catalog import AS_TEXT, LEVELS, METRICS, WORKLOADS, Metric
 from kepler_ebpf.exporters.prometheus import MetricsPage, SnapshotCollector
 from kepler_ebpf.model import Snapshot
+from kepler_ebpf.pod_view import PodSourceHealth
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 PROMETHEUS_2 = (
@@ -126,6 +127,9 @@ def test_zones_of_each_socket_are_ours(shown: Page) -> None:
         ("kepler_ebpf_bpf_runs", 14.0),
         ("kepler_ebpf_bpf_missed_runs", 15.0),
         ("kepler_ebpf_own_cpu_seconds", 16.0),
+        ("kepler_ebpf_pod_source_up", 1.0),
+        ("kepler_ebpf_pod_source_last_sync_timestamp_seconds", 999_999.0),
+        ("kepler_ebpf_pod_source_errors", 18.0),
     ],
 )
 def test_health_figure(name: str, value: float, shown: Page) -> None:
@@ -138,7 +142,7 @@ def test_folded_and_own_joules(shown: Page) -> None:
     """What is no longer listed, and what we use ourselves, is told by level and zone."""
     folded = values(shown["kepler_ebpf_folded_joules"], "level", "zone")
     assert folded["vm", "dram"] == 3.0
-    assert len(folded) == 8
+    assert len(folded) == 10
     assert values(shown["kepler_ebpf_folded_cpu_seconds"], "level")["pod",] == 4.0
     assert values(shown["kepler_ebpf_own_joules"], "zone") == {("package",): 17.0, ("dram",): 18.0}
 
@@ -174,6 +178,20 @@ def test_bpf_time_is_absent_without_kernel_statistics() -> None:
     shown = families(replace(snapshot(), health=untimed))
     assert shown["kepler_ebpf_bpf_run_seconds"].samples == []
     assert shown["kepler_ebpf_bpf_runs"].samples == []
+
+
+def test_without_kubernetes_nothing_is_said_of_it() -> None:
+    """Neither pods nor their source are on the page of a host that has none."""
+    page = families(replace(snapshot(), pod_infos=(), pod_source=None))
+    assert not [name for name in page if name.startswith("kepler_ebpf_pod")]
+
+
+def test_a_source_that_never_heard_has_no_time() -> None:
+    """Before the first word from the server there is no time of the last one."""
+    source = PodSourceHealth(up=False, last_sync_s=None, errors={})
+    page = families(replace(snapshot(), pod_source=source))
+    assert page["kepler_ebpf_pod_source_up"].samples[0].value == 0.0
+    assert not page["kepler_ebpf_pod_source_last_sync_timestamp_seconds"].samples
 
 
 def test_page_before_the_first_snapshot_has_the_host_only() -> None:
@@ -255,7 +273,7 @@ def test_collector_describes_its_families_without_samples() -> None:
     """A registry sees every name before the first scrape, and so any name taken twice."""
     collector = SnapshotCollector(HOST)
     described = list(collector.describe())
-    assert {f.name for f in described} == {m.family for m in METRICS if m not in WORKLOADS}
+    assert {f.name for f in described} == {m.family for m in METRICS if m not in AS_TEXT}
     assert not any(family.samples for family in described)
     registry = CollectorRegistry()
     registry.register(collector)

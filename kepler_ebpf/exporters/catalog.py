@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-WORKLOAD_LEVELS = ("process", "container", "vm", "pod")
+WORKLOAD_LEVELS = ("process", "container", "vm", "pod", "unit")
 LEVELS = ("node", *WORKLOAD_LEVELS)
 ALWAYS = "always"
 """The level of what no choice of levels can leave out."""
@@ -17,6 +17,7 @@ PROCESS = ("pid", "comm", "exe", "type", "container_id", "vm_id")
 CONTAINER = ("container_id", "container_name", "runtime", "pod_id")
 VM = ("vm_id", "vm_name", "hypervisor")
 POD = ("pod_id", "pod_name", "pod_namespace")
+UNIT = ("unit", "kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,13 @@ NODE = (
 
 WORKLOADS = (
     *(
-        Metric(f"kepler_{level}_cpu_{suffix}", (*labels, "state", "zone"), level, text)
-        for level, labels in (
-            ("process", PROCESS),
-            ("container", CONTAINER),
-            ("vm", VM),
-            ("pod", POD),
+        Metric(f"{prefix}_{level}_cpu_{suffix}", (*labels, "state", "zone"), level, text)
+        for prefix, level, labels in (
+            ("kepler", "process", PROCESS),
+            ("kepler", "container", CONTAINER),
+            ("kepler", "vm", VM),
+            ("kepler", "pod", POD),
+            ("kepler_ebpf", "unit", UNIT),
         )
         for suffix, text in (
             ("joules_total", f"Active energy given to the {level} since start, in joules."),
@@ -85,6 +87,41 @@ WORKLOADS = (
         (*CONTAINER, "state"),
         "container",
         "CPU time of the container since it was first seen.",
+    ),
+    Metric(
+        "kepler_ebpf_unit_cpu_seconds_total",
+        (*UNIT, "state"),
+        "unit",
+        "CPU time of the unit since it was first seen.",
+    ),
+)
+
+POD_INFO = Metric(
+    "kepler_ebpf_pod_info",
+    (*POD, "node", "owner_kind", "owner_name", "qos_class"),
+    "pod",
+    "One series with the value 1 for each pod, to join on; with the labels of ebpf.podLabels.",
+)
+
+KUBERNETES = (
+    POD_INFO,
+    Metric(
+        "kepler_ebpf_pod_source_up",
+        (),
+        ALWAYS,
+        "1 while the source of pods runs and is answered; only where Kubernetes is on.",
+    ),
+    Metric(
+        "kepler_ebpf_pod_source_last_sync_timestamp_seconds",
+        (),
+        ALWAYS,
+        "When the source of pods last heard from its server, as a Unix time.",
+    ),
+    Metric(
+        "kepler_ebpf_pod_source_errors_total",
+        ("reason",),
+        ALWAYS,
+        "Failed requests of the source of pods, by reason.",
     ),
 )
 
@@ -219,8 +256,12 @@ SAMPLER = (
     ),
 )
 
-METRICS = (*NODE, *WORKLOADS, *INFO, *LEDGER, *SAMPLER)
+METRICS = (*NODE, *WORKLOADS, *INFO, *KUBERNETES, *LEDGER, *SAMPLER)
 """All of them, in the order in which the documents list them."""
+
+
+AS_TEXT = (*WORKLOADS, POD_INFO)
+"""Those whose size follows the workloads; see ``exposition``."""
 
 
 def selected(metrics: tuple[Metric, ...], levels: frozenset[str]) -> tuple[Metric, ...]:

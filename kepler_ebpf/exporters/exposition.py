@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kepler_ebpf.exporters.catalog import WORKLOADS, Metric
+from kepler_ebpf.exporters.catalog import POD_INFO, WORKLOADS, Metric
+from kepler_ebpf.exporters.families import workloads
 from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Floats, Ints, Snapshot, State, WorkloadView
+from kepler_ebpf.pod_view import PodInfo, exported_label
 
 CHUNK_LINES = 256
 """Lines joined at once: near 64 kB of text, and a fraction of a millisecond under the GIL."""
@@ -44,7 +46,7 @@ def header(metric: Metric, *, openmetrics: bool) -> str:
 
 
 class WorkloadText:
-    """Renders the process, container, VM and pod families. Not for two threads at once."""
+    """Renders the families of workloads and of pods. Not for two threads at once."""
 
     def __init__(self, node_name: str, levels: frozenset[str]) -> None:
         """Choose the *levels* to render; *node_name* is a label of every line."""
@@ -53,23 +55,44 @@ class WorkloadText:
             level: _Table(node_name, [metric for metric in wanted if metric.level == level])
             for level in dict.fromkeys(metric.level for metric in wanted)
         }
+        self._pods = _PodInfo(node_name) if POD_INFO.level in levels else None
 
     def chunks(
         self, snapshot: Snapshot, *, openmetrics: bool, names: frozenset[str]
     ) -> Iterator[str]:
         """Yield the page piece by piece; *names* keeps only these metrics, empty keeps all."""
-        views = {
-            "process": snapshot.processes,
-            "container": snapshot.containers,
-            "vm": snapshot.vms,
-            "pod": snapshot.pods,
-        }
+        views = dict(workloads(snapshot))
         for level, table in self._tables.items():
             texts = table.label_texts(views[level].labels)
             for metric in table.metrics:
                 if not names or metric.name in names:
                     yield header(metric, openmetrics=openmetrics)
                     yield from _family(metric, texts, views[level], snapshot)
+        if self._pods and snapshot.pod_infos and (not names or POD_INFO.name in names):
+            yield header(POD_INFO, openmetrics=openmetrics)
+            yield self._pods.text(snapshot.pod_infos)
+
+
+class _PodInfo:
+    """The lines of POD_INFO, rendered once for each tuple of pods."""
+
+    def __init__(self, node_name: str) -> None:
+        self._values = attrgetter(*POD_INFO.labels)
+        self._constant = ("node_name", node_name)
+        self._infos: tuple[PodInfo, ...] = ()
+        self._text = ""
+
+    def text(self, infos: tuple[PodInfo, ...]) -> str:
+        """Return a line for each of *infos*."""
+        if infos is not self._infos:
+            self._infos, self._text = infos, "".join(map(self._line, infos))
+        return self._text
+
+    def _line(self, info: PodInfo) -> str:
+        own = zip(POD_INFO.labels, self._values(info), strict=True)
+        chosen = ((exported_label(name), value) for name, value in info.labels)
+        pairs = (f'{name}="{escape(value)}"' for name, value in (self._constant, *own, *chosen))
+        return f"{POD_INFO.name}{{{','.join(pairs)}}} 1.0\n"
 
 
 class _Table:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from kepler_ebpf.exporters.catalog import LEVELS, WORKLOAD_LEVELS
 from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Floats, Snapshot, WorkloadView
+from kepler_ebpf.pod_view import PodSourceHealth
 from kepler_ebpf.topology import CpuInfo
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -60,6 +61,7 @@ def snapshot_samples(
         **{name: [((), figure(snapshot))] for name, figure in _PLAIN.items()},
         **_ledger(snapshot, levels),
         **_health(snapshot),
+        **_pod_source(snapshot.pod_source),
         "kepler_ebpf_snapshot_age_seconds": [((), age_s)],
     }
 
@@ -149,7 +151,27 @@ def _health(snapshot: Snapshot) -> dict[str, Samples]:
     }
 
 
+def _pod_source(source: PodSourceHealth | None) -> dict[str, Samples]:
+    """Say how the source of pods fares; nothing at all where Kubernetes is off."""
+    if source is None:
+        return {}
+    syncs = [] if source.last_sync_s is None else [source.last_sync_s]
+    return {
+        "kepler_ebpf_pod_source_up": [((), float(source.up))],
+        "kepler_ebpf_pod_source_last_sync_timestamp_seconds": [((), at_s) for at_s in syncs],
+        "kepler_ebpf_pod_source_errors_total": [
+            ((reason,), count) for reason, count in source.errors.items()
+        ],
+    }
+
+
 def workloads(snapshot: Snapshot) -> tuple[tuple[str, WorkloadView], ...]:
     """Return the snapshot's workload tables by level."""
-    views = (snapshot.processes, snapshot.containers, snapshot.vms, snapshot.pods)
+    views = (
+        snapshot.processes,
+        snapshot.containers,
+        snapshot.vms,
+        snapshot.pods,
+        snapshot.units,
+    )
     return tuple(zip(WORKLOAD_LEVELS, views, strict=True))

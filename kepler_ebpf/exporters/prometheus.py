@@ -52,7 +52,7 @@ class SnapshotCollector(Collector):
         self._metrics = [
             metric
             for metric in catalog.selected(catalog.METRICS, host.levels)
-            if metric not in catalog.WORKLOADS
+            if metric not in catalog.AS_TEXT
         ]
         self._snapshot: Snapshot | None = None
 

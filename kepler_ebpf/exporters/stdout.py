@@ -25,7 +25,13 @@ TOP = 10
 
 NAME_WIDTH = 40
 
-_PLURALS = {"process": "processes", "container": "containers", "vm": "vms", "pod": "pods"}
+_PLURALS = {
+    "process": "processes",
+    "container": "containers",
+    "vm": "vms",
+    "pod": "pods",
+    "unit": "units",
+}
 
 
 class StdoutExporter:
@@ -161,6 +167,7 @@ def _name(level: str, labels: Any) -> str:
         "container": lambda: f"{labels.container_id[:12]} {labels.container_name}",
         "vm": lambda: f"{labels.vm_id[:12]} {labels.vm_name}",
         "pod": lambda: f"{labels.pod_namespace}/{labels.pod_name or labels.pod_id}",
+        "unit": lambda: f"{labels.unit}",
     }[level]()
     # A terminal obeys control characters, and a process chooses its own name.
     printable = "".join(char if char.isprintable() else "?" for char in shown)

@@ -146,7 +146,7 @@ class KernelAccount:
         self._events_seen = seen
         ids, events = self._events.take()
         return [
-            CgroupEvent(int(id_), path.decode("utf-8", "replace"), bool(removed))
+            CgroupEvent(int(id_), _text(path), bool(removed))
             for id_, path, removed in zip(ids, events["path"], events["removed"], strict=True)
         ]
 
@@ -189,6 +189,11 @@ def _untracked_records(keys: Records, usages: Records) -> Records:
     records["switches"] = usages["switches"]
     records["comm"] = records["process_comm"] = UNTRACKED_COMM.encode()
     return records
+
+
+def _text(raw: bytes) -> str:
+    """Decode up to the terminator: the kernel's buffer holds the rest of an older, longer path."""
+    return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def _bytes(records: Records) -> NDArray[np.uint8]:

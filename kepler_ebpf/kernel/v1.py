@@ -7,6 +7,9 @@ from pathlib import Path
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.btf import Btf
 
+_KERNEL_NAMES = {"blkio": "io"}
+"""Controllers that v1 calls otherwise than the kernel."""
+
 
 def subsys_index(controller: str, procfs: str = "/proc") -> int:
     """Index of *controller* in a task's array of cgroup states.
@@ -15,7 +18,9 @@ def subsys_index(controller: str, procfs: str = "/proc") -> int:
     """
     try:
         with Btf.of_kernel() as btf:
-            index = btf.enum_value("cgroup_subsys_id", f"{controller}_cgrp_id")
+            index = btf.enum_value(
+                "cgroup_subsys_id", f"{_KERNEL_NAMES.get(controller, controller)}_cgrp_id"
+            )
     except SetupError:
         names = list(_controllers(procfs))
         index = names.index(controller) if controller in names else None

@@ -91,6 +91,13 @@ def match_pod(path: str) -> str:
     return max(found)[1].replace("_", "-") if found else ""
 
 
+def outside_of_containers(path: str) -> str:
+    """Return the part of a cgroup path that is above every container and pod."""
+    patterns = [pattern for pattern, _ in _CONTAINERS] + [*_PODS]
+    starts = [match.start(1) for pattern in patterns for match in pattern.finditer(path)]
+    return path[: min(starts)].rpartition("/")[0] if starts else path
+
+
 def short_id(container_id: str) -> str:
     """Return 12 digits of an id, as the runtimes' own tools show it; a name stays whole."""
     return container_id[:_SHORT_ID_LENGTH] if _FULL_ID.fullmatch(container_id) else container_id

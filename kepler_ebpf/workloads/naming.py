@@ -20,6 +20,7 @@ from kepler_ebpf.workloads.machines import Machines
 from kepler_ebpf.workloads.pods import Pod, PodContainer, PodIndex
 from kepler_ebpf.workloads.procfs import read_process
 from kepler_ebpf.workloads.runtimes import container_name
+from kepler_ebpf.workloads.units import match_unit
 from kepler_ebpf.workloads.waiting import Waiting
 
 WAITING_LIMIT = 4096
@@ -53,10 +54,13 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """Better names than the ones given before: of cgroups by their id, and of pods."""
+    """Better names than the ones given before: of cgroups by their id, of pods by theirs.
+
+    A pod's own labels may hold another id than the one it was known by: see ``WorkloadNaming``.
+    """
 
     cgroups: dict[int, CgroupName]
-    pods: tuple[PodLabels, ...]
+    pods: dict[str, PodLabels]
 
 
 class WorkloadNaming:
@@ -72,12 +76,18 @@ class WorkloadNaming:
         places: Places | None = None,
         pods: PodDirectory | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        units: bool = False,
     ) -> None:
-        """Name cgroups by *paths*; without *pods* a pod is known by its uid only."""
+        """Name cgroups by *paths*; without *pods* a pod is known by its uid only.
+
+        Whether they belong to systemd units and Slurm steps is told only with *units*.
+        """
         self._paths = paths
         self._places = places or Places()
         self._pods = pods
         self._clock = clock
+        self._units = units
         self._machines = Machines(self._places.procfs)
         self._pathless = Waiting[int, float](WAITING_LIMIT)
         self._podless = Waiting[int, CgroupName](WAITING_LIMIT)
@@ -91,7 +101,10 @@ class WorkloadNaming:
         if path is None:
             self._pathless.add(cgroup_id, self._clock())
             return CgroupName("")
-        return self._completed(cgroup_id, _name_of(path))
+        name = _name_of(path)
+        if self._units:
+            name = replace(name, unit=match_unit(path))
+        return self._completed(cgroup_id, name)
 
     def process(
         self,
@@ -110,11 +123,8 @@ class WorkloadNaming:
 
     def pod(self, pod_id: str) -> PodLabels:
         """See ``Naming``."""
-        pod = self._pods.index.pod(pod_id) if self._pods else None
-        if pod is not None:
-            return PodLabels(pod.uid, pod.name, pod.namespace)
-        labels = PodLabels(pod_id, "", "")
-        if self._pods is not None:
+        labels = self._pod_labels(pod_id)
+        if self._pods is not None and not labels.pod_name:
             self._nameless.add(pod_id, labels)
         return labels
 
@@ -124,7 +134,12 @@ class WorkloadNaming:
         Looks at a limited number of the waiting, and at none when nothing is new.
         """
         self._wake()
-        return Renewed(self._found_paths() | self._found_containers(), self._found_pods())
+        paths, (containers, moved) = self._found_paths(), self._found_containers()
+        return Renewed(paths | containers, self._found_pods() | moved)
+
+    def _pod_labels(self, pod_id: str) -> PodLabels:
+        pod = self._pods.index.pod(pod_id) if self._pods else None
+        return PodLabels(pod.uid, pod.name, pod.namespace) if pod else PodLabels(pod_id, "", "")
 
     def _completed(self, cgroup_id: int, name: CgroupName) -> CgroupName:
         """Add what the pods and the runtime know; the cgroup waits when that is not all yet."""
@@ -169,14 +184,20 @@ class WorkloadNaming:
                 self._pathless.add(cgroup_id, since)
         return found
 
-    def _found_containers(self) -> dict[int, CgroupName]:
+    def _found_containers(self) -> tuple[dict[int, CgroupName], dict[str, PodLabels]]:
+        """Look at the waiting; the second is what the pods whose id was another are called."""
         waited = self._podless.take(RENEWALS)
         asked = [(cgroup_id, old, self._completed(cgroup_id, old)) for cgroup_id, old in waited]
-        return {cgroup_id: new for cgroup_id, old, new in asked if new != old}
+        left = {old.pod_id for _, old, new in asked if old.pod_id not in ("", new.pod_id)}
+        named = {pod_id: self._pod_labels(pod_id) for pod_id in left}
+        return (
+            {cgroup_id: new for cgroup_id, old, new in asked if new != old},
+            {pod_id: labels for pod_id, labels in named.items() if labels.pod_name},
+        )
 
-    def _found_pods(self) -> tuple[PodLabels, ...]:
-        asked = [self.pod(pod_id) for pod_id, _ in self._nameless.take(RENEWALS)]
-        return tuple(labels for labels in asked if labels.pod_name)
+    def _found_pods(self) -> dict[str, PodLabels]:
+        asked = {pod_id: self.pod(pod_id) for pod_id, _ in self._nameless.take(RENEWALS)}
+        return {pod_id: labels for pod_id, labels in asked.items() if labels.pod_name}
 
 
 def _name_of(path: str) -> CgroupName:

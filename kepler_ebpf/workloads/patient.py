@@ -30,10 +30,10 @@ Process = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """Better names than were given before."""
+    """Better names than were given before, by what was asked about."""
 
     cgroups: dict[int, CgroupName]
-    pods: tuple[PodLabels, ...]
+    pods: dict[str, PodLabels]
     processes: dict[Process, ProcessName]
 
 

@@ -130,6 +130,11 @@ class PodIndex:
         return tuple(self._pods.copy().values())
 
     @property
+    def known_pods(self) -> int:
+        """How many pods are known, those that ended recently included."""
+        return len(self._pods)
+
+    @property
     def live_pods(self) -> int:
         """How many pods there are now, ended ones not counted."""
         return len(self._states)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import sys
 from types import FrameType
 from typing import NoReturn
@@ -25,6 +27,7 @@ from benchmarks import (
     tick_cost,
 )
 from benchmarks.figure import Measure, host_facts, rounded, stolen_s
+from kepler_ebpf.errors import KeplerError
 
 FIGURES: dict[str, Measure] = {
     "bpf_ns_per_switch": switch_cost.measure,
@@ -46,18 +49,23 @@ FIGURES: dict[str, Measure] = {
 }
 
 
+FAILURES = (KeplerError, OSError, RuntimeError, subprocess.SubprocessError)
+"""What a host can lack or do; one figure's failure does not take the others along."""
+
+
 def main() -> None:
-    """Print each figure as soon as it is there; exit 1 if one misses its bar."""
+    """Print each figure as soon as it is there; exit 1 if one misses its bar or fails."""
     wanted = sys.argv[1:] or list(FIGURES)
     unknown = [name for name in wanted if name not in FIGURES]
     if unknown:
         sys.exit(f"no such figure: {', '.join(unknown)}; there are: {', '.join(FIGURES)}")
     signal.signal(signal.SIGTERM, _end)
-    missed = [
-        name
-        for measure in dict.fromkeys(FIGURES[name] for name in wanted)
-        for name in _report(measure)
-    ]
+    missed: list[str] = []
+    for measure in dict.fromkeys(FIGURES[name] for name in wanted):
+        try:
+            missed += _report(measure)
+        except FAILURES as error:
+            missed += _report_failure(measure, error)
     if missed:
         sys.exit(f"bars missed: {', '.join(missed)}")
 
@@ -71,6 +79,13 @@ def _report(measure: Measure) -> list[str]:
         if not figure.met:
             missed.append(figure.name)
     return missed
+
+
+def _report_failure(measure: Measure, error: Exception) -> list[str]:
+    names = [name for name, each in FIGURES.items() if each is measure]
+    for name in names:
+        print(json.dumps({"figure": name, "met": False, "error": str(error)}), flush=True)
+    return names
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -24,8 +24,10 @@ from kepler_ebpf import app
 from kepler_ebpf.cli import main as kepler_ebpf
 from kepler_ebpf.meters import BusyTime, MeterRequest, open_meter
 from kepler_ebpf.model import Floats, Meter, MeterReading, Snapshot
+from kepler_ebpf.naming import CgroupName, ProcessName
 from kepler_ebpf.publisher import Publisher
 from kepler_ebpf.ticker import Tick, Ticker
+from kepler_ebpf.workloads.naming import WorkloadNaming
 
 NOTES: list[tuple[float, float]] = []
 """What was noted, and when on the monotonic clock."""
@@ -63,7 +65,11 @@ class Watch:
 
 @contextmanager
 def watched(what: str, *arguments: str) -> Iterator[Watch]:
-    """Run an exporter that notes its ``lateness`` in seconds or the ``residual`` of its energy."""
+    """Run an exporter that notes one thing about itself.
+
+    *what* is its ``lateness`` in seconds, the ``residual`` of its energy as a ratio, or the CPU
+    seconds that ``naming`` a process took.
+    """
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-") as directory:
         path = Path(directory, "notes.json")
         program = ("-m", "benchmarks.watched", what, str(path))
@@ -101,6 +107,17 @@ class NotingPublisher(Publisher):
         super().publish(snapshot)
 
 
+class NotingNaming(WorkloadNaming):
+    """Notes the CPU time of naming a process."""
+
+    def process(self, tgid: int, start_ns: int, comm: str, cgroup: CgroupName) -> ProcessName:
+        """Name it, and note what that took."""
+        began_s = time.thread_time()
+        name = super().process(tgid, start_ns, comm, cgroup)
+        _note(time.thread_time() - began_s)
+        return name
+
+
 READINGS: list[Floats] = []
 """The energy by zone in each reading of the meter."""
 
@@ -125,6 +142,7 @@ def _note(number: float) -> None:
 
 PARTS: dict[str, dict[str, object]] = {
     "lateness": {"Ticker": NotingTicker},
+    "naming": {"WorkloadNaming": NotingNaming},
     "residual": {"Publisher": NotingPublisher, "open_meter": open_noted_meter},
 }
 """What replaces which part of the exporter."""

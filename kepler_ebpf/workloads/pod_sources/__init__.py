@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.workloads.pods import PodIndex
 
 from . import apiserver, kubelet
@@ -21,7 +22,7 @@ from .kubelet import KubeletFollower, kubelet_url
 from .pacing import Backoff, Sleeper
 from .source import Follower, Following, Journal, PodSource, SourceStatus
 
-__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "start_pod_source"]
+__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "require_client", "start_pod_source"]
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -53,8 +54,10 @@ class PodSourceOptions:
 def start_pod_source(options: PodSourceOptions) -> PodSource:
     """Start following the node's pods; returns at once, whether or not the API answers.
 
-    Raises ConfigError where the node name is empty or none, or the credentials cannot be read.
+    Raises ConfigError where the node name is empty or none, or the credentials cannot be read,
+    SetupError where the Kubernetes client is not installed.
     """
+    require_client()
     _check_node_name(options.node_name)
     by_kubelet = options.mode == "kubelet"
     parts = Following(
@@ -68,6 +71,15 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
     source = PodSource(_follower(options, parts), parts, Sleeper())
     source.start()
     return source
+
+
+def require_client() -> None:
+    """Raise SetupError where the package that reads Kubernetes' credentials is missing."""
+    if find_spec("kubernetes") is None:
+        raise SetupError(
+            "Kubernetes is on, but its client for Python is not installed\n"
+            "install it with: pip install 'kepler-ebpf[kubernetes]'"
+        )
 
 
 def _follower(options: PodSourceOptions, parts: Following) -> Follower:

@@ -76,6 +76,9 @@ class KubeletFollower:
 
 
 def kubelet_url(host: str) -> str:
-    """Return the kubelet's address on *host*, a name or an IP address of either family."""
-    bracketed = f"[{host}]" if ":" in host else host
+    """Return the kubelet's address on *host*, a name or an IP address, with its port or without."""
+    name, _, port = host.rpartition(":")
+    if port.isdigit() and name and (":" not in name or name.endswith("]")):
+        return f"https://{host}"
+    bracketed = f"[{host.strip('[]')}]" if ":" in host else host
     return f"https://{bracketed}:{KUBELET_PORT}"

@@ -99,7 +99,12 @@ def _links() -> Json:
 
 
 def _datasource_variable() -> Json:
-    return {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+    return {
+        "name": "datasource",
+        "label": "Prometheus",
+        "type": "datasource",
+        "query": "prometheus",
+    }
 
 
 def _variable(variable: Variable) -> Json:

@@ -1,0 +1,81 @@
+"""What every Snapshot tells of Kubernetes, made anew only where something has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from kepler_ebpf.pod_view import PodInfo, PodSourceHealth
+from kepler_ebpf.workloads.naming import PodDirectory
+from kepler_ebpf.workloads.pods import Pod
+
+
+class SourceStatus(Protocol):
+    """The part of ``pod_sources.SourceStatus`` that is shown."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last thing tried worked."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is alive."""
+
+    @property
+    def last_sync_s(self) -> float | None:
+        """The Unix time of the last word from the server, None before the first."""
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """How often something failed, by reason."""
+
+
+class PodSource(PodDirectory, Protocol):
+    """``pod_sources.PodSource``, which is not imported for its type: that is heavy."""
+
+    @property
+    def status(self) -> SourceStatus:
+        """How the source is doing."""
+
+
+class PodBook:
+    """Reads a pod source for the snapshots; None where Kubernetes is off. Never waits."""
+
+    def __init__(self, source: PodSource | None) -> None:
+        self._source = source
+        self._infos: tuple[PodInfo, ...] = ()
+        self._seen = (0, 0)
+
+    def infos(self) -> tuple[PodInfo, ...]:
+        """Return every pod known, the recently ended too; the same object until that changes."""
+        if self._source is None:
+            return ()
+        index = self._source.index
+        seen = (index.version, index.known_pods)
+        if seen != self._seen:
+            self._infos, self._seen = tuple(map(_info, index.pods())), seen
+        return self._infos
+
+    def health(self) -> PodSourceHealth | None:
+        """Return how the source fares now."""
+        if self._source is None:
+            return None
+        status = self._source.status
+        return PodSourceHealth(
+            up=status.running and status.connected,
+            last_sync_s=status.last_sync_s,
+            errors=status.errors,
+        )
+
+
+def _info(pod: Pod) -> PodInfo:
+    return PodInfo(
+        pod_id=pod.uid,
+        pod_name=pod.name,
+        pod_namespace=pod.namespace,
+        node=pod.node,
+        owner_kind=pod.owner_kind,
+        owner_name=pod.owner_name,
+        qos_class=pod.qos,
+        labels=pod.labels,
+    )

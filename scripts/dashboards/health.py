@@ -1,0 +1,111 @@
+"""Whether the figures hold, and what they cost."""
+
+from .choices import AT, NODE, ON, ZONE, rate
+from .grafana import Query, dashboard, graph, stat, table
+
+PANELS = [
+    stat("Answering", 'sum(up{job="kepler-ebpf"})', "none"),
+    stat("Silent", 'count(up{job="kepler-ebpf"} == 0) or vector(0)', "none"),
+    stat("Oldest figures", f"max(kepler_ebpf_snapshot_age_seconds{{{ON}}})", "s"),
+    stat("Worst residual", f"max(abs(kepler_ebpf_residual_ratio{{{ON}}}))", "percentunit"),
+    stat("Own CPU", f"sum(rate(kepler_ebpf_own_cpu_seconds_total{{{ON}}}[5m]))", "percentunit"),
+    stat(
+        "Own power", f"sum(rate(kepler_ebpf_own_joules_total{{{AT}}}[5m]))", "watt", "Of all nodes."
+    ),
+    graph(
+        "Time of an interval",
+        "s",
+        Query(f"kepler_ebpf_work_seconds{{{ON}}}", "{{node_name}} work"),
+        Query(f"kepler_ebpf_drain_seconds{{{ON}}}", "{{node_name}} drain"),
+        Query(f"kepler_ebpf_interval_lateness_seconds{{{ON}}}", "{{node_name}} late"),
+    ),
+    graph(
+        "Intervals",
+        "ops",
+        Query(rate(f"kepler_ebpf_intervals_total{{{ON}}}", "node_name"), "{{node_name}}"),
+        Query(
+            rate(f"kepler_ebpf_failed_intervals_total{{{ON}}}", "node_name"),
+            "{{node_name}} failed",
+        ),
+        Query(rate(f"kepler_ebpf_missed_ticks_total{{{ON}}}", "node_name"), "{{node_name}} missed"),
+    ),
+    graph(
+        "Length of an interval",
+        "s",
+        Query(f"kepler_ebpf_interval_duration_seconds{{{ON}}}", "{{node_name}}"),
+    ),
+    graph(
+        "CPU time that does not add up",
+        "percentunit",
+        Query(f"abs(kepler_ebpf_accounting_error_ratio{{{ON}}})", "{{node_name}}"),
+    ),
+    graph(
+        "Lost and untracked CPU time",
+        "percentunit",
+        Query(
+            rate(f"kepler_ebpf_lost_cpu_seconds_total{{{ON}}}", "node_name"), "{{node_name}} lost"
+        ),
+        Query(
+            rate(f"kepler_ebpf_untracked_cpu_seconds_total{{{ON}}}", "node_name"),
+            "{{node_name}} untracked",
+        ),
+        about="In cores. Lost: nobody's. Untracked: known by cgroup only.",
+    ),
+    graph(
+        "Fill of the kernel maps",
+        "percentunit",
+        Query(f"kepler_ebpf_map_fill_ratio{{{ON}}}", "{{node_name}}"),
+    ),
+    graph(
+        "Faults of meters",
+        "ops",
+        Query(
+            f"sum by (node_name, path, reason) (rate(kepler_ebpf_meter_errors_total{{{ON}}}"
+            "[$__rate_interval])) or vector(0)",
+            "{{node_name}} {{path}} {{reason}}",
+        ),
+    ),
+    graph(
+        "Own CPU",
+        "percentunit",
+        Query(rate(f"kepler_ebpf_own_cpu_seconds_total{{{ON}}}", "node_name"), "{{node_name}}"),
+        about="In cores, user space only.",
+    ),
+    graph(
+        "Time of a BPF program run",
+        "s",
+        Query(
+            f"({rate(f'kepler_ebpf_bpf_run_seconds_total{{{ON}}}', 'node_name')}"
+            f" / {rate(f'kepler_ebpf_bpf_runs_total{{{ON}}}', 'node_name')}) or vector(0)",
+            "{{node_name}}",
+        ),
+        about="Only where the kernel keeps BPF statistics (--bpf-stats); else 0.",
+    ),
+    graph(
+        "Missed BPF program runs",
+        "ops",
+        Query(rate(f"kepler_ebpf_bpf_missed_runs_total{{{ON}}}", "node_name"), "{{node_name}}"),
+    ),
+    graph(
+        "CPU time of folded workloads",
+        "percentunit",
+        Query(
+            rate(f"kepler_ebpf_folded_cpu_seconds_total{{{ON}}}", "node_name, level"),
+            "{{node_name}} {{level}}",
+        ),
+        about="In cores.",
+    ),
+    table(
+        "Loader and meter of each node",
+        "none",
+        Query(f"kepler_ebpf_info{{{ON}}}"),
+        width=12,
+    ),
+    table(
+        "Builds", "none", Query("count by (version, goversion, arch) (kepler_build_info)"), width=12
+    ),
+]
+
+DASHBOARD = dashboard(
+    "health", "Exporter health", "Whether the figures hold.", [ZONE, NODE], PANELS
+)

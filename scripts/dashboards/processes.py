@@ -1,0 +1,79 @@
+"""Which process it was, those that ended included."""
+
+from .choices import AT, COMM, NODE, ZONE, rate
+from .grafana import Query, dashboard, graph, stat, table
+
+OF = 'zone="$zone", node_name=~"$node", comm=~"$comm"'
+
+PANELS = [
+    stat("Power", f"sum(kepler_process_cpu_watts{{{OF}}})", "watt"),
+    stat("Processes", f'count(kepler_process_cpu_watts{{{OF}, state="running"}})', "none"),
+    stat(
+        "Joules per CPU second",
+        f"sum(rate(kepler_process_cpu_joules_total{{{OF}}}[5m]))"
+        " / sum(rate(kepler_process_cpu_seconds_total"
+        '{node_name=~"$node", comm=~"$comm"}[5m]))',
+        "watt",
+        "What a second of this work costs: watts for each core that is kept busy.",
+    ),
+    graph(
+        "Power by command",
+        "watt",
+        Query(f"topk(20, sum by (comm) (kepler_process_cpu_watts{{{OF}}}))", "{{comm}}"),
+        stacked=True,
+    ),
+    graph(
+        "Power by process",
+        "watt",
+        Query(
+            f"topk(20, sum by (node_name, pid, comm, exe) (kepler_process_cpu_watts{{{OF}}}))",
+            "{{node_name}} {{pid}} {{comm}} {{exe}}",
+        ),
+    ),
+    graph(
+        "CPU time by command",
+        "percentunit",
+        Query(
+            "topk(20, sum by (comm) (rate(kepler_process_cpu_seconds_total"
+            '{node_name=~"$node", comm=~"$comm"}[$__rate_interval])))',
+            "{{comm}}",
+        ),
+        about="In cores.",
+    ),
+    graph(
+        "Power by kind of process",
+        "watt",
+        Query(f"sum by (type) (kepler_process_cpu_watts{{{OF}}})", "{{type}}"),
+        stacked=True,
+    ),
+    table(
+        "Energy of the processes that run",
+        "joule",
+        Query(
+            "topk(100, sum by (node_name, pid, comm, exe, type, container_id)"
+            f' (kepler_process_cpu_joules_total{{{OF}, state="running"}}))'
+        ),
+        "Since kepler-ebpf started on the node.",
+    ),
+    table(
+        "Energy of the processes that ended",
+        "joule",
+        Query(
+            "topk(100, sum by (node_name, pid, comm, exe, type, container_id)"
+            " (last_over_time(kepler_process_cpu_joules_total"
+            f'{{{OF}, state="terminated"}}[$__range])))'
+        ),
+        "Those above monitor.minTerminatedEnergyThreshold; the rest is in the folded energy.",
+    ),
+    graph(
+        "Folded energy",
+        "watt",
+        Query(
+            rate(f"kepler_ebpf_folded_joules_total{{{AT}}}", "node_name, level"),
+            "{{node_name}} {{level}}",
+        ),
+        about="Of ended workloads that are not listed one by one.",
+    ),
+]
+
+DASHBOARD = dashboard("processes", "Processes", "Which process it was.", [ZONE, NODE, COMM], PANELS)
