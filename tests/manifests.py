@@ -25,7 +25,7 @@ NEWEST = "1.37.0"
 OLDEST = "1.25.0"
 """Of the Kubernetes versions that the schemas are held for."""
 
-OPERATOR_KINDS = {
+OPERATOR_KINDS: dict[str, Any] = {
     "PodMonitor": operator.PodMonitor,
     "PrometheusRule": operator.PrometheusRule,
     "ServiceMonitor": operator.ServiceMonitor,

@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 from accounts import (
     ENTRIES,
@@ -27,7 +26,7 @@ from accounts import (
 from loads import SLICE_S
 
 from kepler_ebpf.kernel.account import KernelAccount
-from kepler_ebpf.kernel.cpus import AT, BUSY, IDLE, LOST, Boundary, Cpus
+from kepler_ebpf.kernel.cpus import Boundary, Cpus
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import TestRun, library
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES
@@ -378,13 +377,11 @@ def test_only_busy_time_counts_of_a_cpu_that_came_or_went(loader_name):
     """Of a CPU that was not online at both ends of an interval the idle time is not known."""
     with loaded(loader_name) as (programs, topology):
         count = len(topology.socket_of)
-        figures = np.zeros((count, 5), np.int64)
-        figures[:, [AT, IDLE, BUSY, LOST]] = [1000, 700, 300, 10]
-        gone = np.arange(count) > 0
-        start = Boundary(np.ones(count, np.bool_), np.zeros_like(figures))
+        start = Boundary(frozenset(range(count)), ((0, 0, 0, 0, 0),) * count)
+        end = Boundary(frozenset({0}), ((1000, 700, 300, 10, 0),) * count)
         cpus = Cpus(programs, topology)
         cpus.prepare()
-        times, wall_ns = cpus.between(start, Boundary(~gone, figures))
+        times, wall_ns = cpus.between(start, end)
         assert times.busy_ns.sum() == 300 * count
         assert times.idle_ns.sum() == 700
         assert times.window_ns.sum() == wall_ns == 1000 + 300 * (count - 1)

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kepler_ebpf.workloads.containers import match_container, match_pod, short_id
+from kepler_ebpf.workloads.containers import (
+    match_container,
+    match_pod,
+    outside_of_containers,
+    short_id,
+)
 
 ID = "0123456789abcdef" * 4
 INNER = "fedcba9876543210" * 4
@@ -136,7 +141,7 @@ def test_pod_in_a_pod_is_the_inner_one() -> None:
     [
         (f"/system.slice/docker-{ID}.scope/init.scope", "/system.slice"),
         (f"/docker/{ID}/system.slice/kubelet.service/kubepods/pod{UID}/{ID}", "/docker"),
-        (f"/kubepods.slice/kubepods-pod{UID_}.slice/crio-{ID}.scope", "/kubepods.slice"),
+        (f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/crio-{ID}.scope", "/kubepods.slice"),
         (f"/kubepods/burstable/pod{UID}", "/kubepods/burstable"),
         ("/machine.slice/machine-web.scope/system.slice", "/machine.slice"),
         ("/system.slice/cron.service", "/system.slice/cron.service"),
@@ -178,6 +183,14 @@ def test_ids_have_their_shape_whatever_the_path(path: str) -> None:
     assert match.runtime == "unknown" or len(match.container_id) == 64
     assert match.pod_uid == match_pod(path)
     assert match.pod_uid in {"", STATIC_UID, UID} or len(match.pod_uid) in {32, 36}
+
+
+@given(PATHS)
+def test_what_is_above_containers_is_in_none(path: str) -> None:
+    """Whatever the path, the part above is a part of it and has no container and no pod."""
+    above = outside_of_containers(path)
+    assert path.startswith(above)
+    assert (match_container(above), match_pod(above)) == (None, "")
 
 
 @given(PATHS)

@@ -116,13 +116,8 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 def test_unit_is_hardened() -> None:
     """By systemd's own measure the service is hardly exposed."""
-    command = [
-        "systemd-analyze",
-        "security",
-        "--offline=yes",
-        f"--threshold={LEAST_EXPOSURE}",
-        UNIT,
-    ]
+    threshold = f"--threshold={LEAST_EXPOSURE}"
+    command = ("systemd-analyze", "security", "--offline=yes", threshold, str(UNIT))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

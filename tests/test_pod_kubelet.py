@@ -156,6 +156,9 @@ class TestPolling:
             ("node-a", "https://node-a:10250"),
             ("192.0.2.7", "https://192.0.2.7:10250"),
             ("2001:db8::7", "https://[2001:db8::7]:10250"),
+            ("[2001:db8::7]", "https://[2001:db8::7]:10250"),
+            ("node-a:10251", "https://node-a:10251"),
+            ("[2001:db8::7]:10251", "https://[2001:db8::7]:10251"),
         ],
     )
     def test_address_of_the_kubelet(self, host: str, url: str) -> None:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import CollectorRegistry
 from snapshots import HOST, Row, process, snapshot
 
-from kepler_ebpf.exporters.catalog import AS_TEXT, LEVELS, METRICS, WORKLOADS, Metric
+from kepler_ebpf.exporters.catalog import AS_TEXT, LEVELS, METRICS, Metric
 from kepler_ebpf.exporters.prometheus import MetricsPage, SnapshotCollector
 from kepler_ebpf.model import Snapshot
 from kepler_ebpf.pod_view import PodSourceHealth

@@ -165,10 +165,10 @@ class KernelAccount:
         self._programs.close()
 
     def _overflowed(self, start: Boundary, end: Boundary) -> bool:
-        return bool((end.figures[:, UNTRACKED] > start.figures[:, UNTRACKED]).any())
+        return end.total_ns(UNTRACKED) > start.total_ns(UNTRACKED)
 
     def _total(self, column: int) -> int:
-        return 0 if self._last is None else int(self._last.figures[:, column].sum())
+        return 0 if self._last is None else self._last.total_ns(column)
 
 
 def _task_records(keys: Records, usages: Records) -> Records:

@@ -15,59 +15,61 @@ import numpy as np
 from kepler_ebpf.kernel.layout import CONTROL, CPU_SLOT
 from kepler_ebpf.kernel.libbpf import TestRun
 from kepler_ebpf.kernel.programs import Programs
-from kepler_ebpf.model import Bools, Ints, Records, SocketTime
+from kepler_ebpf.model import Ints, Records, SocketTime
 from kepler_ebpf.topology import Topology
 
-_WORD = 8
-_LIVE = ("since_ns", "idle_ns", "busy_ns", "lost_ns", "untracked_ns")
-_CLOSED = ("closed_at_ns", "closed_idle_ns", "closed_busy_ns", "closed_lost_ns")
-_CLOSED_UNTRACKED = "closed_untracked_ns"
-
 AT, IDLE, BUSY, LOST, UNTRACKED = range(5)
-"""Columns of ``Boundary.figures``."""
+"""Figures of a CPU in a ``Boundary``, and in this order the first words of its slot."""
 
+FIGURES = 5
+SLOT_WORDS = CPU_SLOT.itemsize // 8
+EPOCH_WORD = 2 * FIGURES
+"""The slot has the figures as they are now, then as they were at its last change of epoch."""
 
-def _words(*fields: str) -> list[int]:
-    """Where *fields* are in a slot, in words."""
-    return [int(CPU_SLOT.fields[field][1]) // _WORD for field in fields]  # type: ignore[index]
+ONLINE_PERIOD_NS = 100_000_000
+"""How long a list of CPUs online is trusted: the kernel tells at once of one that went away."""
 
-
-_LIVE_WORDS = _words(*_LIVE)
-_CLOSED_WORDS = _words(*_CLOSED, _CLOSED_UNTRACKED)
+Figures = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
     """Every CPU at the end of an interval.
 
-    ``figures`` (cpus, 5), int64 ns, has for each CPU the instant of its own boundary on the
-    monotonic clock, and its idle, busy, lost and untracked time up to then since attaching.
+    ``figures`` has for each CPU, in ns: the instant of its own boundary on the monotonic clock,
+    and its idle, busy, lost and untracked time up to then since attaching.
     """
 
-    online: Bools
-    figures: Ints
+    online: frozenset[int]
+    figures: tuple[Figures, ...]
 
     @property
     def mean_ns(self) -> int:
         """The instant of the boundary: the mean over the CPUs online, microseconds apart."""
-        at_ns = self.figures[self.online, AT]
-        return int(at_ns.sum()) // max(len(at_ns), 1)
+        return sum(self.figures[cpu][AT] for cpu in self.online) // max(len(self.online), 1)
+
+    def total_ns(self, figure: int) -> int:
+        """Sum a figure over the CPUs."""
+        return sum(each[figure] for each in self.figures)
 
 
 class Cpus:
-    """The slots and the control word, shared with the kernel side by memory."""
+    """The slots and the control word, shared with the kernel side by memory.
+
+    Plain numbers, not arrays: for a handful of words of each CPU, waking numpy up after a pause
+    would cost more than the interval's real work.
+    """
 
     def __init__(self, programs: Programs, topology: Topology) -> None:
         self._topology = topology
-        count = len(topology.socket_of)
+        self._socket_of = topology.socket_of
         self._control = shared_records(programs.maps["control"], CONTROL, 1)
-        self._slots = shared_records(programs.maps["slots"], CPU_SLOT, count)
-        self._words = self._slots.view(np.int64).reshape(count, -1)
-        self._epoch = self._control.view(np.uint64)[:1]
+        self._slots = shared_records(programs.maps["slots"], CPU_SLOT, len(self._socket_of))
+        self._share_words()
         self._rotate = TestRun(programs.programs["rotate"])
-        self._online: tuple[int, ...] = ()
-        self._online_mask = np.zeros(count, np.bool_)
-        self._is_on_socket = np.zeros((topology.sockets, count))
+        self._online_list: tuple[int, ...] = ()
+        self._online: frozenset[int] = frozenset()
+        self._online_until_ns = 0
 
     @property
     def control(self) -> Records:
@@ -77,18 +79,17 @@ class Cpus:
     @property
     def epoch(self) -> int:
         """The set of maps in use is the lowest bit of this."""
-        return int(self._epoch[0])
+        return self._epoch[0]
 
     def close(self) -> None:
         """Let go of the shared memory, which keeps its maps alive; the last figures stay."""
         self._control, self._slots = self._control.copy(), self._slots.copy()
-        self._words, self._epoch = self._words.copy(), self._epoch.copy()
+        self._share_words()
 
     def prepare(self) -> None:
         """Tell the kernel side each CPU's socket; before attaching, and when CPUs appear."""
-        sockets = np.array(self._topology.socket_of)
-        self._slots["socket"] = sockets
-        self._is_on_socket[:] = sockets == np.arange(len(self._is_on_socket))[:, np.newaxis]
+        self._socket_of = self._topology.socket_of
+        self._slots["socket"] = self._socket_of
 
     def close_interval(self, *, wake_idle: bool = False) -> Boundary:
         """Move every CPU to the other set of maps; after it the old set is quiet.
@@ -96,70 +97,91 @@ class Cpus:
         Idle CPUs are left asleep: they charge nobody. *wake_idle* interrupts them as well, which
         the first boundary needs, as a CPU's state is not known before it.
         """
-        self._refresh_online()
         # The clock first: a CPU that wakes after the epoch is raised has since_ns > now_ns.
         now_ns = time.monotonic_ns()
-        self._epoch += np.uint64(1)
-        # This order: idle first and since last, see leave_idle() in bpf/charge.h.
-        idle = self._words[:, _LIVE_WORDS[IDLE]].copy()
-        live = self._words[:, _LIVE_WORDS]
+        if now_ns >= self._online_until_ns:
+            self._refresh_online(now_ns)
+        self._epoch[0] += 1
+        # This order: idle first and since after the rest, see leave_idle() in bpf/charge.h.
         # No idle period repeats another's word, so figures between two equal looks are settled.
-        settled = self._words[:, _LIVE_WORDS[IDLE]] == idle
-        asleep = (idle < 0) & (live[:, AT] <= now_ns) & settled
-        online, rotated = self._rotate_cpus(np.bool_(wake_idle) | ~asleep)
-        rotated |= self._rotate_cpus(self._woken(asleep, idle))[1]
-        live[:, AT] = now_ns
-        live[:, IDLE] = np.where(idle < 0, idle + now_ns, idle)
-        live[rotated] = self._words[rotated][:, _CLOSED_WORDS]
-        return Boundary(online, live)
-
-    def _woken(self, asleep: Bools, idle: Ints) -> Bools:
-        """CPUs that left idle without having seen the new epoch, and may still charge to the old.
-
-        There are none where the kernel's atomic add is a full barrier, as on x86; on other
-        architectures it need not be.
-        """
-        moved = self._words[:, _LIVE_WORDS[IDLE]] != idle
-        return np.asarray(asleep & moved & (self._slots["epoch"] != self._epoch))
+        idle = self._word(IDLE)
+        rest = [self._word(figure) for figure in (BUSY, LOST, UNTRACKED)]
+        since, again = self._word(AT), self._word(IDLE)
+        asleep = [
+            cpu
+            for cpu in self._online
+            if not wake_idle and idle[cpu] < 0 and since[cpu] <= now_ns and again[cpu] == idle[cpu]
+        ]
+        figures: list[Figures] = [
+            (now_ns, each + now_ns if each < 0 else each, *others)
+            for each, *others in zip(idle, *rest, strict=True)
+        ]
+        closed = self._close_cpus(self._online.difference(asleep), figures)
+        closed |= self._close_cpus(self._woken(asleep, idle), figures)
+        return Boundary(closed.union(asleep), tuple(figures))
 
     def between(self, start: Boundary, end: Boundary) -> tuple[SocketTime, int]:
         """CPU time by socket between two boundaries, and the CPU time that passed by the clock.
 
         Of a CPU that was not online at both, only what it was busy is known to have existed.
         """
-        passed = end.figures - start.figures
-        unsteady = ~(start.online & end.online)
-        if unsteady.any():
-            passed[unsteady, IDLE] = 0
-            passed[unsteady, AT] = passed[unsteady, BUSY]
-        # float64 holds every count of nanoseconds up to 104 days exactly.
-        sums = (self._is_on_socket @ passed).astype(np.int64)
+        steady, wall_ns = start.online & end.online, 0
+        busy_ns, idle_ns, lost_ns = ([0] * self._topology.sockets for _ in range(3))
+        for cpu, socket in enumerate(self._socket_of):
+            before, after = start.figures[cpu], end.figures[cpu]
+            busy_ns[socket] += after[BUSY] - before[BUSY]
+            lost_ns[socket] += after[LOST] - before[LOST]
+            if cpu in steady:
+                idle_ns[socket] += after[IDLE] - before[IDLE]
+                wall_ns += after[AT] - before[AT]
+            else:
+                wall_ns += after[BUSY] - before[BUSY]
+        busy, idle = np.array(busy_ns, np.int64), np.array(idle_ns, np.int64)
         times = SocketTime(
-            window_ns=sums[:, BUSY] + sums[:, IDLE],
-            busy_ns=sums[:, BUSY],
-            idle_ns=sums[:, IDLE],
-            lost_ns=sums[:, LOST],
+            window_ns=busy + idle, busy_ns=busy, idle_ns=idle, lost_ns=np.array(lost_ns, np.int64)
         )
-        return times, int(passed[:, AT].sum())
+        return times, wall_ns
 
     def busy_ns_by_socket(self, boundary: Boundary) -> Ints:
         """Busy time of each socket since attaching, up to *boundary*; int64 of shape (sockets,)."""
-        return (self._is_on_socket @ boundary.figures[:, BUSY]).astype(np.int64)
+        busy_ns = [0] * self._topology.sockets
+        for socket, figures in zip(self._socket_of, boundary.figures, strict=True):
+            busy_ns[socket] += figures[BUSY]
+        return np.array(busy_ns, np.int64)
 
-    def _rotate_cpus(self, wanted: Bools) -> tuple[Bools, Bools]:
-        """Interrupt the *wanted* CPUs that are online; return who is online and who was."""
-        online, rotated = self._online_mask.copy(), self._online_mask & wanted
-        for cpu in np.flatnonzero(rotated).tolist():
-            if not self._rotate.on_cpu(cpu):
-                online[cpu] = rotated[cpu] = False
-        return online, rotated
+    def _share_words(self) -> None:
+        self._words = self._slots.view(np.int64).data
+        self._epoch = self._control.view(np.int64).data
 
-    def _refresh_online(self) -> None:
+    def _word(self, word: int) -> list[int]:
+        """Read one word of every slot."""
+        column: list[int] = self._words[word::SLOT_WORDS].tolist()
+        return column
+
+    def _close_cpus(self, cpus: frozenset[int], figures: list[Figures]) -> frozenset[int]:
+        """Interrupt *cpus* and take their figures as closed; return those that were online."""
+        online = frozenset(cpu for cpu in cpus if self._rotate.on_cpu(cpu))
+        for cpu in online:
+            first = cpu * SLOT_WORDS + FIGURES
+            figures[cpu] = tuple(self._words[first : first + FIGURES].tolist())
+        return online
+
+    def _woken(self, asleep: list[int], idle: list[int]) -> frozenset[int]:
+        """CPUs that left idle without having seen the new epoch, and may still charge to the old.
+
+        There are none where the kernel's atomic add is a full barrier, as on x86; on other
+        architectures it need not be.
+        """
+        now, epochs = self._word(IDLE), self._word(EPOCH_WORD)
+        return frozenset(
+            cpu for cpu in asleep if now[cpu] != idle[cpu] and epochs[cpu] != self._epoch[0]
+        )
+
+    def _refresh_online(self, now_ns: int) -> None:
+        self._online_until_ns = now_ns + ONLINE_PERIOD_NS
         online = self._topology.online()
-        if online is not self._online:
-            self._online = online
-            self._online_mask[:] = False
-            self._online_mask[list(online)] = True
+        if online is not self._online_list:
+            self._online_list, self._online = online, frozenset(online)
             self.prepare()
 
 

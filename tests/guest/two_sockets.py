@@ -1,0 +1,156 @@
+"""What a host of one socket cannot show: time and energy kept apart by socket."""
+
+import time
+from pathlib import Path
+
+import pytest
+from accounts import collect, cpu_ns, identities, joined, of, settled, unbalanced_ns
+from powercap import PowercapTree
+from running import Page, stepping
+from workers import worker
+
+from kepler_ebpf.topology import Topology
+
+LAST = 3
+"""A CPU of the second socket."""
+CPUS_PER_SOCKET = 2
+J = 1e6
+PACKAGES_UJ = {"intel-rapl:0": 10 * J, "intel-rapl:1": 40 * J}
+
+
+def set_online(cpu: int, *, online: bool) -> None:
+    """Give the kernel a CPU or take it away."""
+    Path(f"/sys/devices/system/cpu/cpu{cpu}/online").write_text(str(int(online)))
+
+
+@pytest.fixture
+def unplugged():
+    """Take CPUs away by number; they are given back in the end."""
+    gone = []
+
+    def unplug(*cpus: int) -> None:
+        for cpu in cpus:
+            set_online(cpu, online=False)
+            gone.append(cpu)
+
+    yield unplug
+    for cpu in gone:
+        set_online(cpu, online=True)
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def test_sockets_are_found():
+    """Two sockets of two CPUs, in the kernel's order."""
+    with Topology() as topology:
+        assert topology.socket_of[: LAST + 1] == (0, 0, 1, 1)
+
+
+def test_time_is_charged_to_the_socket_it_was_used_on(account, start):
+    """A process that is kept on one CPU has all its time on that CPU's socket."""
+    load = start("burn_twice")
+    load.pin(LAST)
+    settled(account)
+    load.step()
+    usage = settled(account)
+    mine = of(usage.tasks, tgid=load.pid)
+    assert set(mine["socket"]) == {1}
+    assert 0 < cpu_ns(mine) <= usage.sockets.busy_ns[1]
+
+
+def test_process_on_both_sockets_is_one_process(account, start):
+    """A process that moves within an interval has a record for each socket."""
+    load = start("burn_twice")
+    load.pin(0)
+    settled(account)
+    load.step()
+    load.pin(LAST)
+    load.step()
+    mine = of(settled(account).tasks, tgid=load.pid)
+    assert set(mine["socket"]) == {0, 1}
+    assert len(identities(mine)) == 1
+
+
+def test_each_socket_has_its_own_window(account):
+    """The CPU time that existed is the interval's length times each socket's CPUs."""
+    account.interval()
+    time.sleep(0.2)
+    usage = account.interval()
+    length_ns = usage.end_ns - usage.start_ns
+    for window_ns in usage.sockets.window_ns:
+        assert window_ns == pytest.approx(CPUS_PER_SOCKET * length_ns, rel=0.01)
+
+
+# --- CPUs that come and go --------------------------------------------------------------------
+
+
+def test_laws_hold_while_cpus_come_and_go(account, start, unplugged):
+    """A busy CPU is taken away and given back, again and again, and no law is broken."""
+    for _ in range(2):
+        start("spin").go()
+    account.interval()
+    usages = []
+    for _ in range(3):
+        unplugged(LAST)
+        usages += collect(account, 0.1)
+        set_online(LAST, online=True)
+        usages += collect(account, 0.1)
+    assert not any(unbalanced_ns(usage).any() for usage in usages)
+    assert all(usage.sockets.window_ns.sum() == usage.wall_ns for usage in usages)
+
+
+def test_socket_without_cpus_has_no_window(account, unplugged):
+    """When the whole second socket is gone there is no time there, and the first is as before."""
+    unplugged(LAST - 1, LAST)
+    account.interval()
+    time.sleep(0.1)
+    usage = account.interval()
+    length_ns = usage.end_ns - usage.start_ns
+    assert usage.sockets.window_ns.tolist() == [
+        pytest.approx(CPUS_PER_SOCKET * length_ns, rel=0.01),
+        0,
+    ]
+
+
+def test_what_loses_its_cpu_is_charged_where_it_goes_on(account, start, unplugged):
+    """A process that spins on a CPU that is taken away goes on elsewhere, all of it charged."""
+    spinner = start("spin")
+    spinner.pin(LAST)
+    spinner.go()
+    account.interval()
+    began_ns = spinner.clock_ns()
+    unplugged(LAST - 1, LAST)
+    used_ns = spinner.clock_ns() - began_ns
+    usages = collect(account, 0.2)
+    mine = of(joined(usages), tgid=spinner.pid)
+    assert set(of(usages[-1].tasks, tgid=spinner.pid)["socket"]) == {0}
+    assert cpu_ns(mine) > used_ns
+
+
+# --- energy -----------------------------------------------------------------------------------
+
+
+def given_j(page: Page, comm: str) -> float:
+    """Return what the processes of that name were given of the packages."""
+    return page.total("kepler_process_cpu_joules_total", zone="package", comm=comm)
+
+
+def test_each_socket_pays_for_itself(tmp_path):
+    """Processes on two sockets share, each, what their own socket drew, by their CPU time."""
+    tree = PowercapTree(tmp_path, "dual_socket")
+    (tmp_path / "devices").symlink_to("/sys/devices")
+    arguments = ("--meter", "rapl", "--host.sysfs", str(tmp_path))
+    with (
+        worker(tmp_path, "on-first") as first,
+        worker(tmp_path, "on-second") as second,
+        stepping(tmp_path, *arguments) as run,
+    ):
+        before = run.step()
+        used_s = {"on-first": first.spin(), "on-second": second.spin()}
+        tree.advance(PACKAGES_UJ)
+        after = run.step()
+    socket_s = after.total("kepler_ebpf_interval_duration_seconds") * CPUS_PER_SOCKET
+    for (comm, spent_s), drawn_uj in zip(used_s.items(), PACKAGES_UJ.values(), strict=True):
+        truth_j = drawn_uj / J * spent_s / socket_s
+        assert given_j(after, comm) - given_j(before, comm) == pytest.approx(truth_j, rel=0.05)

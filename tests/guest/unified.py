@@ -1,0 +1,47 @@
+"""What a host with v1 hierarchies cannot show: cgroups in the unified hierarchy alone."""
+
+from accounts import of, settled
+from cgroup_tree import cgroup_tree
+
+from kepler_ebpf.workloads.cgroups import CgroupPaths, discover
+
+
+def test_v2_is_chosen_where_it_is_alone():
+    """No controller is looked for where there is none to be found."""
+    hierarchy = discover()
+    assert (hierarchy.name, hierarchy.v1_root) == ("v2", None)
+
+
+def test_time_is_charged_to_the_directory_by_its_inode(account, start):
+    """The id of a task's cgroup is the inode of the directory, which its handle leads back to."""
+    hierarchy, load = discover(), start("burn_twice")
+    paths = CgroupPaths(hierarchy)
+    with cgroup_tree(hierarchy) as tree:
+        container = tree.make("/kubepods.slice/pod/container")
+        container.enter(load.pid)
+        settled(account)
+        load.step()
+        (mine,) = of(settled(account).tasks, tgid=load.pid)
+        assert mine["cgroup_id"] == container.id == container.directory.stat().st_ino
+        assert paths.lookup(int(mine["cgroup_id"])) == container.path
+        load.close()
+    paths.close()
+
+
+def test_container_that_came_and_went_is_named(account, start):
+    """A cgroup made, used and removed within one interval has its time and its name."""
+    hierarchy, load = discover(), start("burn_once")
+    paths = CgroupPaths(hierarchy)
+    settled(account)
+    with cgroup_tree(hierarchy) as tree:
+        container = tree.make("/short")
+        container.enter(load.pid)
+        load.go()
+        load.end()
+        container.remove()
+        usage = settled(account)
+        paths.learn(account.cgroup_events())
+        assert of(usage.tasks, tgid=load.pid, cgroup_id=container.id)["cpu_ns"].sum() > 0
+        assert paths.lookup(container.id) == container.path
+        assert paths.is_ended(container.id)
+    paths.close()
