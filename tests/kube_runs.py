@@ -104,9 +104,9 @@ def first_cgroup(tree: CgroupTree, number: int) -> Cgroup:
 # --- what a page says -------------------------------------------------------------------------
 
 
-def pod_names(page: Page) -> set[str]:
-    """Return the names that pods are listed under, "" for one without."""
-    return {each.labels["pod_name"] for each in page.find(f"kepler_pod_{JOULES}")}
+def pod_names(page: Page, uid: str) -> set[str]:
+    """Return the names that the pod is listed under, "" for none."""
+    return {each.labels["pod_name"] for each in page.find(f"kepler_pod_{JOULES}", pod_id=uid)}
 
 
 def container_names(page: Page, **labels: str) -> set[str]:
@@ -126,14 +126,13 @@ def synced_s(page: Page) -> float:
     return page.total("kepler_ebpf_pod_source_last_sync_timestamp_seconds")
 
 
-def off(page: Page) -> float:
+def off(page: Page, uid: str) -> float:
     """Return the greatest relative gap between a pod, its containers and their processes."""
     gaps = [
         abs(below - joules) / joules
-        for pod_id in {each.labels["pod_id"] for each in page.find(f"kepler_pod_{JOULES}")}
         for zone in page.zones()
-        for joules in [page.total(f"kepler_pod_{JOULES}", pod_id=pod_id, zone=zone)]
-        for below in _levels_below(page, pod_id, zone)
+        for joules in [page.total(f"kepler_pod_{JOULES}", pod_id=uid, zone=zone)]
+        for below in _levels_below(page, uid, zone)
     ]
     return max(gaps)
 

@@ -1,5 +1,6 @@
 """Pods in a live `run`: real cgroups and processes, and a real server for either way to ask."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +28,11 @@ from running import Page, running, stepping
 from workers import worker
 
 PAUSE_ID = "fedcba9876543210" * 4
-NAME = make_pod(1)["metadata"]["name"]
-UID = uid_of(make_pod(1))
+POD = os.getpid()
+"""The number of this file's pod: other tests on this host may have pods too."""
+
+NAME = make_pod(POD)["metadata"]["name"]
+UID = uid_of(make_pod(POD))
 
 
 @pytest.fixture
@@ -50,8 +54,8 @@ def test_pods_are_named_and_add_up(
     tmp_path: Path, tree: CgroupTree, kube: Cluster, driver: str
 ) -> None:
     """A pod is the sum of its containers, the unnamed pause too, in every snapshot."""
-    ids = [container_id(1, 0), container_id(1, 1), PAUSE_ID]
-    kube.server.put(make_pod(1))
+    ids = [container_id(POD, 0), container_id(POD, 1), PAUSE_ID]
+    kube.server.put(make_pod(POD))
     cgroups = [tree.make(DRIVERS[driver](UID, id_)) for id_ in ids]
     names = ("web", "sidecar", "pause")
     with (
@@ -66,12 +70,12 @@ def test_pods_are_named_and_add_up(
         for _ in range(3):
             for each in workers:
                 each.spin()
-            assert off(run.step()) <= 1e-9
-        page = run.until(lambda page: pod_names(page) == {NAME})
-        assert off(page) <= 1e-9
+            assert off(run.step(), UID) <= 1e-9
+        page = run.until(lambda page: pod_names(page, UID) == {NAME})
+        assert off(page, UID) <= 1e-9
     assert container_names(page, pod_id=UID) == {"web", "sidecar", PAUSE_ID[:12]}
     assert page.find(f"kepler_container_{SECONDS}", container_id=ids[1], container_name="sidecar")
-    assert {each.labels["pod_id"] for each in page.find(f"kepler_pod_{JOULES}")} == {UID}
+    assert page.find(f"kepler_pod_{JOULES}", pod_id=UID)
     assert page.find("kepler_pod_cpu_watts", pod_namespace="shop", state="running")
     assert source_up(page)
     assert_described(page)
@@ -100,77 +104,77 @@ def test_short_container_is_named_after_its_end(
 ) -> None:
     """One that lived for a moment is there by its id, and named once the API tells of it."""
     with stepping(tmp_path, *kube.arguments, config=kube.config) as run:
-        cgroup = first_cgroup(tree, 1)
+        cgroup = first_cgroup(tree, POD)
         with worker(tmp_path, "brief") as brief:
             cgroup.enter(brief.pid)
             brief.spin()
             brief.end()
         cgroup.remove()
         page = run.step()
-        labels = {"container_id": container_id(1), "pod_id": UID, "state": "terminated"}
+        labels = {"container_id": container_id(POD), "pod_id": UID, "state": "terminated"}
         before_j = page.total(f"kepler_container_{JOULES}", **labels)
-        assert container_names(page, **labels) == {container_id(1)[:12]}
+        assert container_names(page, **labels) == {container_id(POD)[:12]}
         for _ in range(4):
             run.step()
-        kube.server.put(make_pod(1))
+        kube.server.put(make_pod(POD))
         page = run.until(lambda page: container_names(page, **labels) == {"web"})
-        page = run.until(lambda page: pod_names(page) == {NAME})
+        page = run.until(lambda page: pod_names(page, UID) == {NAME})
     assert before_j > 0
     assert page.total(f"kepler_container_{JOULES}", **labels) == pytest.approx(before_j, rel=1e-9)
-    assert page.total(f"kepler_pod_{JOULES}", state="terminated") == pytest.approx(
+    assert page.total(f"kepler_pod_{JOULES}", pod_id=UID, state="terminated") == pytest.approx(
         before_j, rel=1e-9
     )
 
 
 def test_deleted_pod_keeps_its_name(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:
     """As long as its energy is listed it is listed by name, and described."""
-    kube.server.put(make_pod(1))
-    cgroup = first_cgroup(tree, 1)
+    kube.server.put(make_pod(POD))
+    cgroup = first_cgroup(tree, POD)
     with stepping(tmp_path, *kube.arguments, config=kube.config) as run:
         with worker(tmp_path, "web") as web:
             cgroup.enter(web.pid)
             web.spin()
-            run.until(lambda page: pod_names(page) == {NAME})
+            run.until(lambda page: pod_names(page, UID) == {NAME})
         cgroup.remove()
         kube.server.remove(UID)
         heard_again(run, kube)
         page = run.step()
     assert page.find(f"kepler_pod_{JOULES}", pod_name=NAME, state="terminated")
-    assert container_names(page, container_id=container_id(1)) == {"web"}
+    assert container_names(page, container_id=container_id(POD)) == {"web"}
     assert page.find("kepler_ebpf_pod_info", pod_name=NAME)
 
 
 def test_api_that_comes_later(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:
     """Down at the start, pods are known by the uid in their path; they are named when it is up."""
     kube.server.stop()
-    kube.server.put(make_pod(1))
+    kube.server.put(make_pod(POD))
     with (
         worker(tmp_path, "web") as web,
         stepping(tmp_path, *kube.arguments, config=kube.config) as run,
     ):
-        first_cgroup(tree, 1).enter(web.pid)
+        first_cgroup(tree, POD).enter(web.pid)
         web.spin()
         page = run.until(lambda page: page.total("kepler_ebpf_pod_source_errors_total"))
         assert not source_up(page)
         assert page.find("kepler_ebpf_pod_source_errors_total", reason="network")
         assert page.find(f"kepler_pod_{JOULES}", pod_id=UID, pod_name="")
         kube.server.start()
-        page = run.until(lambda page: pod_names(page) == {NAME})
-        assert off(page) <= 1e-9
+        page = run.until(lambda page: pod_names(page, UID) == {NAME})
+        assert off(page, UID) <= 1e-9
     assert source_up(page)
     assert "Pods known so far are kept; trying again" in run.log
 
 
 def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:
     """With a server that takes connections and never answers, every tick is on its grid."""
-    kube.server.put(make_pod(1))
+    kube.server.put(make_pod(POD))
     with (
         worker(tmp_path, "web") as web,
         running(tmp_path, *kube.arguments, "--interval", "500ms", config=kube.config) as run,
     ):
-        first_cgroup(tree, 1).enter(web.pid)
+        first_cgroup(tree, POD).enter(web.pid)
         web.spin()
-        before = run.until(lambda page: pod_names(page) == {NAME})
+        before = run.until(lambda page: pod_names(page, UID) == {NAME})
         with silent(kube.server):
             run.until(lambda page: not source_up(page))
             tree.make(cgroupfs(UID, PAUSE_ID)).enter(web.pid)
@@ -179,7 +183,7 @@ def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: C
             page = run.until(lambda page: page.intervals >= begun + 6)
         missed = "kepler_ebpf_missed_ticks_total"
         assert page.total(missed) == before.total(missed)
-        assert pod_names(page) == {NAME}
+        assert pod_names(page, UID) == {NAME}
         run.until(source_up)
 
 
@@ -199,7 +203,7 @@ def test_denied_right_is_named(tmp_path: Path, kube: Cluster) -> None:
 def test_static_pod_is_one_pod(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:
     """Its cgroups have the hash of its file; once the API is heard it is the API's pod alone."""
     pod = recorded("static_mirror" if kube.mode == "apiserver" else "static_kubelet")
-    hash_ = pod["metadata"]["annotations"]["kubernetes.io/config.hash"]
+    uid, hash_ = uid_of(pod), pod["metadata"]["annotations"]["kubernetes.io/config.hash"]
     id_ = pod["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
     kube.server.stop()
     kube.server.put(pod)
@@ -213,17 +217,13 @@ def test_static_pod_is_one_pod(tmp_path: Path, tree: CgroupTree, kube: Cluster) 
         etcd.spin()
         pause.spin()
         page = run.step()
-        assert {each.labels["pod_id"] for each in page.find(f"kepler_pod_{JOULES}")} == {hash_}
+        assert pod_names(page, hash_) == {""}
+        before_j = page.total(f"kepler_pod_{JOULES}", pod_id=hash_)
         kube.server.start()
-        page = run.until(lambda page: "" not in pod_names(page) and off(page) <= 1e-9)
-        before_j = page.total(f"kepler_pod_{JOULES}")
+        page = run.until(lambda page: pod_names(page, uid))
         etcd.spin()
         page = run.step()
-    assert {each.labels["pod_id"] for each in page.find(f"kepler_pod_{JOULES}")} == {uid_of(pod)}
-    assert {
-        each.labels["pod_id"]
-        for each in page.find(f"kepler_container_{JOULES}")
-        if each.labels["pod_id"]
-    } == {uid_of(pod)}
-    assert page.total(f"kepler_pod_{JOULES}") > before_j
-    assert off(page) <= 1e-9
+    assert pod_names(page, uid) == {pod["metadata"]["name"]}
+    assert page.total(f"kepler_pod_{JOULES}", pod_id=uid) > before_j
+    assert off(page, uid) <= 1e-9
+    assert not [each for each in page.samples if each.labels.get("pod_id") == hash_]

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -133,6 +134,15 @@ def running(*arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")) -> 
     with starting(*arguments, program=program) as exporter:
         exporter.await_series()
         yield exporter
+
+
+@contextmanager
+def config_file(text: str) -> Iterator[str]:
+    """Give the name of a configuration file with this text."""
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
 def _free_port() -> int:

@@ -96,7 +96,10 @@ def _stretches(account: KernelAccount, hog: Hog) -> Iterator[Stretch]:
     waited_ns, intervals, counted_ns, wall_ns = hog.waited_ns(), 0, 0, 0
     for _ in grid(INTERVAL_S, INTERVALS):
         usage = account.interval()
-        now_waited_ns, running = hog.waited_ns(), hog.is_running()
+        # On both sides: a wait shows up only when it is over.
+        running = hog.is_running()
+        now_waited_ns = hog.waited_ns()
+        running = running and hog.is_running()
         intervals += 1
         counted_ns += cpu_ns_of(usage.tasks, hog.pid)
         wall_ns += usage.end_ns - usage.start_ns

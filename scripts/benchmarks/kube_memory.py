@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.cgroup import cgroups
-from benchmarks.exporter import Memory, Scrape, running
+from benchmarks.exporter import Memory, Scrape, config_file, running
 from benchmarks.figure import Bar, Details, Figure, rounded
 from benchmarks.processes import ROOT, group, load
 
@@ -68,8 +68,7 @@ def _server() -> Iterator[tuple[tuple[str, ...], str]]:
     """Give the arguments that make the exporter ask it, and the cgroup path of a container."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-"))
-        kubeconfig, config = Path(directory, "kubeconfig"), Path(directory, "config.yaml")
-        config.write_text(MODE, "ascii")
+        config, kubeconfig = stack.enter_context(config_file(MODE)), Path(directory, "kubeconfig")
         command = [sys.executable, "-c", SERVER, str(kubeconfig), f"{PODS}"]
         environ = {"PYTHONPATH": str(ROOT / "tests")}
         server = stack.enter_context(group(command, environ))
@@ -78,4 +77,4 @@ def _server() -> Iterator[tuple[tuple[str, ...], str]]:
             raise RuntimeError("the Kubernetes server of the tests did not start")
         node, uid, container = said
         arguments = ("--kube.enable", "--kube.config", str(kubeconfig), "--kube.node-name", node)
-        yield (*arguments, "--config.file", str(config)), f"kubepods/pod{uid}/{container}"
+        yield (*arguments, "--config.file", config), f"kubepods/pod{uid}/{container}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 from benchmarks.cgroup import cgroups
-from benchmarks.exporter import Scrape, running
+from benchmarks.exporter import Scrape, config_file, running
 from benchmarks.figure import Bar, Figure
 from benchmarks.processes import grid, load
 
@@ -30,9 +28,8 @@ def measure() -> Iterator[Figure]:
                     started = stack.enter_context(load(*each))
                     cgroup.enter(started.pid)
                     started.go()
-        config = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".yaml"))
-        Path(config.name).write_text(LIST_ALL, "ascii")
-        exporter = stack.enter_context(running("--interval", "1s", "--config.file", config.name))
+        config = stack.enter_context(config_file(LIST_ALL))
+        exporter = stack.enter_context(running("--interval", "1s", "--config.file", config))
         pages = [exporter.scrape() for _ in grid(1.0, PAGES)]
     errors = [error for page in pages for error in _errors(page)]
     details = {"pods": PODS, "containers": PODS * CONTAINERS, "pages": PAGES}
