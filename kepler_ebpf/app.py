@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import platform
@@ -17,6 +16,7 @@ from kepler_ebpf.exporters.families import Build, Host
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.server import Service, start_server
 from kepler_ebpf.exporters.stdout import StdoutExporter
+from kepler_ebpf.garbage import no_automatic_rounds
 from kepler_ebpf.health import HealthBook
 from kepler_ebpf.kernel import loader, v1
 from kepler_ebpf.kernel.account import KernelAccount
@@ -60,10 +60,7 @@ def run(config: Config) -> None:
         addresses = _serve(stack, config, publisher, cpus)
         sampler, summary = _build(stack, config, publisher, cpus)
         LOG.info("started: %s; serving on %s", summary, ", ".join(addresses) or "no address")
-        # What lives from here on is what the garbage collector has to look at.
-        gc.collect()
-        gc.freeze()
-        sampler.run(ticker)
+        sampler.run(ticker, stack.enter_context(no_automatic_rounds()))
     LOG.info("stopped")
 
 

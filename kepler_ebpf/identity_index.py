@@ -21,12 +21,14 @@ NO_ROW = -2
 class IdentityIndex:
     """A sorted map from (major, minor) to a row, for process starts and pids or for cgroup ids.
 
-    Sorted by major alone. Identities that share it lie side by side, and a lookup tries as many
-    of them as ever shared one: nearly always one.
+    Sorted by the sum of both, which tells kernel threads that started in the same instant of the
+    boot apart and still puts what started last at the end. Identities with the same sum lie side
+    by side, and a lookup tries as many of them as ever shared one: nearly always one.
     """
 
     def __init__(self) -> None:
         # The last entry is a stop for lookups beyond the end; it is nobody's identity.
+        self._sums: Majors = np.array([np.iinfo(np.uint64).max], np.uint64)
         self._majors: Majors = np.array([np.iinfo(np.uint64).max], np.uint64)
         self._minors: Minors = np.array([np.iinfo(np.uint32).max], np.uint32)
         self._rows: Ints = np.array([NO_ROW])
@@ -39,15 +41,15 @@ class IdentityIndex:
 
     def add(self, majors: Majors, minors: Minors, rows: Ints) -> None:
         """Enter identities, at least one, that are not in the index yet."""
-        order = np.argsort(majors, kind="stable")
-        majors = majors[order]
-        at = np.searchsorted(self._majors, majors) + np.arange(len(majors))
-        self._majors = _spliced(self._majors, at, majors)
+        sums = majors + minors
+        order = np.argsort(sums, kind="stable")
+        sums = sums[order]
+        at = np.searchsorted(self._sums, sums) + np.arange(len(sums))
+        self._sums = _spliced(self._sums, at, sums)
+        self._majors = _spliced(self._majors, at, majors[order])
         self._minors = _spliced(self._minors, at, minors[order])
         self._rows = _spliced(self._rows, at, rows[order])
-        runs = np.searchsorted(self._majors, majors, "right") - np.searchsorted(
-            self._majors, majors
-        )
+        runs = np.searchsorted(self._sums, sums, "right") - np.searchsorted(self._sums, sums)
         self._longest_run = max(self._longest_run, int(runs.max()))
 
     def discard(self, majors: Majors, minors: Minors) -> None:
@@ -55,13 +57,14 @@ class IdentityIndex:
         at, hit = self._places(majors, minors)
         keep = np.ones(len(self._rows), np.bool_)
         keep[at[hit]] = False
+        self._sums = self._sums[keep]
         self._majors = self._majors[keep]
         self._minors = self._minors[keep]
         self._rows = self._rows[keep]
 
     def _places(self, majors: Majors, minors: Minors) -> tuple[Ints, Bools]:
         """Return the entry of each identity and whether it is there at all."""
-        at = self._majors.searchsorted(majors)
+        at = self._sums.searchsorted(majors + minors)
         hit = self._is_at(at, majors, minors)
         for step in range(1, self._longest_run):
             later = np.minimum(at + step, len(self._rows) - 1)

@@ -149,15 +149,16 @@ class ProcessBook:
 
     def _rename(self, row: int, name: ProcessName) -> None:
         label = self.processes.label(row)
-        vm_id = label.vm_id
         if name.vm:
-            vm_id = name.vm.vm_id
             self._set_vm(row, name.vm)
+        elif name.exe == label.exe:
+            return
+        vm_id = name.vm.vm_id if name.vm else label.vm_id
         self._show(row, replace(label, exe=name.exe, vm_id=vm_id))
 
     def _show(self, row: int, label: ProcessLabels) -> None:
-        kind = "container" if label.container_id else "vm" if label.vm_id else "regular"
-        self.processes.set_label(row, replace(label, type=kind))
+        kind = _type(label.container_id, label.vm_id)
+        self.processes.set_label(row, label if label.type == kind else replace(label, type=kind))
 
     def _set_vm(self, row: int, vm: VmLabels) -> None:
         """Make a process part of a machine, with what it was given while it had none."""
@@ -195,21 +196,25 @@ class ProcessBook:
     def _open(self, batch: Batch, place: int, *, alive: bool) -> int:
         task, tgid = batch.tasks[place], int(batch.tgids[place])
         start = batch.starts[place]
+        known_by_pid = alive and tgid != 0
+        name = self._ask(batch, place) if known_by_pid else ProcessName()
+        container_id = self._groups.container_id(int(batch.cgroup_rows[place]))
+        vm_id = name.vm.vm_id if name.vm else ""
         label = ProcessLabels(
             pid=tgid,
             start_ns=int(start),
             comm=batch.comm(place),
-            exe="",
-            type="regular",
-            container_id=self._groups.container_id(int(batch.cgroup_rows[place])),
-            vm_id="",
+            exe=name.exe,
+            type=_type(container_id, vm_id),
+            container_id=container_id,
+            vm_id=vm_id,
         )
         values = (start, tgid, task["cgroup_id"], task["exec_id"], task["process_comm"], NO_ROW)
         row = self.processes.add(label, values)
-        known_by_pid = alive and tgid != 0
+        if name.vm:
+            self._set_vm(row, name.vm)
         if known_by_pid:
             self._replace_running(tgid, row)
-        self._rename(row, self._ask(batch, place) if known_by_pid else ProcessName())
         return row
 
     def _replace_running(self, tgid: int, row: int) -> None:
@@ -248,3 +253,8 @@ class ProcessBook:
         if len(gone):
             fold_links(self.processes.columns["vm"], gone)
             self.vms.release(gone)
+
+
+def _type(container_id: str, vm_id: str) -> str:
+    """Return Kepler's word for what a process is part of."""
+    return "container" if container_id else "vm" if vm_id else "regular"

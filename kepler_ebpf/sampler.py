@@ -16,6 +16,7 @@ import numpy as np
 from kepler_ebpf.attribution import attribute
 from kepler_ebpf.backlog import Backlog, Due
 from kepler_ebpf.errors import ReadError
+from kepler_ebpf.garbage import GarbageRounds
 from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
@@ -53,8 +54,8 @@ class Sampler:
         self._self = parts.account.self_process
         self._backlog = Backlog(parts.meter.read())
 
-    def run(self, ticker: Ticker) -> None:
-        """Sample at every tick until the ticker stops."""
+    def run(self, ticker: Ticker, garbage: GarbageRounds | None = None) -> None:
+        """Sample at every tick until the ticker stops; between ticks, do what can wait."""
         for tick in ticker:
             self._parts.health.tick(tick)
             try:
@@ -64,6 +65,8 @@ class Sampler:
                 LOG.warning("interval skipped, the next one is longer: %s", error)
             self._parts.naming.work(ticker.remaining_s)
             self._sweep()
+            if garbage:
+                garbage.work()
 
     def step(self, _tick: Tick | None = None) -> Snapshot:
         """Close the running interval, share its energy and publish the result."""

@@ -79,10 +79,10 @@ def sum_by_row(rows: Ints, weights: Floats) -> tuple[Ints, Floats]:
 
     Nothing comes of records that all have no row.
     """
+    if len(rows) == 0 or rows.max() == NO_ROW:
+        return rows[:0], weights[:0]
     order = rows.argsort(kind="stable")
     ordered = rows[order]
-    if len(rows) == 0 or ordered[-1] == NO_ROW:
-        return ordered[:0], weights[:0]
     starts = run_starts(ordered)
     return ordered[starts], np.add.reduceat(weights[order], starts, axis=0)
 

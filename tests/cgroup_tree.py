@@ -56,7 +56,7 @@ class CgroupTree:
         """Make the cgroup *path* (as "/docker/ID"), and those above it."""
         path = self._base + path
         directory = self._root / path[1:]
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         return Cgroup(directory.stat().st_ino | self._bit, path, directory)
 
     def remove(self) -> None:

@@ -1,16 +1,17 @@
 """A `run` beside a Kubernetes server of the tests, and cgroups as a kubelet makes them."""
 
 import copy
-import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cgroup_tree import Cgroup, CgroupTree
 from kube_certificates import make_certificate, write_kubeconfig
-from kube_server import NODE, Json, KubeServer, container_id, make_pod, serving
-from running import Page, Run
+from kube_server import NODE, Json, KubeServer, container_id, make_pod, serving, status
+from running import GIVE_UP_S, Page, Run
 
 MODES = ("apiserver", "kubelet")
 
@@ -52,12 +53,21 @@ def _config(server: KubeServer, mode: str, more: str) -> str:
 
 @contextmanager
 def silent(server: KubeServer) -> Iterator[None]:
-    """Let connections to the server's address be made, and nothing ever be answered there."""
-    port = int(server.url.rpartition(":")[2])
-    server.stop()
-    with socket.create_server(("127.0.0.1", port), backlog=100):
-        yield
-    server.start()
+    """Take every request and answer none; one is waiting for its answer from the start."""
+    asked, over = threading.Event(), threading.Event()
+
+    def hold(handler: Any) -> None:
+        asked.set()
+        over.wait(GIVE_UP_S)
+        status(500)(handler)
+
+    for kind in ("list", "watch", "pods"):
+        server.answer_next(kind, *[hold] * 100)
+    server.end_watches()
+    assert asked.wait(GIVE_UP_S), "nothing was asked"
+    yield
+    server.state.next_answers.clear()
+    over.set()
 
 
 # --- pods and their cgroups -------------------------------------------------------------------

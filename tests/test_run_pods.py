@@ -21,6 +21,7 @@ from kube_runs import (
     pod_names,
     silent,
     source_up,
+    synced_s,
     uid_of,
 )
 from kube_server import container_id, make_pod, recorded, status
@@ -166,7 +167,7 @@ def test_api_that_comes_later(tmp_path: Path, tree: CgroupTree, kube: Cluster) -
 
 
 def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:
-    """With a server that takes connections and never answers, every tick is on its grid."""
+    """With a server that takes requests and never answers, every tick is on its grid."""
     kube.server.put(make_pod(POD))
     with (
         worker(tmp_path, "web") as web,
@@ -176,7 +177,6 @@ def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: C
         web.spin()
         before = run.until(lambda page: pod_names(page, UID) == {NAME})
         with silent(kube.server):
-            run.until(lambda page: not source_up(page))
             tree.make(cgroupfs(UID, PAUSE_ID)).enter(web.pid)
             web.spin()
             begun = run.scrape().intervals
@@ -184,7 +184,8 @@ def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: C
         missed = "kepler_ebpf_missed_ticks_total"
         assert page.total(missed) == before.total(missed)
         assert pod_names(page, UID) == {NAME}
-        run.until(source_up)
+        synced = synced_s(page)
+        run.until(lambda page: source_up(page) and synced_s(page) > synced)
 
 
 def test_denied_right_is_named(tmp_path: Path, kube: Cluster) -> None:
@@ -201,7 +202,7 @@ def test_denied_right_is_named(tmp_path: Path, kube: Cluster) -> None:
 
 
 def test_static_pod_is_one_pod(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:
-    """Its cgroups have the hash of its file; once the API is heard it is the API's pod alone."""
+    """Its cgroups have the hash of its file; once the API is heard it has the API's uid alone."""
     pod = recorded("static_mirror" if kube.mode == "apiserver" else "static_kubelet")
     uid, hash_ = uid_of(pod), pod["metadata"]["annotations"]["kubernetes.io/config.hash"]
     id_ = pod["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
@@ -220,10 +221,9 @@ def test_static_pod_is_one_pod(tmp_path: Path, tree: CgroupTree, kube: Cluster) 
         assert pod_names(page, hash_) == {""}
         before_j = page.total(f"kepler_pod_{JOULES}", pod_id=hash_)
         kube.server.start()
-        page = run.until(lambda page: pod_names(page, uid))
+        page = run.until(lambda page: pod_names(page, uid) == {pod["metadata"]["name"]})
         etcd.spin()
         page = run.step()
-    assert pod_names(page, uid) == {pod["metadata"]["name"]}
     assert page.total(f"kepler_pod_{JOULES}", pod_id=uid) > before_j
     assert off(page, uid) <= 1e-9
-    assert not [each for each in page.samples if each.labels.get("pod_id") == hash_]
+    assert {each.labels.get("pod_id") for each in page.samples} & {uid, hash_} == {uid}

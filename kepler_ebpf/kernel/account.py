@@ -21,7 +21,7 @@ from kepler_ebpf.kernel.layout import (
     TASK_KEY,
     TASK_USAGE,
 )
-from kepler_ebpf.kernel.libbpf import ProgramStats, TestRun, drain_batch, program_stats
+from kepler_ebpf.kernel.libbpf import MapDrain, ProgramStats, TestRun, program_stats
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
 from kepler_ebpf.model import UNTRACKED_COMM, Ints, Records, Usage
 from kepler_ebpf.topology import Topology
@@ -40,13 +40,13 @@ class _Drain:
     """A BPF hash map and the two arrays it is drained into, reused from interval to interval."""
 
     def __init__(self, map_fd: int, key: np.dtype[Any], value: np.dtype[Any], entries: int) -> None:
-        self._map_fd = map_fd
         self._keys = np.empty(entries, key)
         self._values = np.empty(entries, value)
+        self._drain = MapDrain(map_fd, self._keys, self._values)
 
     def take(self) -> tuple[Records, Records]:
         """Empty the map; the records are valid until the next call."""
-        count = drain_batch(self._map_fd, self._keys, self._values)
+        count = self._drain.take()
         return self._keys[:count], self._values[:count]
 
 

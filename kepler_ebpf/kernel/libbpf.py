@@ -145,32 +145,44 @@ class TestRun:
             )
 
 
-def drain_batch(map_fd: int, keys: Records, values: Records) -> int:
-    """Move the entries of a hash map into *keys* and *values* and return how many there were.
+class MapDrain:
+    """Empties one hash map into two arrays, again and again.
 
     Both arrays are contiguous and hold at least as many records as the map has entries.
     """
-    lib, drained = library(), 0
-    token = (ctypes.c_uint8 * max(keys.itemsize, 8))()
-    first = None
-    while True:
-        count = c_uint32(len(keys) - drained)
-        failed = lib.bpf_map_lookup_and_delete_batch(
-            map_fd,
-            first,
-            byref(token),
-            keys.ctypes.data + drained * keys.itemsize,
-            values.ctypes.data + drained * values.itemsize,
-            byref(count),
-            None,
-        )
-        code = last_errno() if failed else 0
-        if code not in {0, errno.ENOENT}:
-            raise ReadError(f"cannot drain a BPF map: {describe_errno(code)}")
-        drained += count.value
-        if code == errno.ENOENT or drained >= len(keys):
-            return drained
-        first = byref(token)
+
+    def __init__(self, map_fd: int, keys: Records, values: Records) -> None:
+        self._fd = map_fd
+        self._room = len(keys)
+        self._keys, self._values = keys.ctypes.data, values.ctypes.data
+        self._key_size, self._value_size = keys.itemsize, values.itemsize
+        self._call = library().bpf_map_lookup_and_delete_batch
+        self._token = byref((ctypes.c_uint8 * max(keys.itemsize, 8))())
+        self._count = c_uint32()
+        self._count_ref = byref(self._count)
+
+    def take(self) -> int:
+        """Move every entry to the front of the arrays and return how many there were."""
+        drained, first = 0, None
+        while drained < self._room:
+            self._count.value = self._room - drained
+            failed = self._call(
+                self._fd,
+                first,
+                self._token,
+                self._keys + drained * self._key_size,
+                self._values + drained * self._value_size,
+                self._count_ref,
+                None,
+            )
+            code = last_errno() if failed else 0
+            if code not in {0, errno.ENOENT}:
+                raise ReadError(f"cannot drain a BPF map: {describe_errno(code)}")
+            drained += self._count.value
+            if code == errno.ENOENT:
+                break
+            first = self._token
+        return drained
 
 
 _INFO_SIZE = 256

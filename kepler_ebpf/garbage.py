@@ -1,0 +1,42 @@
+"""Python's search for reference cycles, at moments of our choosing.
+
+By itself it starts in the middle of an interval and looks at every label there is. Nearly
+everything here is freed without it, so a look once a minute, at what is new only, is enough.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PERIOD_S = 60.0
+
+
+class GarbageRounds:
+    """Looks for cycles now and then, when told that there is time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_s = clock() + PERIOD_S
+
+    def work(self) -> None:
+        """Look if it is time; what is found to be in use is not looked at again."""
+        if self._clock() >= self._next_s:
+            self._next_s = self._clock() + PERIOD_S
+            gc.collect()
+            gc.freeze()
+
+
+@contextmanager
+def no_automatic_rounds() -> Iterator[GarbageRounds]:
+    """Turn the automatic search off while the context lasts."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield GarbageRounds()
+    finally:
+        gc.enable()
+        gc.unfreeze()
