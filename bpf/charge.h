@@ -50,12 +50,15 @@ static __always_inline __u32 ended_flag(struct task_struct *task)
 	return live == 0 ? KEPLER_ENDED : 0;
 }
 
+/* As a string: before 5.17 the rest of the name the task had earlier stays behind the new one. */
 static __always_inline void read_comms(struct task_usage *usage, struct task_struct *task)
 {
 	struct task_struct *leader = READ(task, group_leader);
 
-	bpf_probe_read_kernel(usage->comm, sizeof(usage->comm), &task->comm);
-	bpf_probe_read_kernel(usage->process_comm, sizeof(usage->process_comm), &leader->comm);
+	__builtin_memset(usage->comm, 0, sizeof(usage->comm));
+	__builtin_memset(usage->process_comm, 0, sizeof(usage->process_comm));
+	bpf_probe_read_kernel_str(usage->comm, sizeof(usage->comm), &task->comm);
+	bpf_probe_read_kernel_str(usage->process_comm, sizeof(usage->process_comm), &leader->comm);
 }
 
 static __always_inline void describe(struct task_usage *usage, struct task_struct *task,

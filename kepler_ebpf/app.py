@@ -43,10 +43,6 @@ GIL_SWITCH_S = 0.0005
 """A scrape in another thread holds the interpreter no longer than this while the loop is due."""
 
 
-POD_GRACE_S = 60.0
-"""A pod may be deleted from the API so long before its last process has ended."""
-
-
 def run(config: Config) -> None:
     """Measure, attribute and serve until SIGINT or SIGTERM. Raises KeplerError."""
     sys.setswitchinterval(GIL_SWITCH_S)
@@ -163,25 +159,11 @@ def _pods(stack: ExitStack, config: Config) -> PodSource | None:
     """Follow the node's pods; the Kubernetes client is imported only here, when asked for."""
     if not config.kube_enabled:
         return None
-    from kepler_ebpf.workloads.pod_sources import (  # noqa: PLC0415 - heavy, and rarely wanted
-        PodSourceOptions,
-        start_pod_source,
-    )
+    # Heavy, and wanted on few hosts.
+    from kepler_ebpf.pod_choice import pod_source_options  # noqa: PLC0415
+    from kepler_ebpf.workloads.pod_sources import start_pod_source  # noqa: PLC0415
 
-    source = start_pod_source(
-        PodSourceOptions(
-            mode="apiserver" if config.kube_mode == "apiserver" else "kubelet",
-            node_name=config.kube_node_name,
-            kubeconfig=config.kube_config,
-            poll_interval_s=config.kube_poll_interval_s,
-            kubelet_host=config.kubelet_host,
-            kubelet_ca=config.kubelet_ca,
-            kubelet_verify=config.kubelet_verify,
-            label_names=frozenset(config.pod_labels),
-            # Longer than their energy is listed: it may be asked for by name until then.
-            retention_s=config.terminated_retention_s + POD_GRACE_S,
-        )
-    )
+    source = start_pod_source(pod_source_options(config))
     stack.callback(source.close)
     return source
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kepler_ebpf import check_kernel, host
 from kepler_ebpf.config import Config
-from kepler_ebpf.errors import SetupError
+from kepler_ebpf.errors import KeplerError, SetupError
 from kepler_ebpf.findings import Facts, Finding, Status, from_error
 from kepler_ebpf.meter_choice import meter_request
 from kepler_ebpf.meters import MeterProbe, probe_meters
@@ -82,6 +82,23 @@ def _is_host_view(procfs: str) -> bool:
     return host.shows_kernel_threads(procfs)
 
 
+def kubernetes(facts: Facts) -> Finding:
+    """Judge whether there are credentials to learn of pods with; the server is not asked."""
+    config = facts.config
+    if not config.kube_enabled:
+        return Finding("Kubernetes", Status.NOTE, "not asked for (--kube.enable)")
+    # Heavy, and wanted on few hosts.
+    from kepler_ebpf.pod_choice import pod_source_options  # noqa: PLC0415
+    from kepler_ebpf.workloads.pod_sources import server_address  # noqa: PLC0415
+
+    try:
+        address = server_address(pod_source_options(config))
+    except KeplerError as error:
+        return from_error("Kubernetes", error)
+    detail = f"credentials for {address}, mode {config.kube_mode}"
+    return Finding("Kubernetes", Status.OK, detail, required=True)
+
+
 def meters(facts: Facts) -> list[Finding]:
     """Judge each meter; a measuring one is missed only where it was asked for by name."""
     try:
@@ -116,4 +133,5 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     cpus,
     cgroup_hierarchy,
     process_view,
+    kubernetes,
 )

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from kepler_ebpf import host
 from kepler_ebpf.config import Config
-from kepler_ebpf.errors import SetupError
+from kepler_ebpf.errors import KeplerError
 
 
 class Status(StrEnum):
@@ -40,7 +40,7 @@ class Finding:
         return self.required and self.status is Status.LACK
 
 
-def from_error(name: str, error: SetupError) -> Finding:
+def from_error(name: str, error: KeplerError) -> Finding:
     """Make the finding of something `run` would leave with, for the same reason."""
     problem, _, remedy = str(error).partition("\n")
     return Finding(name, Status.LACK, problem, remedy, required=True)

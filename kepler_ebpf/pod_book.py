@@ -43,6 +43,7 @@ class PodBook:
 
     def __init__(self, source: PodSource | None) -> None:
         self._source = source
+        self._made: dict[str, tuple[Pod, PodInfo]] = {}
         self._infos: tuple[PodInfo, ...] = ()
         self._seen = (0, 0)
 
@@ -53,7 +54,9 @@ class PodBook:
         index = self._source.index
         seen = (index.version, index.known_pods)
         if seen != self._seen:
-            self._infos, self._seen = tuple(map(_info, index.pods())), seen
+            self._made = {pod.uid: (pod, self._info(pod)) for pod in index.pods()}
+            self._infos = tuple(info for _, info in self._made.values())
+            self._seen = seen
         return self._infos
 
     def health(self) -> PodSourceHealth | None:
@@ -66,6 +69,11 @@ class PodBook:
             last_sync_s=status.last_sync_s,
             errors=status.errors,
         )
+
+    def _info(self, pod: Pod) -> PodInfo:
+        """Describe a pod; one that has not changed is not described anew."""
+        known = self._made.get(pod.uid)
+        return known[1] if known and known[0] is pod else _info(pod)
 
 
 def _info(pod: Pod) -> PodInfo:

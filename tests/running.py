@@ -28,6 +28,7 @@ GIVE_UP_S = 30.0
 STEPS = ("--interval", "1h", "--bpf-map-entries", "16384")
 STEP_CONFIG = "monitor: {staleness: 100ms, minTerminatedEnergyThreshold: 0, maxTerminated: -1}\n"
 STALE_S = 0.1
+SETTLE_S = 1.0
 """With both, an interval ends when a test scrapes and at no other moment; see ``stepping``."""
 
 
@@ -99,11 +100,18 @@ class Run:
 
     def step(self) -> Page:
         """Return a page whose last interval has ended after this was called; for ``stepping``."""
-        before = self._seen
-        # Only a scrape of old figures ends an interval. Were they never young enough, a page that
-        # comes late on a busy host would be asked for twice, and end two.
-        time.sleep(max(0.0, self._stale_at - time.monotonic()))
-        return self.until(lambda page: page.intervals > before)
+        give_up_at = time.monotonic() + GIVE_UP_S
+        while time.monotonic() < give_up_at:
+            # Only a scrape of old figures ends an interval.
+            time.sleep(max(0.0, self._stale_at - time.monotonic()))
+            seen, page = self._seen, self.scrape()
+            if page.intervals > seen:
+                return page
+            # The host was too busy to answer in time. The interval that was asked for ends later:
+            # let it, so that it does not pass for the one of the next question.
+            time.sleep(SETTLE_S)
+            self.scrape()
+        raise AssertionError(f"no interval has ended in {GIVE_UP_S} s:\n{self.log}")
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Send it a signal, wait for its end, and return its exit status."""

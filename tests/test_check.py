@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from kube_certificates import write_kubeconfig
 
 from kepler_ebpf import check, check_kernel
 from kepler_ebpf.config import Config
@@ -237,6 +238,17 @@ def test_statistics_need_the_administrator() -> None:
 
 
 # --- all findings together --------------------------------------------------------------------
+
+
+def test_kubernetes_needs_credentials_when_it_is_on(run_check: Check, tmp_path: Path) -> None:
+    """A kubeconfig that is there will do, one that is not keeps `run` from working."""
+    arguments = ("--kube.enable", "--kube.node-name", "node-a", "--kube.config")
+    checked = run_check(arguments=(*arguments, str(tmp_path / "missing")))
+    assert checked.blocking() == {"Kubernetes"}
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1")
+    checked = run_check(arguments=(*arguments, kubeconfig))
+    assert checked.status_of("Kubernetes") == "ok"
+    assert "https://node-a:10250" in str(checked.findings["Kubernetes"]["detail"])
 
 
 def test_every_lack_has_a_way_out(run_check: Check) -> None:

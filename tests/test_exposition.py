@@ -169,7 +169,7 @@ def test_any_text_is_a_label_value(comm: str) -> None:
 def test_special_characters_come_back_from_openmetrics(comm: str) -> None:
     """Quotes, backslashes and line ends are escaped as OpenMetrics wants them."""
     text = rendered(snapshot([Row(process(comm=comm))]), openmetrics=True) + "# EOF\n"
-    families = parse_openmetrics(text)  # type: ignore[no-untyped-call]
+    families = parse_openmetrics(text)
     [family] = [f for f in families if f.name == "kepler_process_cpu_seconds"]
     assert family.samples[0].labels["comm"] == comm
 

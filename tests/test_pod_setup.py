@@ -18,7 +18,7 @@ from kube_server import (
     wait_until,
 )
 
-from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.workloads.pod_sources import PodSourceOptions, start_pod_source
 from kepler_ebpf.workloads.pod_sources.api_errors import ApiError
 from kepler_ebpf.workloads.pod_sources.pacing import Backoff
@@ -42,6 +42,12 @@ def rig(server: KubeServer, tmp_path: Path) -> Rig:
 
 class TestSetup:
     """Wrong input at the start."""
+
+    def test_client_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever installed without the extra is told how to get it."""
+        monkeypatch.setitem(sys.modules, "kubernetes", None)
+        with pytest.raises(SetupError, match=r"pip install 'kepler-ebpf\[kubernetes\]'"):
+            start_pod_source(PodSourceOptions("apiserver", NODE))
 
     def test_kubeconfig_missing(self, tmp_path: Path) -> None:
         """The file and the flag are named."""

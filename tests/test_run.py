@@ -108,7 +108,7 @@ def test_two_instances_count_alike(tmp_path: Path) -> None:
         assert one.kernel_objects().isdisjoint(two.kernel_objects())
         for page in pages:
             counted_s = page.total("kepler_process_cpu_seconds_total", comm="shared-by-two")
-            assert counted_s == pytest.approx(used_s, rel=0.05)
+            assert counted_s == pytest.approx(used_s, rel=0.1)
 
 
 # --- refusals ---------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_bcc_loader_counts_the_same(tmp_path: Path) -> None:
         assert run.end() == 0
     assert page.find("kepler_ebpf_info", loader="bcc")
     counted_s = page.total("kepler_process_cpu_seconds_total", comm="by-bcc")
-    assert counted_s == pytest.approx(used_s, rel=0.05)
+    assert counted_s == pytest.approx(used_s, rel=0.1)
 
 
 def test_bpf_statistics_tell_the_cost(tmp_path: Path) -> None:

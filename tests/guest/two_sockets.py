@@ -1,12 +1,12 @@
 """What a host of one socket cannot show: time and energy kept apart by socket."""
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 from accounts import collect, cpu_ns, identities, joined, of, settled, unbalanced_ns
-from powercap import PowercapTree
-from running import Page, stepping
+from test_run_rapl import machine, metered, process_j
 from workers import worker
 
 from kepler_ebpf.topology import Topology
@@ -131,26 +131,18 @@ def test_what_loses_its_cpu_is_charged_where_it_goes_on(account, start, unplugge
 # --- energy -----------------------------------------------------------------------------------
 
 
-def given_j(page: Page, comm: str) -> float:
-    """Return what the processes of that name were given of the packages."""
-    return page.total("kepler_process_cpu_joules_total", zone="package", comm=comm)
-
-
 def test_each_socket_pays_for_itself(tmp_path):
-    """Processes on two sockets share, each, what their own socket drew, by their CPU time."""
-    tree = PowercapTree(tmp_path, "dual_socket")
-    (tmp_path / "devices").symlink_to("/sys/devices")
-    arguments = ("--meter", "rapl", "--host.sysfs", str(tmp_path))
-    with (
-        worker(tmp_path, "on-first") as first,
-        worker(tmp_path, "on-second") as second,
-        stepping(tmp_path, *arguments) as run,
-    ):
-        before = run.step()
-        used_s = {"on-first": first.spin(), "on-second": second.spin()}
-        tree.advance(PACKAGES_UJ)
-        after = run.step()
+    """Processes on two sockets get, each, a share of what their own socket drew."""
+    tree = machine(tmp_path / "sys", "dual_socket")
+    with worker(tmp_path, "on-first") as first, worker(tmp_path, "on-second") as second:
+        os.sched_setaffinity(first.pid, {0})
+        os.sched_setaffinity(second.pid, {LAST})
+        with metered(tmp_path, tree) as run:
+            before = run.step()
+            used_s = {"on-first": first.spin(), "on-second": second.spin()}
+            tree.advance(PACKAGES_UJ)
+            after = run.step()
     socket_s = after.total("kepler_ebpf_interval_duration_seconds") * CPUS_PER_SOCKET
     for (comm, spent_s), drawn_uj in zip(used_s.items(), PACKAGES_UJ.values(), strict=True):
-        truth_j = drawn_uj / J * spent_s / socket_s
-        assert given_j(after, comm) - given_j(before, comm) == pytest.approx(truth_j, rel=0.05)
+        given_j = process_j(after, comm) - process_j(before, comm)
+        assert given_j == pytest.approx(drawn_uj / J * spent_s / socket_s, rel=0.05)

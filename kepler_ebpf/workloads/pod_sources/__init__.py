@@ -22,7 +22,7 @@ from .kubelet import KubeletFollower, kubelet_url
 from .pacing import Backoff, Sleeper
 from .source import Follower, Following, Journal, PodSource, SourceStatus
 
-__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "require_client", "start_pod_source"]
+__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "server_address", "start_pod_source"]
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -57,11 +57,10 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
     Raises ConfigError where the node name is empty or none, or the credentials cannot be read,
     SetupError where the Kubernetes client is not installed.
     """
-    require_client()
-    _check_node_name(options.node_name)
+    connection = _connection(options)
     by_kubelet = options.mode == "kubelet"
     parts = Following(
-        connection=_kubelet_connection(options) if by_kubelet else _api_connection(options),
+        connection=connection,
         index=PodIndex(options.retention_s),
         journal=Journal("kubelet" if by_kubelet else "Kubernetes API"),
         backoff=options.backoff,
@@ -73,8 +72,18 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
     return source
 
 
-def require_client() -> None:
-    """Raise SetupError where the package that reads Kubernetes' credentials is missing."""
+def server_address(options: PodSourceOptions) -> str:
+    """Return the URL that pods would be asked for at; raises as ``start_pod_source`` does."""
+    return _connection(options).url
+
+
+def _connection(options: PodSourceOptions) -> Connection:
+    _require_client()
+    _check_node_name(options.node_name)
+    return _kubelet_connection(options) if options.mode == "kubelet" else _api_connection(options)
+
+
+def _require_client() -> None:
     if find_spec("kubernetes") is None:
         raise SetupError(
             "Kubernetes is on, but its client for Python is not installed\n"

@@ -131,14 +131,14 @@ class Connection:
             try:
                 chunk = response.read1(_READ_BYTES)
             except urllib3.exceptions.ReadTimeoutError as error:
-                raise ApiError("timeout", f"{self._url()}: nothing more came: {error}") from error
+                raise ApiError("timeout", f"{self.url}: nothing more came: {error}") from error
             except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
                 raise self._failure(error) from error
             if not chunk:
                 return
             yield chunk
             if time.monotonic() > until_s:
-                raise ApiError("timeout", f"{self._url()}: the answer takes too long")
+                raise ApiError("timeout", f"{self.url}: the answer takes too long")
 
     def _load(self) -> Configuration:
         configuration = self._credentials.load()
@@ -181,24 +181,26 @@ class Connection:
             headers["Authorization"] = _checked(token["value"].strip())
         return headers
 
-    def _url(self) -> str:
+    @property
+    def url(self) -> str:
+        """Where the server is."""
         return self._configuration.host if self._configuration else "the Kubernetes API"
 
     def _failure(self, error: Exception) -> ApiError:
         cause = _certificate_error(error)
         if cause is None:
             said = error.args[0] if error.args else ""
-            return ApiError("network", f"{self._url()}: {_short(str(said or error))}")
+            return ApiError("network", f"{self.url}: {_short(str(said or error))}")
         return ApiError(
             "certificate",
-            f"the certificate of {self._url()} does not verify: {cause.verify_message}. "
+            f"the certificate of {self.url} does not verify: {cause.verify_message}. "
             f"{self._certificate_remedy}",
         )
 
     def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
         reason = reason_of(response.status)
         said = _message(self._chunks(response, time.monotonic() + 1.0))
-        what = f"{self._url()} refused to {request.action}: HTTP {response.status}"
+        what = f"{self.url} refused to {request.action}: HTTP {response.status}"
         if reason == "forbidden":
             what = f"{what}. Needed: {request.right}"
         if reason == "unauthorized":
