@@ -21,12 +21,17 @@ MOST_RECORDS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Energy to share now: ``energy_uj`` (zones,) over ``tasks``; ``late`` for earlier tasks."""
+    """Energy to share now: ``energy_uj`` (zones,) over ``tasks``.
+
+    ``late`` where it is for earlier intervals too; ``interval_part`` is then the part of that time
+    which the last interval is, so that late energy does not look like a burst of power.
+    """
 
     tasks: Records
     sockets: SocketTime
     energy_uj: Floats
-    late: bool
+    late: bool = False
+    interval_part: float = 1.0
 
 
 class Backlog:
@@ -45,12 +50,12 @@ class Backlog:
         if not self._is_owing and valid.all():
             drawn_uj = reading.energy_uj - self._last_uj
             self._last_uj = reading.energy_uj
-            yield Due(usage.tasks, usage.sockets, drawn_uj, late=False)
+            yield Due(usage.tasks, usage.sockets, drawn_uj)
             return
         drawn_uj = np.where(valid, reading.energy_uj - self._last_uj, 0.0)
         self._last_uj = np.where(valid, reading.energy_uj, self._last_uj)
         on_time = valid & (self._owing == 0)
-        yield Due(usage.tasks, usage.sockets, np.where(on_time, drawn_uj, 0.0), late=False)
+        yield Due(usage.tasks, usage.sockets, np.where(on_time, drawn_uj, 0.0))
         yield from self._settle_late(usage, valid & (self._owing > 0), drawn_uj)
         self._hold(usage, valid)
 
@@ -59,7 +64,9 @@ class Backlog:
         for owed in np.unique(self._owing[back]).tolist():
             zones = back & (self._owing == owed)
             merged = _merged(held[-owed - 1 :]) if owed < len(held) else _nobody(usage)
-            yield Due(*merged, np.where(zones, drawn_uj, 0.0), late=True)
+            yield Due(
+                *merged, np.where(zones, drawn_uj, 0.0), late=True, interval_part=1 / (owed + 1)
+            )
 
     def _hold(self, usage: Usage, valid: Bools) -> None:
         self._owing = np.where(valid, 0, self._owing + 1)

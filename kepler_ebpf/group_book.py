@@ -61,14 +61,14 @@ class GroupBook:
             self._open(cgroup_id)
         return self._find(cgroup_ids)
 
-    def credit(self, rows: Ints, weights: Floats) -> None:
+    def credit(self, rows: Ints, weights: Floats, part: float) -> None:
         """Add *weights* (records, kinds + 1) to the cgroups and to what they belong to."""
-        rows, sums = self.cgroups.credit(rows, weights)
+        rows, sums = self.cgroups.credit(rows, weights, part)
         of_rows = self.cgroups.columns[rows]
-        self.containers.credit(of_rows["container"], sums)
-        self.pods.credit(of_rows["pod"], sums)
+        self.containers.credit(of_rows["container"], sums, part)
+        self.pods.credit(of_rows["pod"], sums, part)
         if self._has_units:
-            self.units.credit(of_rows["unit"], sums)
+            self.units.credit(of_rows["unit"], sums, part)
 
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the interval."""

@@ -64,15 +64,23 @@ class Ledger:
 
     # --- each interval
 
-    def credit(self, tasks: Records, attribution: Attribution, *, count_cpu: bool = True) -> None:
+    def credit(
+        self,
+        tasks: Records,
+        attribution: Attribution,
+        *,
+        count_cpu: bool = True,
+        interval_part: float = 1.0,
+    ) -> None:
         """Add an *attribution* of *tasks* (``layout.TASK``) to every total it belongs to.
 
         New cgroups and processes are named on the way. With ``count_cpu=False`` the tasks are
         those of earlier intervals, given again for the energy of a zone that could not be read
         then: credit them after the interval's own. Their CPU time is not counted twice, and what
-        has been folded meanwhile is not listed again.
+        has been folded meanwhile is not listed again. *interval_part* of the energy counts as the
+        current interval's in the views; the totals get all of it.
         """
-        self._node.credit(attribution)
+        self._node.credit(attribution, interval_part)
         if not len(tasks):
             return
         weights = np.empty((len(tasks), len(self.kinds) + 1))
@@ -81,8 +89,8 @@ class Ledger:
         cgroup_rows = self._groups.rows_of(tasks["cgroup_id"], create=count_cpu)
         batch = make_batch(tasks, cgroup_rows, weights)
         process_rows = self._processes.rows_of(batch, create=count_cpu)
-        self._groups.credit(cgroup_rows, weights)
-        self._processes.credit(process_rows, weights)
+        self._groups.credit(cgroup_rows, weights, interval_part)
+        self._processes.credit(process_rows, weights, interval_part)
 
     def ended_cgroups(self, cgroup_ids: Iterable[int]) -> None:
         """Note that cgroups were removed, before or after their last records are credited.
@@ -163,16 +171,20 @@ class _NodeAccount:
         self._zones = zones
         self._total_uj: Floats = frozen(np.zeros((4, len(zones))))
         self._pending_uj: Floats = np.zeros((4, len(zones)))
+        self._earlier_uj: Floats = np.zeros((4, len(zones)))
         self._interval_uj: Floats = frozen(np.zeros((4, len(zones))))
 
-    def credit(self, attribution: Attribution) -> None:
+    def credit(self, attribution: Attribution, interval_part: float) -> None:
         active_uj, idle_uj = attribution.active_uj, attribution.idle_uj
-        self._pending_uj += (active_uj + idle_uj, active_uj, idle_uj, attribution.unattributed_uj)
+        given_uj = np.array((active_uj + idle_uj, active_uj, idle_uj, attribution.unattributed_uj))
+        self._pending_uj += given_uj * interval_part
+        self._earlier_uj += given_uj * (1.0 - interval_part)
 
     def end_interval(self) -> None:
-        self._total_uj = frozen(self._total_uj + self._pending_uj)
+        self._total_uj = frozen(self._total_uj + (self._pending_uj + self._earlier_uj))
         self._interval_uj = frozen(self._pending_uj)
         self._pending_uj = np.zeros_like(self._pending_uj)
+        self._earlier_uj[:] = 0.0
 
     def view(self, usage_ratio: float) -> NodeView:
         energy_uj, active_uj, idle_uj, unattributed_uj = self._total_uj

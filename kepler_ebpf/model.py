@@ -268,12 +268,14 @@ class Snapshot:
     ``tasks`` (``layout.TASK``) and ``task_uj`` (tasks, kinds) are the last interval's threads.
     ``interval_s`` is the measured length of that interval, ``at_s`` its end as a Unix time.
     ``pod_infos`` is the same object as long as nothing about the pods changed; without Kubernetes
-    it is empty and ``pod_source`` is None.
+    it is empty and ``pod_source`` is None. ``unread_kinds`` are those of which a zone could not be
+    read at the end of the interval: what they drew in it is not known yet, so no power is shown.
     """
 
     at_s: float
     interval_s: float
     kinds: tuple[str, ...]
+    unread_kinds: frozenset[str]
     node: NodeView
     processes: WorkloadView
     containers: WorkloadView

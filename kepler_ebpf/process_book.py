@@ -72,10 +72,13 @@ class ProcessBook:
             self._ended.append(ended[ended >= 0])
         return rows
 
-    def credit(self, rows: Ints, weights: Floats) -> None:
-        """Add *weights* (records, kinds + 1) to the processes and to their machines."""
-        rows, sums = self.processes.credit(rows, weights)
-        self.vms.credit(self.processes.columns["vm"][rows], sums)
+    def credit(self, rows: Ints, weights: Floats, part: float) -> None:
+        """Add *weights* (records, kinds + 1) to the processes and to their machines.
+
+        For *part* see ``WorkloadTable.credit``.
+        """
+        rows, sums = self.processes.credit(rows, weights, part)
+        self.vms.credit(self.processes.columns["vm"][rows], sums, part)
 
     def ended(self, starts: Majors, tgids: Minors) -> None:
         """Note processes that are gone, known or not; they end with the interval."""

@@ -20,7 +20,7 @@ from kepler_ebpf.garbage import GarbageRounds
 from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
-from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, Snapshot, Usage
+from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, MeterReading, Snapshot, Usage
 from kepler_ebpf.pod_book import PodBook
 from kepler_ebpf.ticker import Tick, Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
@@ -79,7 +79,7 @@ class Sampler:
         parts.paths.learn(parts.account.cgroup_events())
         task_uj = self._share(list(self._backlog.settle(usage, reading)))
         self._close_ledger(usage)
-        snapshot = self._snapshot(usage, task_uj, began_s)
+        snapshot = self._snapshot(usage, task_uj, self._unread(reading), began_s)
         parts.publish(snapshot)
         return snapshot
 
@@ -88,7 +88,9 @@ class Sampler:
         zones = self._parts.meter.zones
         shares = [attribute(due.tasks, due.sockets, zones, due.energy_uj) for due in dues]
         for due, shared in zip(dues, shares, strict=True):
-            self._parts.ledger.credit(due.tasks, shared, count_cpu=not due.late)
+            self._parts.ledger.credit(
+                due.tasks, shared, count_cpu=not due.late, interval_part=due.interval_part
+            )
             self._note(due, shared)
         return shares[0].shares_uj
 
@@ -118,7 +120,13 @@ class Sampler:
         ledger.ended_cgroups(self._parts.paths.take_ended())
         ledger.end_interval(usage.end_ns / NS_PER_S)
 
-    def _snapshot(self, usage: Usage, task_uj: Floats, began_s: float) -> Snapshot:
+    def _unread(self, reading: MeterReading) -> frozenset[str]:
+        pairs = zip(self._parts.meter.zones, reading.valid.tolist(), strict=True)
+        return frozenset(zone.kind for zone, valid in pairs if not valid)
+
+    def _snapshot(
+        self, usage: Usage, task_uj: Floats, unread: frozenset[str], began_s: float
+    ) -> Snapshot:
         parts, views = self._parts, self._parts.ledger.views()
         busy_ns, window_ns = (
             sum(each.tolist()) for each in (usage.sockets.busy_ns, usage.sockets.window_ns)
@@ -130,6 +138,7 @@ class Sampler:
             at_s=time.time(),
             interval_s=(usage.end_ns - usage.start_ns) / NS_PER_S,
             kinds=parts.ledger.kinds,
+            unread_kinds=unread,
             node=node,
             processes=views.processes,
             containers=views.containers,

@@ -164,9 +164,10 @@ class WorkloadTable(Generic[Label]):
 
     # --- credit
 
-    def credit(self, rows: Ints, weights: Floats) -> tuple[Ints, Floats]:
+    def credit(self, rows: Ints, weights: Floats, part: float = 1.0) -> tuple[Ints, Floats]:
         """Add *weights* (records, kinds + 1), energy and then CPU ns, to the *rows* (records,).
 
+        *part* of the energy is the current interval's, the rest belongs to earlier ones.
         ``NO_ROW`` drops a record, ``FOLDED`` folds it. Returns the distinct listed rows and
         what each was given.
         """
@@ -179,7 +180,7 @@ class WorkloadTable(Generic[Label]):
         if len(rows):
             self.energy_uj[rows] += sums[:, :-1]
             self.cpu_ns[rows] += sums[:, -1].astype(np.int64)
-            self._pending.append((rows, sums[:, :-1]))
+            self._pending.append((rows, sums[:, :-1] if part == 1.0 else sums[:, :-1] * part))
             self._view = None
         return rows, sums
 

@@ -50,6 +50,7 @@ class Names:
     cgroups: dict[int, CgroupName] = field(default_factory=dict)
     processes: dict[int, ProcessName] = field(default_factory=dict)
     pods: dict[str, str] = field(default_factory=dict)
+    pod_ids: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
 
     def cgroup(self, cgroup_id):
@@ -62,7 +63,7 @@ class Names:
 
     def pod(self, pod_id):
         self.asked.append(("pod", pod_id))
-        return PodLabels(pod_id, self.pods.get(pod_id, ""), "")
+        return PodLabels(self.pod_ids.get(pod_id, pod_id), self.pods.get(pod_id, ""), "")
 
 
 class World:

@@ -148,6 +148,7 @@ def snapshot(
         at_s=at_s,
         interval_s=INTERVAL_S,
         kinds=KINDS,
+        unread_kinds=frozenset(),
         node=node(),
         processes=view([Row(process())] if processes is None else processes),
         containers=view(containers),

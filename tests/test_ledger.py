@@ -283,3 +283,17 @@ def test_zones_of_one_kind_share_a_column():
     assert ledger.kinds == ("package",)
     assert ledger.node(0.0).energy_uj.shape == (2,)
     assert ledger.views().processes.energy_uj.shape == (0, 1)
+
+
+def test_late_energy_is_no_burst_of_power():
+    """Of what a zone drew over several intervals the last one's view has its part, totals all."""
+    world = World()
+    world.credit(record(cpu_ns=100), uj=0)
+    world.ledger.end_interval(1.0)
+    before_uj = world.ledger.node(1.0).energy_uj[0]
+    world.credit(record(cpu_ns=100), uj=40, count_cpu=False, interval_part=0.25)
+    world.ledger.end_interval(2.0)
+    assert world.processes.ran_uj[:, 0].tolist() == [pytest.approx(10)]
+    assert everything(world.processes)[0][0] == pytest.approx(40)
+    node = world.ledger.node(1.0)
+    assert node.interval_energy_uj[0] == pytest.approx((node.energy_uj[0] - before_uj) * 0.25)

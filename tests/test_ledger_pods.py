@@ -117,7 +117,8 @@ def test_no_order_of_learning_loses_or_doubles_a_joule(moves):
         elif move == "end":
             world.ledger.ended_cgroups([what])
         elif move == "learn":
-            world.ledger.relabel_pod(what, PodLabels(what.replace("hash", "uid"), "n", "s"))
+            world.names.pod_ids[what] = what.replace("hash", "uid")
+            world.ledger.relabel_pod(what, PodLabels(world.names.pod_ids[what], "n", "s"))
         world.interval(seconds=what if move == "pass" else 1)
         views = world.ledger.views()
         for view in (views.containers, views.pods, views.units):

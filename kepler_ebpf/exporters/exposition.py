@@ -131,6 +131,8 @@ def _family(
     for state_label, rows in _groups(metric, view):
         series, sums = _merged(texts, rows, values)
         for column, zone_label in enumerate(zones):
+            if metric.name.endswith("_watts") and snapshot.kinds[column] in snapshot.unread_kinds:
+                continue
             tail = f"{state_label}{zone_label}}} "
             yield from _lines(f"{metric.name}{{", series, tail, sums[:, column])
 

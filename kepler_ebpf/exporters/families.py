@@ -57,7 +57,7 @@ def snapshot_samples(
 ) -> dict[str, Samples]:
     """Return every other family by metric name; *levels* limits what is said of folded rows."""
     return {
-        **{name: _by_kind(snapshot, figures(snapshot)) for name, figures in _NODE.items()},
+        **{name: _node(snapshot, name, figures(snapshot)) for name, figures in _NODE.items()},
         **{name: [((), figure(snapshot))] for name, figure in _PLAIN.items()},
         **_ledger(snapshot, levels),
         **_health(snapshot),
@@ -95,6 +95,12 @@ _PLAIN: dict[str, Callable[[Snapshot], float]] = {
     "kepler_ebpf_bpf_missed_runs_total": lambda s: s.health.bpf_missed,
 }
 """The families with one figure and no label."""
+
+
+def _node(snapshot: Snapshot, name: str, figures: Floats) -> Samples:
+    """Give a figure by kind; no power of a kind that could not be read."""
+    unread = snapshot.unread_kinds if name.endswith("_watts") else frozenset()
+    return [sample for sample in _by_kind(snapshot, figures) if sample[0][0] not in unread]
 
 
 def _by_kind(snapshot: Snapshot, figures: Floats) -> Iterator[tuple[tuple[str, str], float]]:

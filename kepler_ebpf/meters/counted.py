@@ -28,7 +28,8 @@ Wait = Callable[[float], None]
 
 PROBE_WAIT_S: Final = 0.025
 PROBE_ROUNDS: Final = 4
-"""RAPL moves every millisecond; only dead zones see the later rounds."""
+PROBE_PATIENCE: Final = 12
+"""RAPL moves every millisecond; only dead zones see the later rounds, only dead meters the last."""
 
 
 class MeterRefusedError(SetupError):
@@ -110,12 +111,13 @@ class CountedMeter:
         ``remedy`` when no zone can be read or none moves; the meter is then still to be closed.
         """
         self.read()
-        for _ in range(PROBE_ROUNDS):
+        for done in range(1, PROBE_PATIENCE + 1):
             wait(PROBE_WAIT_S)
             self.read()
-            if all(part.counter.total_uj for part in self._parts):
+            moved = [part.counter.total_uj > 0 for part in self._parts]
+            if all(moved) or (any(moved) and done >= PROBE_ROUNDS):
                 break
-        if not any(part.counter.total_uj for part in self._parts):
+        if not any(moved):
             raise MeterRefusedError(self._why_nothing_moves(), remedy)
         self._leave_out_dead()
 
