@@ -44,7 +44,6 @@ class GroupBook:
         self._retention = retention
         self._index = IdentityIndex()
         self._ending: dict[int, int] = {}
-        self._has_units = False
         self._now_s = 0.0
 
     # --- each interval
@@ -65,10 +64,13 @@ class GroupBook:
         """Add *weights* (records, kinds + 1) to the cgroups and to what they belong to."""
         rows, sums = self.cgroups.credit(rows, weights, part)
         of_rows = self.cgroups.columns[rows]
-        self.containers.credit(of_rows["container"], sums, part)
-        self.pods.credit(of_rows["pod"], sums, part)
-        if self._has_units:
-            self.units.credit(of_rows["unit"], sums, part)
+        for table, column in (
+            (self.containers, "container"),
+            (self.pods, "pod"),
+            (self.units, "unit"),
+        ):
+            if table.is_used:
+                table.credit(of_rows[column], sums, part)
 
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the interval."""
@@ -167,7 +169,6 @@ class GroupBook:
             self._assign_unit(row, name.unit)
 
     def _assign_unit(self, row: int, labels: UnitLabels) -> None:
-        self._has_units = True
         unit = self.units.row_of(labels.unit)
         if unit == NO_ROW:
             unit = self.units.open(labels.unit, labels, self._now_s)

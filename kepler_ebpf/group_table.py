@@ -14,11 +14,13 @@ from kepler_ebpf.workload_table import EnergyColumns, Label, WorkloadTable, sum_
 class GroupTable(WorkloadTable[Label]):
     """Workloads made of members, found by their id: they run while one of their members does.
 
-    ``columns`` begins with ``live``, the number of running members.
+    ``columns`` begins with ``live``, the number of running members. ``is_used`` from the first
+    group on: before it, nothing credited here would be kept.
     """
 
     def __init__(self, energy: EnergyColumns, columns: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(energy, [("live", "i8"), *columns])
+        self.is_used = False
         self._row_by_id: dict[str, int] = {}
         self._id_by_row: dict[int, str] = {}
 
@@ -28,6 +30,7 @@ class GroupTable(WorkloadTable[Label]):
 
     def open(self, group_id: str, label: Label, now_s: float, *values: object) -> int:
         """Start a group that has no running member yet and that is not listed."""
+        self.is_used = True
         row = self.add(label, (0, *values))
         self.end(np.array([row]), now_s)
         self._row_by_id[group_id] = row

@@ -78,7 +78,8 @@ class ProcessBook:
         For *part* see ``WorkloadTable.credit``.
         """
         rows, sums = self.processes.credit(rows, weights, part)
-        self.vms.credit(self.processes.columns["vm"][rows], sums, part)
+        if self.vms.is_used:
+            self.vms.credit(self.processes.columns["vm"][rows], sums, part)
 
     def ended(self, starts: Majors, tgids: Minors) -> None:
         """Note processes that are gone, known or not; they end with the interval."""

@@ -207,21 +207,36 @@ def test_sampler_is_a_consumer_and_knows_itself(account):
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES)
-def test_migration_in_mid_slice_splits_the_time(loader_name, start, make_cgroup, hierarchy):
-    """A spinning process moved within an interval has a record in each of its two cgroups."""
+def test_migration_within_an_interval_splits_the_time(loader_name, start, make_cgroup, hierarchy):
+    """A process moved between two slices has a record in each of its two cgroups."""
     with opened(loader_name, hierarchy=hierarchy) as account:
-        before, after, load = make_cgroup(hierarchy), make_cgroup(hierarchy), start("spin")
+        before, after, load = make_cgroup(hierarchy), make_cgroup(hierarchy), start("burn_twice")
         before.take(load.pid)
-        load.go()
         account.interval()
-        time.sleep(0.05)
+        load.step()
         after.take(load.pid)
-        time.sleep(0.05)
+        load.step()
         usage = account.interval()
         mine = of(usage.tasks, tgid=load.pid)
         assert set(mine["cgroup_id"]) == {before.id, after.id}
         assert len(identities(mine)) == 1
         assert not unbalanced_ns(usage).any()
+
+
+@pytest.mark.parametrize("hierarchy", HIERARCHIES)
+def test_slice_goes_to_the_cgroup_it_ends_in(loader_name, start, make_cgroup, hierarchy):
+    """A spinning process that is moved is charged once, and from the next interval as moved."""
+    with opened(loader_name, hierarchy=hierarchy) as account:
+        before, after, load = make_cgroup(hierarchy), make_cgroup(hierarchy), start("spin")
+        before.take(load.pid)
+        load.go()
+        account.interval()
+        after.take(load.pid)
+        usage = account.interval()
+        assert set(of(usage.tasks, tgid=load.pid)["cgroup_id"]) <= {before.id, after.id}
+        assert not unbalanced_ns(usage).any()
+        usage = account.interval()
+        assert set(of(usage.tasks, tgid=load.pid)["cgroup_id"]) == {after.id}
 
 
 def test_task_in_the_v1_root_is_told_by_its_v2_cgroup(account, start, make_cgroup):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
 
@@ -18,7 +17,7 @@ from kepler_ebpf.model import Meter
 
 def no_busy_time() -> BusyTime:
     """Account for no CPU time."""
-    return BusyTime(0, np.zeros(1, dtype=np.int64))
+    return BusyTime(0, (0,))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ class Account:
 
     def __call__(self) -> BusyTime:
         """Give the account as it is now."""
-        return BusyTime(self.at_ns, self.busy_ns.copy())
+        return BusyTime(self.at_ns, tuple(self.busy_ns.tolist()))
 
 
 @pytest.fixture

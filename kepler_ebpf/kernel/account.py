@@ -23,7 +23,7 @@ from kepler_ebpf.kernel.layout import (
 )
 from kepler_ebpf.kernel.libbpf import MapDrain, ProgramStats, TestRun, program_stats
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
-from kepler_ebpf.model import UNTRACKED_COMM, Ints, Records, Usage
+from kepler_ebpf.model import UNTRACKED_COMM, Records, Usage
 from kepler_ebpf.topology import Topology
 
 
@@ -73,10 +73,10 @@ class KernelAccount:
         self.fill_ratio = 0.0
 
     @property
-    def busy(self) -> tuple[int, Ints]:
+    def busy(self) -> tuple[int, tuple[int, ...]]:
         """The last boundary on the monotonic clock, and each socket's busy ns since attaching."""
         if self._last is None:
-            return time.monotonic_ns(), np.zeros(self._sockets, np.int64)
+            return time.monotonic_ns(), (0,) * self._sockets
         return self._last.mean_ns, self._cpus.busy_ns_by_socket(self._last)
 
     @property

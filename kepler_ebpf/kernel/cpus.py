@@ -15,7 +15,7 @@ import numpy as np
 from kepler_ebpf.kernel.layout import CONTROL, CPU_SLOT
 from kepler_ebpf.kernel.libbpf import TestRun
 from kepler_ebpf.kernel.programs import Programs
-from kepler_ebpf.model import Ints, Records, SocketTime
+from kepler_ebpf.model import Records, SocketTime
 from kepler_ebpf.topology import Topology
 
 AT, IDLE, BUSY, LOST, UNTRACKED = range(5)
@@ -142,12 +142,12 @@ class Cpus:
         )
         return times, wall_ns
 
-    def busy_ns_by_socket(self, boundary: Boundary) -> Ints:
-        """Busy time of each socket since attaching, up to *boundary*; int64 of shape (sockets,)."""
+    def busy_ns_by_socket(self, boundary: Boundary) -> tuple[int, ...]:
+        """Busy time in ns of each socket since attaching, up to *boundary*."""
         busy_ns = [0] * self._topology.sockets
         for socket, figures in zip(self._socket_of, boundary.figures, strict=True):
             busy_ns[socket] += figures[BUSY]
-        return np.array(busy_ns, np.int64)
+        return tuple(busy_ns)
 
     def _share_words(self) -> None:
         self._words = self._slots.view(np.int64).data

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Bools, Ints, MeterReading, Zone
+from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Bools, MeterReading, Zone
 
 _UJ_PER_W_NS: Final = UJ_PER_J / NS_PER_S
 
@@ -42,10 +42,10 @@ ANY: Final = Coefficients(0.6, 3.0)
 
 @dataclass(frozen=True, slots=True)
 class BusyTime:
-    """Cumulative busy CPU time by socket, int64 ns of shape (sockets,), as of ``at_ns``."""
+    """Cumulative busy CPU time of each socket in ns, as of ``at_ns``."""
 
     at_ns: int
-    busy_ns: Ints
+    busy_ns: tuple[int, ...]
 
 
 BusySource = Callable[[], BusyTime]
@@ -89,9 +89,9 @@ class EstimateMeter:
         now, last = self._busy(), self._last
         self._last = now
         passed_ns = max(now.at_ns - last.at_ns, 0)
-        for socket, busy_ns in enumerate((now.busy_ns - last.busy_ns).tolist()):
+        for socket, (new_ns, old_ns) in enumerate(zip(now.busy_ns, last.busy_ns, strict=True)):
             # An account that restarts from zero is worth nothing, never less.
-            spent = self._idle_w[socket] * passed_ns + self._busy_w * max(busy_ns, 0)
+            spent = self._idle_w[socket] * passed_ns + self._busy_w * max(new_ns - old_ns, 0)
             self._total_uj[socket] += spent * _UJ_PER_W_NS
         return MeterReading(now.at_ns, np.array(self._total_uj), self._valid)
 
