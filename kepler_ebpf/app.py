@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 from kepler_ebpf import __version__
 from kepler_ebpf.config import Config
@@ -38,6 +39,9 @@ from kepler_ebpf.workloads.patient import PatientNaming
 from kepler_ebpf.workloads.sweep import Sweep
 
 LOG = logging.getLogger(__name__)
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Kepler's names of machines, which are Go's."""
 
 LOOP_NICENESS = -10
 
@@ -75,11 +79,14 @@ def _serve(
     stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
 ) -> tuple[str, ...]:
     if config.stdout_enabled:
-        stdout = StdoutExporter(sys.stdout, "table", _levels(config))
+        style: Literal["table", "jsonl"] = "jsonl" if config.stdout_format == "jsonl" else "table"
+        stdout = StdoutExporter(sys.stdout, style, _levels(config))
         publisher.subscribe(lambda snapshot: _print(stdout, snapshot))
     if not config.prometheus_enabled:
         return ()
-    build = Build(platform.machine(), "", "", __version__, platform.python_version())
+    machine = platform.machine()
+    arch = ARCHITECTURES.get(machine, machine)
+    build = Build(arch, "", "", __version__, platform.python_version())
     host = Host(config.node_name, build, cpus, _levels(config))
     service = Service(
         page=MetricsPage(host, config.debug_collectors),

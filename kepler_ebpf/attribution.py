@@ -41,12 +41,6 @@ def zone_kinds(zones: tuple[Zone, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(zone.kind for zone in zones))
 
 
-def kind_matrix(zones: tuple[Zone, ...]) -> Floats:
-    """Return a matrix (zones, kinds) with a one where a zone is of a kind."""
-    kinds = zone_kinds(zones)
-    return np.array([[float(zone.kind == kind) for kind in kinds] for zone in zones])
-
-
 def attribute(
     tasks: Records, sockets: SocketTime, zones: tuple[Zone, ...], energy_uj: Floats
 ) -> Attribution:

@@ -96,7 +96,7 @@ class Config:
         "10",
         values.joules,
         _Spelling("monitor.minTerminatedEnergyThreshold"),
-        "Joules that an ended workload must have used to be listed.",
+        "Joules that an ended process must have used to be listed; other workloads always are.",
     )
     terminated_retention_s: float = _option(
         "2m",
@@ -154,6 +154,12 @@ class Config:
         values.boolean,
         _Spelling("exporter.stdout.enabled", "--exporter.stdout"),
         "Print each interval to standard output.",
+    )
+    stdout_format: str = _option(
+        "table",
+        values.choice("table", "jsonl"),
+        _Spelling("ebpf.stdoutFormat", "--stdout-format"),
+        "Form of what is printed: table, or jsonl for one JSON object each interval.",
     )
     rapl_zones: tuple[str, ...] = _option(
         (),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PERIOD_S = 60.0
+ROUNDS_TO_ALL = 60
+"""Each hour everything is looked at, also what was in use before."""
 
 
 class GarbageRounds:
@@ -20,11 +22,15 @@ class GarbageRounds:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next_s = clock() + PERIOD_S
+        self._rounds = 0
 
     def work(self) -> None:
-        """Look if it is time; what is found to be in use is not looked at again."""
+        """Look if it is time; what is found to be in use is not looked at again for long."""
         if self._clock() >= self._next_s:
             self._next_s = self._clock() + PERIOD_S
+            self._rounds += 1
+            if self._rounds % ROUNDS_TO_ALL == 0:
+                gc.unfreeze()
             gc.collect()
             gc.freeze()
 

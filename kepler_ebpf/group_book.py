@@ -209,7 +209,7 @@ class GroupBook:
     def _set_pod(self, container: int, pod: int) -> None:
         """Make a container part of a pod, and show it there; ``NO_ROW`` leaves it where it is."""
         had = int(self.containers.columns["pod"][container])
-        if pod not in (NO_ROW, had):
+        if pod >= 0 and pod != had:
             self._move(container, had, pod)
         self._show_pod(container)
 

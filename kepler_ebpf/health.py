@@ -64,6 +64,7 @@ class HealthBook:
             work_s=work_s,
             lost_ns=self.account.lost_ns,
             untracked_ns=self.account.untracked_ns,
+            cgroup_events_lost=self.account.cgroup_events_lost,
             map_fill_ratio=self.account.fill_ratio,
             residual_ratio=self._residual_ratio,
             accounting_ratio=self._accounting_ratio,

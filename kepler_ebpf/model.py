@@ -73,7 +73,7 @@ class Meter(Protocol):
 
     @property
     def errors(self) -> dict[tuple[str, str], int]:
-        """Counted faults so far by (zone path, reason); reasons: read, jump, stuck."""
+        """Counted faults so far by (zone path, reason); reasons: read, jump, stuck, gap."""
 
     def read(self) -> MeterReading:
         """Read every zone once."""
@@ -247,6 +247,7 @@ class Health:
     work_s: float
     lost_ns: int
     untracked_ns: int
+    cgroup_events_lost: int
     map_fill_ratio: float
     residual_ratio: float
     accounting_ratio: float

@@ -57,6 +57,10 @@ class Sampler:
     def run(self, ticker: Ticker, garbage: GarbageRounds | None = None) -> None:
         """Sample at every tick until the ticker stops; between ticks, do what can wait."""
         for tick in ticker:
+            if tick.rest:
+                # Its readings are cumulative: the next interval's has this one in it.
+                self._parts.meter.read()
+                continue
             self._parts.health.tick(tick)
             try:
                 self.step(tick)
@@ -73,10 +77,11 @@ class Sampler:
         began_s, parts = time.perf_counter(), self._parts
         parts.account.close_interval()
         reading = parts.meter.read()
+        events = parts.account.cgroup_events()
         usage = parts.account.drain()
         parts.health.interval(usage)
         parts.naming.begin_interval((usage.end_ns - usage.start_ns) / NS_PER_S)
-        parts.paths.learn(parts.account.cgroup_events())
+        parts.paths.learn(events)
         task_uj = self._share(list(self._backlog.settle(usage, reading)))
         self._close_ledger(usage)
         snapshot = self._snapshot(usage, task_uj, self._unread(reading), began_s)

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+LONGEST_WAIT_S = 20.0
+"""Energy counters wrap after a few minutes at full power: nobody waits for longer than this."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -22,12 +25,14 @@ class Tick:
     """One instant to sample at.
 
     ``lateness_s`` is how far behind the grid it comes, ``missed`` how many instants of the grid
-    were skipped since the last one, ``extra`` whether a reader asked for it between two.
+    were skipped since the last one, ``extra`` whether a reader asked for it between two, and
+    ``rest`` that it is none at all: a moment in a long wait to read what may wrap meanwhile.
     """
 
     lateness_s: float = 0.0
     missed: int = 0
     extra: bool = False
+    rest: bool = False
 
 
 class Ticker:
@@ -62,12 +67,14 @@ class Ticker:
         self._due_s = self._clock() + self._interval_s
         while not self._stopped:
             remaining_s = self._due_s - self._clock()
-            if remaining_s > 0 and self._interrupted(remaining_s):
-                if self._wanted and not self._stopped:
-                    self._wanted = False
-                    yield Tick(extra=True)
-                continue
-            yield self._next()
+            if remaining_s <= 0:
+                yield self._next()
+            elif not self._interrupted(min(remaining_s, LONGEST_WAIT_S)):
+                if remaining_s > LONGEST_WAIT_S:
+                    yield Tick(rest=True)
+            elif self._wanted and not self._stopped:
+                self._wanted = False
+                yield Tick(extra=True)
 
     def close(self) -> None:
         """Release the event descriptor; no ``stop`` or ``want_now`` after this."""

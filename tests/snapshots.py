@@ -122,6 +122,7 @@ def health() -> Health:
         close_s=0.005,
         work_s=0.006,
         lost_ns=7_000_000_000,
+        cgroup_events_lost=4,
         untracked_ns=8_000_000_000,
         map_fill_ratio=0.09,
         residual_ratio=1e-12,

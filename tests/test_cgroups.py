@@ -1,5 +1,6 @@
 """Which hierarchy is counted, and the names of cgroups that are there, and that were."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -269,3 +270,40 @@ def test_an_unknown_id_is_found_once_it_is_there(tmp_path: Path, clock: Clock) -
     clock.now_s = UNKNOWN_RETRY_S
     assert paths.lookup(young) == "/young"
     paths.close()
+
+
+@pytest.fixture
+def deep_directory_fd() -> Iterator[int]:
+    """Give the directory of a real cgroup whose path is longer than the kernel tells in one go."""
+    with cgroup_tree(hierarchies()[0]) as tree:
+        open_fds = [os.open(tree.make("/deep").directory, os.O_RDONLY)]
+        try:
+            for _ in range(17):
+                os.mkdir("d" * 250, dir_fd=open_fds[-1])
+                open_fds.append(os.open("d" * 250, os.O_RDONLY, dir_fd=open_fds[-1]))
+            yield open_fds[-1]
+        finally:
+            os.close(open_fds.pop())
+            while open_fds:
+                os.rmdir("d" * 250, dir_fd=open_fds[-1])
+                os.close(open_fds.pop())
+
+
+def test_a_path_too_long_to_be_told_is_unknown(deep_directory_fd: int) -> None:
+    """A cgroup nested too deep has no name, its event is taken, and nothing breaks."""
+    hierarchy = hierarchies()[0]
+    paths = CgroupPaths(hierarchy)
+    cgroup_id = os.fstat(deep_directory_fd).st_ino | (V1_BIT if hierarchy.v1_root else 0)
+    assert paths.lookup(cgroup_id) is None
+    paths.learn([Event(cgroup_id, "/d" * (PATH_LEN // 2), removed=False)])
+    paths.close()
+
+
+def test_a_cgroup_met_after_its_end_ends_again(clock: Clock) -> None:
+    """Whoever asks for a cgroup that is known to be gone is told of its end once more."""
+    paths = CgroupPaths(CgroupHierarchy("v2", None, None), RETENTION_S, clock)
+    paths.learn([Event(7, "/docker/a", removed=True)])
+    assert paths.take_ended() == (7,)
+    assert paths.lookup(7) == "/docker/a"
+    assert paths.take_ended() == (7,)
+    assert paths.take_ended() == ()

@@ -23,6 +23,7 @@ class Account:
     close_s: float = 0.001
     lost_ns: int = 5
     untracked_ns: int = 6
+    cgroup_events_lost: int = 7
     fill_ratio: float = 0.25
     asked: int = 0
 

@@ -73,9 +73,9 @@ class TestFollowing:
         with running(rig) as source:
             wait_until(lambda: source.status.connected)
             version = source.index.version
-            assert not source.changed_since(version)
+            assert source.index.version == version
             server.put(make_pod(1))
-            wait_until(lambda: source.changed_since(version))
+            wait_until(lambda: source.index.version != version)
 
     def test_long_list_comes_in_pages(self, server: KubeServer, rig: Rig) -> None:
         """A list of more than a page is read to its end."""

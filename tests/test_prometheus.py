@@ -127,6 +127,7 @@ def test_zones_of_each_socket_are_ours(shown: Page) -> None:
         ("kepler_ebpf_bpf_runs", 14.0),
         ("kepler_ebpf_bpf_missed_runs", 15.0),
         ("kepler_ebpf_own_cpu_seconds", 16.0),
+        ("kepler_ebpf_lost_cgroup_events", 4.0),
         ("kepler_ebpf_pod_source_up", 1.0),
         ("kepler_ebpf_pod_source_last_sync_timestamp_seconds", 999_999.0),
         ("kepler_ebpf_pod_source_errors", 18.0),

@@ -1,6 +1,7 @@
 """Container names from the files that each runtime leaves on disk."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,16 @@ def test_a_stored_container_without_names_gives_the_short_id(tmp_path: Path) -> 
     """An entry without names, and one that is no entry, are passed over."""
     put(tmp_path, STORED, json.dumps([1, {"id": ID}, {"id": ID, "names": []}]).encode())
     assert container_name(ID, "podman", str(tmp_path)) == SHORT_ID
+
+
+def test_a_file_that_is_no_plain_one_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe in the place of the runtime's file, or a link, gives no name, and at once."""
+    place = tmp_path / DOCKER
+    place.parent.mkdir(parents=True)
+    os.mkfifo(place)
+    assert container_name(ID, "docker", str(tmp_path)) == SHORT_ID
+    place.unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text(json.dumps({"Name": "/web"}))
+    place.symlink_to(elsewhere)
+    assert container_name(ID, "docker", str(tmp_path)) == SHORT_ID

@@ -309,6 +309,7 @@ def test_client_that_does_not_read_is_cut_off(start: Start) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", port_of(server)))
         connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert wait_until(lambda: bool(connection_threads()))
         assert wait_until(lambda: not connection_threads())
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
     [length] = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Le")]

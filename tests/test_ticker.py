@@ -55,6 +55,17 @@ def loop(interval_s: float = INTERVAL_S) -> Iterator[Loop]:
         yield Loop(ticker, clock)
 
 
+# --- rests ---------------------------------------------------------------------------------------
+
+
+def test_a_long_wait_has_moments_of_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two instants far apart the loop is called to read what may wrap, and no more."""
+    monkeypatch.setattr("kepler_ebpf.ticker.LONGEST_WAIT_S", 0.01)
+    with closing(Ticker(LONG_S)) as ticker:
+        ticks = iter(ticker)
+        assert [next(ticks) for _ in range(3)] == [Tick(rest=True)] * 3
+
+
 # --- the grid ---------------------------------------------------------------------------------
 
 

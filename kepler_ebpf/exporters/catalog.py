@@ -201,6 +201,12 @@ LEDGER = (
         "CPU time known by cgroup only, because the task map was full.",
     ),
     Metric(
+        "kepler_ebpf_lost_cgroup_events_total",
+        (),
+        ALWAYS,
+        "Cgroups made or removed that the full event map could not tell of.",
+    ),
+    Metric(
         "kepler_ebpf_own_cpu_seconds_total", (), ALWAYS, "CPU time that kepler-ebpf itself used."
     ),
     Metric(
@@ -212,7 +218,7 @@ LEDGER = (
 )
 
 SAMPLER = (
-    Metric("kepler_ebpf_map_fill_ratio", (), ALWAYS, "Used share of the fullest kernel map, 0..1."),
+    Metric("kepler_ebpf_map_fill_ratio", (), ALWAYS, "Used share of the kernel's task map, 0..1."),
     Metric(
         "kepler_ebpf_interval_duration_seconds", (), ALWAYS, "Measured length of the last interval."
     ),
@@ -234,7 +240,7 @@ SAMPLER = (
         "kepler_ebpf_meter_errors_total",
         ("path", "reason"),
         ALWAYS,
-        "Faults of a meter's zone by reason: read, jump or stuck.",
+        "Faults of a meter's zone by reason: read, jump, stuck or gap.",
     ),
     Metric(
         "kepler_ebpf_bpf_run_seconds_total",

@@ -83,6 +83,7 @@ _PLAIN: dict[str, Callable[[Snapshot], float]] = {
     "kepler_ebpf_accounting_error_ratio": lambda s: s.health.accounting_ratio,
     "kepler_ebpf_lost_cpu_seconds_total": lambda s: s.health.lost_ns / NS_PER_S,
     "kepler_ebpf_untracked_cpu_seconds_total": lambda s: s.health.untracked_ns / NS_PER_S,
+    "kepler_ebpf_lost_cgroup_events_total": lambda s: s.health.cgroup_events_lost,
     "kepler_ebpf_own_cpu_seconds_total": lambda s: s.health.own_cpu_ns / NS_PER_S,
     "kepler_ebpf_map_fill_ratio": lambda s: s.health.map_fill_ratio,
     "kepler_ebpf_interval_duration_seconds": lambda s: s.interval_s,

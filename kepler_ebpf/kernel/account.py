@@ -121,7 +121,9 @@ class KernelAccount:
         if self._last is None:
             raise RuntimeError("KernelAccount.start() was not called")
         began = time.perf_counter()
-        self._start, self._last = self._last, self._cpus.close_interval()
+        # After a drain that failed, the interval goes on from where it began.
+        self._start = self._start or self._last
+        self._last = self._cpus.close_interval()
         self.close_s = time.perf_counter() - began
 
     def drain(self) -> Usage:
@@ -134,17 +136,18 @@ class KernelAccount:
         tasks = _task_records(keys, usages)
         if self._overflowed(self._start, self._last):
             tasks = np.concatenate([tasks, _untracked_records(*self._cgroups[old].take())])
-        sockets, wall_ns = self._cpus.between(self._start, self._last)
+        start, self._start = self._start, None
+        sockets, wall_ns = self._cpus.between(start, self._last)
         self.close_s += time.perf_counter() - began
-        return Usage(self._start.mean_ns, self._last.mean_ns, wall_ns, tasks, sockets)
+        return Usage(start.mean_ns, self._last.mean_ns, wall_ns, tasks, sockets)
 
     def cgroup_events(self) -> list[CgroupEvent]:
         """Cgroups made and removed since the last call."""
         seen = int(self._cpus.control["cgroup_events"][0])
         if seen == self._events_seen:
             return []
-        self._events_seen = seen
         ids, events = self._events.take()
+        self._events_seen = seen
         return [
             CgroupEvent(int(id_), _text(path), bool(removed))
             for id_, path, removed in zip(ids, events["path"], events["removed"], strict=True)

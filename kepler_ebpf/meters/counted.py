@@ -43,7 +43,15 @@ class MeterRefusedError(SetupError):
 
 
 class CounterSource(Protocol):
-    """One counter that can be read again and again."""
+    """One counter that can be read again and again.
+
+    ``may_be_replaced``: it is a file, which another may have taken the place of meanwhile; what
+    counts from its opening, as a perf event does, must not be opened anew without need.
+    """
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether a counter that stands still is to be opened anew."""
 
     def read_uj(self) -> float:
         """Read the counter, opening it first when closed; OSError or ValueError when it fails."""
@@ -156,8 +164,7 @@ class CountedMeter:
             return False
         if fault is not None:
             self._errors[part.zone.path, fault.value] += 1
-        if fault is Fault.STUCK:
-            # The file may have been replaced under its open descriptor.
+        if fault is Fault.STUCK and part.source.may_be_replaced:
             part.source.close()
         if fault is Fault.GAP:
             LOG.warning("%s: too long since the last reading to know its energy", part.zone.path)

@@ -47,6 +47,7 @@ class PerfCounter:
     """
 
     __slots__ = ("_config", "_cpu", "_fd", "_last_uj", "_offset_uj", "_type", "_uj")
+    may_be_replaced = False
 
     def __init__(self, pmu_type: int, config: int, cpu: int, joules: float) -> None:
         self._type = pmu_type

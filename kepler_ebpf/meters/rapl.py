@@ -23,6 +23,7 @@ class CounterFile:
     """One ``energy_uj`` file, kept open between readings."""
 
     __slots__ = ("_fd", "_path")
+    may_be_replaced = True
 
     def __init__(self, path: str) -> None:
         """Name the file; the first read opens it."""

@@ -157,6 +157,9 @@ class CgroupPaths:
     def lookup(self, cgroup_id: int) -> str | None:
         """Find the path within its hierarchy ("/" is the root); None when it is not known (yet)."""
         path = self._paths.get(cgroup_id)
+        if cgroup_id in self._ended_at and cgroup_id not in self._newly_ended:
+            # Whoever asks has not met it before: its end is news once more.
+            self._newly_ended.append(cgroup_id)
         if path is not None or self._is_unknown(cgroup_id):
             return path
         path = self._resolve(cgroup_id)
@@ -204,7 +207,11 @@ class CgroupPaths:
         return known or event.path
 
     def _resolve(self, cgroup_id: int) -> str | None:
-        return self._resolvers[cgroup_id & V1_BIT].path(cgroup_id & ~V1_BIT)
+        try:
+            return self._resolvers[cgroup_id & V1_BIT].path(cgroup_id & ~V1_BIT)
+        except OSError:
+            # A path longer than the kernel tells in one piece, or no descriptor to be had.
+            return None
 
     def _is_unknown(self, cgroup_id: int) -> bool:
         since = self._unknown_since.get(cgroup_id)
@@ -226,10 +233,16 @@ class CgroupPaths:
 
     def _check_some(self) -> None:
         for cgroup_id in list(itertools.islice(self._live, CHECKS)):
-            if self._resolvers[cgroup_id & V1_BIT].exists(cgroup_id & ~V1_BIT):
+            if self._exists(cgroup_id):
                 self._live.move_to_end(cgroup_id)
             else:
                 self._end(cgroup_id)
+
+    def _exists(self, cgroup_id: int) -> bool:
+        try:
+            return self._resolvers[cgroup_id & V1_BIT].exists(cgroup_id & ~V1_BIT)
+        except OSError:
+            return True
 
     def _forget(self, now: float) -> None:
         for cgroup_id in _pop_older(self._ended_at, now - self._retention_s):

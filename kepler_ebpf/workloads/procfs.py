@@ -79,9 +79,14 @@ def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | N
 
 
 def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
-    """Tell whether the process *tgid* with that start time (``start_ticks``) still exists."""
+    """Tell whether the process *tgid* with that start time (``start_ticks``) still exists.
+
+    One that may not be looked at counts as alive.
+    """
     stat = _parse_stat(_read(f"{procfs}/{tgid}/stat", _STAT_LIMIT))
-    return stat is not None and stat.start_ticks == ticks
+    if stat is None:
+        return os.access(f"{procfs}/{tgid}", os.F_OK)
+    return stat.start_ticks == ticks
 
 
 def _read_pid(tgid: int, procfs: str, ticks: int | None) -> ProcessInfo | None:

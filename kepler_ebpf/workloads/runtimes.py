@@ -1,16 +1,21 @@
 """A container's name from what its runtime keeps on disk. No daemon is asked.
 
-Reads the runtimes' own files below a given root of the host's file system. Each read is bounded;
-a file that is missing, closed to us, or of another shape than known gives no name and no error.
+Reads the runtimes' own files below a given root of the host's file system: those of the system's
+runtimes only, as a file that a user may write could be anything. Each read is bounded and never
+waits; what is missing, closed to us, no plain file or of another shape gives no name and no error.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from kepler_ebpf.workloads.containers import short_id
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 FILE_LIMIT = 4 * 1024 * 1024
 """Bytes; a larger metadata file is not read."""
@@ -40,7 +45,9 @@ def container_name(container_id: str, runtime: str, root: str = "/") -> str:
 def _load(path: Path) -> object:
     """Return a JSON file's content, None when there is none to be had."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, _OPEN_FLAGS), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
             raw = file.read(FILE_LIMIT + 1)
         return json.loads(raw) if len(raw) <= FILE_LIMIT else None
     except (OSError, ValueError, RecursionError):
@@ -85,12 +92,11 @@ _CONTAINERD: _Source = (
 )
 _BUNDLE: _Source = (f"run/{_STORAGE}/{{id}}/userdata/config.json", _annotated_name)
 _STORED: _Source = (f"var/lib/{_STORAGE}/*containers.json", _stored_name)
-_STORED_ROOTLESS: _Source = (f"home/*/.local/share/{_STORAGE}/*containers.json", _stored_name)
 
 _SOURCES: dict[str, tuple[_Source, ...]] = {
     "docker": (_DOCKER,),
     "containerd": (_CONTAINERD,),
     "crio": (_BUNDLE, _STORED),
-    "podman": (_STORED, _STORED_ROOTLESS),
+    "podman": (_STORED,),
     "kubernetes": (_CONTAINERD, _BUNDLE, _DOCKER),
 }

@@ -5,6 +5,7 @@ Looks at a few of them now and then, so that its cost does not follow how many e
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -34,8 +35,11 @@ class Sweep:
         self._clock = clock
         self._next_s = clock() + PERIOD_S
         self._after_pid = 0
-        # A procfs of another PID namespace would make every process look gone.
-        self._works = is_alive(own[0], start_ticks(own[1]), procfs)
+        # In a procfs of another PID namespace, or one that hides processes (hidepid), every process
+        # looks gone.
+        self._works = all(
+            os.access(f"{procfs}/{pid}/stat", os.R_OK) for pid in (1, own[0])
+        ) and is_alive(own[0], start_ticks(own[1]), procfs)
 
     def gone(self, listed: Listed) -> tuple[Minors, Majors]:
         """Return pid and start of processes found gone; none most of the time."""

@@ -14,6 +14,7 @@ from benchmarks import (
     forkstorm,
     hog,
     kube_memory,
+    kube_outage,
     memory,
     metadata,
     pods,
@@ -46,6 +47,7 @@ FIGURES: dict[str, Measure] = {
     "pod_sum_error": pods.measure,
     "metadata_cost": metadata.measure,
     "k8s_rss_mb": kube_memory.measure,
+    "api_outage": kube_outage.measure,
 }
 
 

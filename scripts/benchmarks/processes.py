@@ -39,17 +39,17 @@ class Load:
 
     def go(self) -> None:
         """Let it work."""
-        _input(self._process, "go\n")
+        tell(self._process, "go\n")
 
     def await_line(self, text: str) -> None:
         """Wait until it has said *text*."""
-        line = _output_line(self._process)
+        line = line_of(self._process)
         if line.strip() != text:
             raise RuntimeError(f"{self._process.args!r} said {line!r} instead of {text}")
 
     def finish(self) -> Used:
         """Wait for its own end."""
-        used = Used(**json.loads(_output_line(self._process)))
+        used = Used(**json.loads(line_of(self._process)))
         self._process.wait(END_S)
         return used
 
@@ -132,11 +132,13 @@ def grid(interval_s: float, count: int) -> Iterator[int]:
         yield number
 
 
-def _input(process: subprocess.Popen[str], text: str) -> None:
+def tell(process: subprocess.Popen[str], text: str) -> None:
+    """Write *text* to what it reads."""
     if process.stdin is not None:
         process.stdin.write(text)
         process.stdin.flush()
 
 
-def _output_line(process: subprocess.Popen[str]) -> str:
+def line_of(process: subprocess.Popen[str]) -> str:
+    """Read the next line it says, "" when it has ended."""
     return process.stdout.readline() if process.stdout is not None else ""

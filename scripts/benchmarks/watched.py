@@ -51,8 +51,12 @@ class Watch:
 
     def collect(self, seconds: float) -> Window:
         """Let it run for so long."""
+        return self.during(lambda: time.sleep(seconds))
+
+    def during(self, work: Callable[[], None]) -> Window:
+        """Let it run while *work* is done."""
         cpu_s, began_s = self.exporter.cpu_s(), time.monotonic()
-        time.sleep(seconds)
+        work()
         cpu_s, ended_s = self.exporter.cpu_s() - cpu_s, time.monotonic()
         return Window(began_s, ended_s, cpu_s / (ended_s - began_s))
 

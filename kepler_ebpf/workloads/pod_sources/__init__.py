@@ -87,7 +87,8 @@ def _require_client() -> None:
     if find_spec("kubernetes") is None:
         raise SetupError(
             "Kubernetes is on, but its client for Python is not installed\n"
-            "install it with: pip install 'kepler-ebpf[kubernetes]'"
+            "install the package kubernetes beside kepler-ebpf (in a checkout: "
+            "pip install '.[kubernetes]')"
         )
 
 

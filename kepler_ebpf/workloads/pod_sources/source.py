@@ -126,10 +126,6 @@ class PodSource:
             live_pods=self._parts.index.live_pods,
         )
 
-    def changed_since(self, version: int) -> bool:
-        """Tell whether there is something to learn that ``index.version`` *version* had not."""
-        return self._parts.index.version != version
-
     def find(self, container_id: str) -> PodContainer | None:
         """Look a container up; an id not seen before makes a polling source look earlier.
 
