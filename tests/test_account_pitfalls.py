@@ -232,9 +232,11 @@ def test_slice_goes_to_the_cgroup_it_ends_in(loader_name, start, make_cgroup, hi
         load.go()
         account.interval()
         after.take(load.pid)
+        time.sleep(0.05)
         usage = account.interval()
         assert set(of(usage.tasks, tgid=load.pid)["cgroup_id"]) <= {before.id, after.id}
         assert not unbalanced_ns(usage).any()
+        time.sleep(0.05)
         usage = account.interval()
         assert set(of(usage.tasks, tgid=load.pid)["cgroup_id"]) == {after.id}
 

@@ -63,7 +63,7 @@ rm -rf "$prefix.new"
 mkdir -p "$(dirname "$prefix")"
 # shellcheck disable=SC2154 # find_python sets it
 "$python" -m venv "$prefix.new"
-"$prefix.new/bin/pip" --quiet --disable-pip-version-check install "$source[kubernetes]"
+"$prefix.new/bin/pip" --quiet --disable-pip-version-check install "${source}[kubernetes]"
 rm -rf "$prefix"
 mv "$prefix.new" "$prefix"
 # Scripts name their interpreter by its full path, which the move has changed.

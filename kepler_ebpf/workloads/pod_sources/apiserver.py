@@ -53,6 +53,9 @@ class ApiServerFollower:
             began_s = time.monotonic()
             heard = self._watch(self._position)
         except ApiError as error:
+            if error.reason == "gone" and self._position is not None:
+                # The server answers again, it has only forgotten where we were.
+                self._parts.backoff.reset()
             if error.reason in _START_AFRESH:
                 self._position = None
                 self._from_cache = error.reason != "gone"
