@@ -174,8 +174,9 @@ static __always_inline __u64 lesser(__u64 one, __u64 other)
 	return one < other ? one : other;
 }
 
-static __always_inline void charge_unseen(struct cpu_slot *slot, struct task_struct *task,
-					  __u64 ran_ns)
+/* For a task that no tracepoint handed over: every field is a checked read. */
+static __always_inline void charge_by_reads(struct cpu_slot *slot, struct task_struct *task,
+					    __u64 ran_ns)
 {
 	struct task_key key = { .pid = READ(task, pid), .start_ns = READ(task, start_boottime) };
 
@@ -220,7 +221,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 	if (slot->running && READ(task, pid) == slot->running) {
 		ran_ns = READ(task, se.sum_exec_runtime) - slot->running_runtime_ns;
 		ran_ns = lesser(ran_ns, rest_ns);
-		charge_unseen(slot, task, ran_ns);
+		charge_by_reads(slot, task, ran_ns);
 		rest_ns -= ran_ns;
 	}
 	if (!READ(current_task, pid)) {
@@ -231,7 +232,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		current_ns += rest_ns;
 		rest_ns = 0;
 	}
-	charge_unseen(slot, current_task, current_ns);
+	charge_by_reads(slot, current_task, current_ns);
 	slot->busy_ns += rest_ns;
 	slot->lost_ns += rest_ns;
 }

@@ -59,24 +59,19 @@ ENTRY(rotate, "raw_tp/rotate")
 	struct control *control = get_control();
 	struct cpu_slot *slot = get_slot();
 	__u64 now_ns = bpf_ktime_get_ns();
-	struct task_key key = {};
-	struct task_usage *usage;
+	__u32 pid = READ(task, pid);
 
 	if (!slot || !control || slot->epoch == control->epoch)
 		return 0;
-	key.pid = READ(task, pid);
 	if ((__u64)task != slot->running_task) {
 		recover_slice(slot, task, 1, now_ns);
-	} else if (key.pid && slot->since_ns) {
-		key.start_ns = READ(task, start_boottime);
-		key.cgroup_id = cgroup_id_read(task);
-		usage = charge(slot, &key, task, now_ns - slot->since_ns);
-		follow(usage, task, READ(task, flags), READ(task, self_exec_id));
+	} else if (pid && slot->since_ns) {
+		charge_by_reads(slot, task, now_ns - slot->since_ns);
 	}
-	if (!key.pid)
+	if (!pid)
 		enter_idle(slot, now_ns);
 	enter_epoch(slot, control->epoch, now_ns);
-	slot->running = key.pid;
+	slot->running = pid;
 	slot->running_task = (__u64)task;
 	slot->running_runtime_ns = READ(task, se.sum_exec_runtime);
 	slot->since_ns = now_ns;

@@ -115,6 +115,11 @@ class Usage:
     tasks: Records
     sockets: SocketTime
 
+    @property
+    def interval_s(self) -> float:
+        """Length of the interval by the clock."""
+        return (self.end_ns - self.start_ns) / NS_PER_S
+
 
 UNTRACKED_COMM = "[untracked]"
 """The comm of the record that holds the time of a cgroup's tasks the kernel map had no room for."""

@@ -22,7 +22,7 @@ from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
 from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, MeterReading, Snapshot, Usage
 from kepler_ebpf.pod_book import PodBook
-from kepler_ebpf.ticker import Tick, Ticker
+from kepler_ebpf.ticker import Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
 from kepler_ebpf.workloads.patient import PatientNaming
 from kepler_ebpf.workloads.sweep import Sweep
@@ -63,7 +63,7 @@ class Sampler:
                 continue
             self._parts.health.tick(tick)
             try:
-                self.step(tick)
+                self.step()
             except ReadError as error:
                 self._parts.health.failed_intervals += 1
                 LOG.warning("interval skipped, the next one is longer: %s", error)
@@ -72,7 +72,7 @@ class Sampler:
             if garbage:
                 garbage.work()
 
-    def step(self, _tick: Tick | None = None) -> Snapshot:
+    def step(self) -> Snapshot:
         """Close the running interval, share its energy and publish the result."""
         began_s, parts = time.perf_counter(), self._parts
         parts.account.close_interval()
@@ -80,7 +80,7 @@ class Sampler:
         events = parts.account.cgroup_events()
         usage = parts.account.drain()
         parts.health.interval(usage)
-        parts.naming.begin_interval((usage.end_ns - usage.start_ns) / NS_PER_S)
+        parts.naming.begin_interval(usage.interval_s)
         parts.paths.learn(events)
         task_uj = self._share(list(self._backlog.settle(usage, reading)))
         self._close_ledger(usage)
@@ -141,7 +141,7 @@ class Sampler:
             array.setflags(write=False)
         return Snapshot(
             at_s=time.time(),
-            interval_s=(usage.end_ns - usage.start_ns) / NS_PER_S,
+            interval_s=usage.interval_s,
             kinds=parts.ledger.kinds,
             unread_kinds=unread,
             node=node,

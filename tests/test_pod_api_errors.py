@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,7 @@ from kepler_ebpf.workloads.pod_sources.connection import Connection, Limits, Req
 LIST = Request("/api/v1/pods", {}, "list pods", "list on pods")
 
 
-@pytest.fixture
-def server() -> Iterator[KubeServer]:
-    """Serve a cluster with no pods."""
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def rig(server: KubeServer, tmp_path: Path) -> Rig:
-    """Return a follower of that cluster, not yet running."""
-    return rig_of(write_kubeconfig(tmp_path / "config", server.url))
+pytest_plugins = ["kube_fixtures"]
 
 
 class TestBadServers:

@@ -1,7 +1,6 @@
 """The API server mode: list and watch against a real server, and what an outage does."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,7 @@ from kube_server import (
     wait_until,
 )
 
-
-@pytest.fixture
-def server() -> Iterator[KubeServer]:
-    """Serve a cluster with no pods."""
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def rig(server: KubeServer, tmp_path: Path) -> Rig:
-    """Return a follower of that cluster, not yet running."""
-    return rig_of(write_kubeconfig(tmp_path / "config", server.url))
+pytest_plugins = ["kube_fixtures"]
 
 
 class TestFollowing:

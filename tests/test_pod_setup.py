@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from kube_server import (
     NODE,
     KubeServer,
     make_pod,
-    serving,
     status,
     wait_until,
 )
@@ -27,17 +25,7 @@ K8S_RSS_MB = 45
 CONTEXT = b"current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\n"
 
 
-@pytest.fixture
-def server() -> Iterator[KubeServer]:
-    """Serve a cluster with no pods."""
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def rig(server: KubeServer, tmp_path: Path) -> Rig:
-    """Return a follower of that cluster, not yet running."""
-    return rig_of(write_kubeconfig(tmp_path / "config", server.url))
+pytest_plugins = ["kube_fixtures"]
 
 
 class TestSetup:

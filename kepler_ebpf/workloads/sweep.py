@@ -37,9 +37,8 @@ class Sweep:
         self._after_pid = 0
         # In a procfs of another PID namespace, or one that hides processes (hidepid), every process
         # looks gone.
-        self._works = all(
-            os.access(f"{procfs}/{pid}/stat", os.R_OK) for pid in (1, own[0])
-        ) and is_alive(own[0], start_ticks(own[1]), procfs)
+        shows_others = os.access(f"{procfs}/1/stat", os.R_OK)
+        self._works = shows_others and is_alive(own[0], start_ticks(own[1]), procfs)
 
     def gone(self, listed: Listed) -> tuple[Minors, Majors]:
         """Return pid and start of processes found gone; none most of the time."""
