@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from truth import Stopwatch, Truth
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel import loader, v1
@@ -26,10 +26,6 @@ from kepler_ebpf.workloads import cgroups
 LOADERS = tuple(loader.LOADERS)
 ENTRIES = 16384
 LOADS = Path(__file__).with_name("loads.py")
-EXIT_NS = 500_000
-"""The kernel closes a process's own account this long before its last switch, or less."""
-TICKS_NS = 20_000_000
-"""Stolen time is told in ticks of 10 ms, for each CPU."""
 SETTLE_S = 0.02
 """A process that was reaped has been switched out for the last time within this."""
 
@@ -131,29 +127,6 @@ def identities(tasks: Records) -> set[tuple[int, int]]:
 # --- loads --------------------------------------------------------------------------------------
 
 
-def stolen_ns() -> int:
-    """CPU time the hypervisor took from this host's CPUs so far, to a tick for each of them."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return int(fields[8]) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """CPU time as the kernel's own accounting has it, and what the hypervisor took meanwhile.
-
-    The kernel leaves stolen time out; we count it as the task's, which could not run elsewhere.
-    It adds the way out of idle to the task that was woken; we leave that to idle.
-    """
-
-    used_ns: int
-    stolen_ns: int
-
-    def is_met_by(self, charged_ns: int) -> bool:
-        """Whether a charge is right, within a hundredth and what ticks and one exit may hide."""
-        most_ns = self.used_ns * 1.01 + self.stolen_ns + TICKS_NS
-        return self.used_ns * 0.99 - EXIT_NS <= charged_ns <= most_ns
-
-
 class Load:
     """One of the loads of ``loads.py`` as a process, waiting for its first line."""
 
@@ -165,7 +138,7 @@ class Load:
             text=True,
         )
         self.pid = self._process.pid
-        self._stolen_ns = stolen_ns()
+        self._stopwatch = Stopwatch()
         self.hear()
 
     def hear(self) -> str:
@@ -189,7 +162,7 @@ class Load:
         _, status, used = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         used_ns = int((used.ru_utime + used.ru_stime) * 1e9)
-        return Truth(used_ns, stolen_ns() - self._stolen_ns)
+        return self._stopwatch.truth(used_ns)
 
     def pin(self, cpu: int) -> None:
         """Let it and its children to come run on one CPU only."""

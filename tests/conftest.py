@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from truth import Stopwatch
 
 settings.register_profile(
     "kepler",
@@ -22,6 +23,12 @@ def pytest_configure() -> None:
     """Refuse to start without root: a skipped BPF test would look like a passed one."""
     if os.geteuid() != 0:
         raise pytest.UsageError("the tests load BPF programs, so they need root: sudo scripts/test")
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    """Return what judges CPU time that is used during this test."""
+    return Stopwatch()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import pytest
 from accounts import (
     ENTRIES,
     HIERARCHIES,
-    Truth,
     collect,
     cpu_ns,
     identities,
@@ -20,10 +19,10 @@ from accounts import (
     of,
     opened,
     settled,
-    stolen_ns,
     unbalanced_ns,
 )
 from loads import SLICE_S
+from truth import Stopwatch
 
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.cpus import Boundary, Cpus
@@ -294,14 +293,14 @@ def test_full_task_map_gives_the_time_to_the_cgroup(loader_name, start, make_cgr
     cgroup.take(storm.pid)
     with opened(loader_name, FEW) as account:
         account.interval()
-        before_ns, stolen_before_ns = cgroup.cpu_ns, stolen_ns()
+        stopwatch, before_ns = Stopwatch(), cgroup.cpu_ns
         storm.step()
         usage = settled(account)
         mine = of(usage.tasks, cgroup_id=cgroup.id)
         untracked = of(mine, pid=0)
         names = {*untracked["comm"], *untracked["process_comm"]}
         assert names == {UNTRACKED_COMM.encode()}
-        truth = Truth(cgroup.cpu_ns - before_ns, stolen_ns() - stolen_before_ns)
+        truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
         # The storm sleeps a little between its commands: waking up is counted in two ways.
         assert cpu_ns(mine) >= 0.95 * truth.used_ns
         assert not unbalanced_ns(usage).any()
@@ -345,10 +344,10 @@ def test_hundred_thousand_tasks_in_one_interval_are_counted(account, start, make
     spinner.go()
     cgroup.take(load.pid)
     account.interval()
-    before_ns, stolen_before_ns = cgroup.cpu_ns, stolen_ns()
+    stopwatch, before_ns = Stopwatch(), cgroup.cpu_ns
     load.step()
     usage = settled(account)
-    truth = Truth(cgroup.cpu_ns - before_ns, stolen_ns() - stolen_before_ns)
+    truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
     assert len(usage.tasks) > ENTRIES
     assert account.fill_ratio == 1
     assert not unbalanced_ns(usage).any()

@@ -17,6 +17,7 @@ from running import (
     running,
     stepping,
 )
+from truth import Stopwatch
 from workers import worker
 
 QUICK = ("--interval", "100ms", "--meter", "fake")
@@ -99,7 +100,7 @@ def test_stop_during_a_scrape_is_clean(tmp_path: Path) -> None:
             client.kill()
 
 
-def test_two_instances_count_alike(tmp_path: Path) -> None:
+def test_two_instances_count_alike(tmp_path: Path, stopwatch: Stopwatch) -> None:
     """Each has programs of its own, and neither takes anything from the other."""
     with stepping(tmp_path, "--meter", "fake") as one, stepping(tmp_path, "--meter", "fake") as two:
         with worker(tmp_path, "shared-by-two") as hog:
@@ -108,7 +109,7 @@ def test_two_instances_count_alike(tmp_path: Path) -> None:
         assert one.kernel_objects().isdisjoint(two.kernel_objects())
         for page in pages:
             counted_s = page.total("kepler_process_cpu_seconds_total", comm="shared-by-two")
-            assert counted_s == pytest.approx(used_s, rel=0.1)
+            assert stopwatch.agree(counted_s, used_s)
 
 
 # --- refusals ---------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ def test_long_interval_is_cut_short_by_a_scrape(tmp_path: Path) -> None:
     assert second.total("kepler_ebpf_missed_ticks_total") == 0
 
 
-def test_bcc_loader_counts_the_same(tmp_path: Path) -> None:
+def test_bcc_loader_counts_the_same(tmp_path: Path, stopwatch: Stopwatch) -> None:
     """Compiled at start by bcc, the programs account as the compiled object does."""
     with stepping(tmp_path, "--meter", "fake", "--bpf-loader", "bcc") as run:
         with worker(tmp_path, "by-bcc") as hog:
@@ -174,7 +175,7 @@ def test_bcc_loader_counts_the_same(tmp_path: Path) -> None:
         assert run.end() == 0
     assert page.find("kepler_ebpf_info", loader="bcc")
     counted_s = page.total("kepler_process_cpu_seconds_total", comm="by-bcc")
-    assert counted_s == pytest.approx(used_s, rel=0.1)
+    assert stopwatch.agree(counted_s, used_s)
 
 
 def test_bpf_statistics_tell_the_cost(tmp_path: Path) -> None:

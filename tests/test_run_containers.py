@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cgroup_tree import Cgroup, CgroupTree, cgroup_tree, hierarchies
 from running import GIVE_UP_S, Page, Run, stepping
+from truth import Stopwatch
 from workers import LOOPS, worker
 
 from kepler_ebpf.workloads.cgroups import CgroupHierarchy
@@ -87,7 +88,9 @@ def counted_by(folder: Path, hierarchy: CgroupHierarchy) -> Iterator[Run]:
 # --- cgroups ----------------------------------------------------------------------------------
 
 
-def test_process_in_a_container_is_labelled(tmp_path: Path, tree: CgroupTree) -> None:
+def test_process_in_a_container_is_labelled(
+    tmp_path: Path, tree: CgroupTree, stopwatch: Stopwatch
+) -> None:
     """The process names its container, and the container is the sum of its processes."""
     docker = container_id("docker")
     cgroup = tree.make(f"/docker/{docker}")
@@ -103,7 +106,7 @@ def test_process_in_a_container_is_labelled(tmp_path: Path, tree: CgroupTree) ->
     assert_sum_of_processes(page, docker)
     assert page.find("kepler_container_cpu_joules_total", **labels, runtime="docker")
     counted_s = page.total("kepler_container_cpu_seconds_total", **labels)
-    assert counted_s == pytest.approx(used_s, rel=0.1)
+    assert stopwatch.agree(counted_s, used_s)
 
 
 def assert_sum_of_processes(page: Page, id_: str) -> None:
@@ -153,7 +156,9 @@ def test_container_that_came_and_went_is_exported(tmp_path: Path, tree: CgroupTr
     assert all(each.value > 0 for each in found)
 
 
-def test_two_hundred_short_containers_are_all_there(tmp_path: Path, tree: CgroupTree) -> None:
+def test_two_hundred_short_containers_are_all_there(
+    tmp_path: Path, tree: CgroupTree, stopwatch: Stopwatch
+) -> None:
     """Each has its id, and together they have the CPU time that the kernel counted for them."""
     base = tree.make("/docker").directory
     ids = [container_id(f"short-{number}") for number in range(SHORT_ONES)]
@@ -171,11 +176,12 @@ def test_two_hundred_short_containers_are_all_there(tmp_path: Path, tree: Cgroup
     }
     assert set(ids) <= set(counted_s)
     # A slice during which a task enters a cgroup is the cgroup's as a whole: a little is too much.
-    ratio = sum(counted_s[id_] for id_ in ids) / sum(truth_s.values())
-    assert 0.98 <= ratio <= 1.05
+    assert stopwatch.agree(sum(counted_s[id_] for id_ in ids), sum(truth_s.values()), within=0.03)
 
 
-def test_process_that_moves_takes_its_label_along(tmp_path: Path, tree: CgroupTree) -> None:
+def test_process_that_moves_takes_its_label_along(
+    tmp_path: Path, tree: CgroupTree, stopwatch: Stopwatch
+) -> None:
     """The label follows the cgroup; each container keeps what was used in it."""
     ids = [container_id(name) for name in ("from", "to")]
     here, there = (tree.make(f"/docker/{id_}") for id_ in ids)
@@ -189,7 +195,7 @@ def test_process_that_moves_takes_its_label_along(tmp_path: Path, tree: CgroupTr
     assert not page.find("kepler_process_cpu_joules_total", comm="mover", container_id=ids[0])
     for id_, truth_s in zip(ids, used_s, strict=True):
         counted_s = page.total("kepler_container_cpu_seconds_total", container_id=id_)
-        assert counted_s == pytest.approx(truth_s, rel=0.1)
+        assert stopwatch.agree(counted_s, truth_s)
 
 
 # --- real runtimes ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from powercap import CpuModel, PowercapTree, driven
 from running import Page, Run, running, stepping
+from truth import Stopwatch
 from workers import Worker, worker
 
 PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:2"
@@ -91,7 +92,9 @@ def errors(page: Page, entry: str, reason: str) -> float:
 # --- truth ------------------------------------------------------------------------------------
 
 
-def test_energy_of_an_interval_is_shared_by_cpu_time(tmp_path: Path, tree: PowercapTree) -> None:
+def test_energy_of_an_interval_is_shared_by_cpu_time(
+    tmp_path: Path, tree: PowercapTree, stopwatch: Stopwatch
+) -> None:
     """A process gets of the interval's joules what its CPU time is of all CPUs' time."""
     with worker(tmp_path, "hog") as hog, metered(tmp_path, tree) as run:
         before = run.step()
@@ -101,10 +104,12 @@ def test_energy_of_an_interval_is_shared_by_cpu_time(tmp_path: Path, tree: Power
     for zone, energy_j in (("package", 40), ("dram", 10)):
         assert node_j(after, zone) - node_j(before, zone) == pytest.approx(energy_j, rel=1e-6)
         given_j = process_j(after, "hog", zone) - process_j(before, "hog", zone)
-        assert given_j == pytest.approx(energy_j * used_s / window_s(after), rel=0.1)
+        assert stopwatch.agree(given_j / energy_j * window_s(after), used_s)
 
 
-def test_constant_power_is_paid_by_cpu_time(tmp_path: Path, tree: PowercapTree) -> None:
+def test_constant_power_is_paid_by_cpu_time(
+    tmp_path: Path, tree: PowercapTree, stopwatch: Stopwatch
+) -> None:
     """Over many intervals each process has paid power times its rusage, per CPU."""
     power_w = 60.0
     arguments = ("--meter", "rapl", "--host.sysfs", str(tree.sysfs), "--interval", "100ms")
@@ -122,8 +127,7 @@ def test_constant_power_is_paid_by_cpu_time(tmp_path: Path, tree: PowercapTree) 
         page = run.until(lambda page: page.intervals > seen + 2)
     cpus = len(page.find("kepler_node_cpu_info"))
     for comm, used_s in truth_s.items():
-        truth_j = power_w * used_s / cpus
-        assert process_j(page, comm) == pytest.approx(truth_j, rel=0.1, abs=0.3)
+        assert stopwatch.agree(process_j(page, comm) / power_w * cpus, used_s)
 
 
 def test_each_socket_pays_for_itself(tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ REPAIRS = {"unreadable": PowercapTree.unblock}
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_failing_zone_degrades_alone_and_pays_later(
-    tmp_path: Path, tree: PowercapTree, fault: str
+    tmp_path: Path, tree: PowercapTree, fault: str, stopwatch: Stopwatch
 ) -> None:
     """The others go on; what it drew meanwhile goes to those who ran meanwhile, and later."""
     with worker(tmp_path, "during") as during, metered(tmp_path, tree) as run:
@@ -214,7 +218,7 @@ def test_failing_zone_degrades_alone_and_pays_later(
     assert node_j(after, "dram") - node_j(before, "dram") == pytest.approx(20, rel=1e-6)
     late_j = process_j(after, "during", "dram") - process_j(before, "during", "dram")
     meanwhile_s = window_s(failing) + window_s(after)
-    assert late_j == pytest.approx(20 * used_s / meanwhile_s, rel=0.15)
+    assert stopwatch.agree(late_j / 20 * meanwhile_s, used_s, within=0.15)
     assert after.total("kepler_ebpf_failed_intervals_total") == 0
     assert log.count("gives no reading") == log.count("is read again") == 1
 

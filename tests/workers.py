@@ -89,3 +89,15 @@ def worker(
             yield made
         finally:
             process.kill()
+
+
+@contextmanager
+def never_idle(folder: Path, cpu: int) -> Iterator[None]:
+    """Keep a CPU busy, so that no task on it ends an idle spell.
+
+    The kernel's clock gives the end of such a spell to the task, ours leaves it to idle.
+    """
+    with worker(folder, "spinner") as spinner:
+        os.sched_setaffinity(spinner.pid, {cpu})
+        spinner.start(10**9)
+        yield

@@ -1,0 +1,59 @@
+"""CPU time as the kernel's own accounting has it, to hold ours against.
+
+The kernel leaves out what a hypervisor took from a running task, and on a busy host that can be a
+tenth and more. We count it as the task's, since nobody else could run there. So what was stolen
+meanwhile is how much more than the kernel's figure ours may be.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+NS_PER_S = 1_000_000_000
+EXIT_NS = 500_000
+"""The kernel closes a process's own account this long before its last switch, or less."""
+TICKS_NS = 20_000_000
+"""Stolen time is told in ticks of 10 ms, at the start and at the end."""
+
+
+def stolen_ns() -> int:
+    """CPU time the hypervisor took from this host's CPUs so far, to a tick."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return int(fields[8]) * NS_PER_S // os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the kernel says was used, and what the hypervisor took meanwhile.
+
+    The kernel adds the way out of idle to the task that was woken; we leave that to idle.
+    """
+
+    used_ns: int
+    stolen_ns: int
+
+    def is_met_by(self, charged_ns: int, within: float = 0.01) -> bool:
+        """Whether a charge is right, but for a share and what ticks and one exit may hide."""
+        most_ns = self.used_ns * (1 + within) + self.stolen_ns + TICKS_NS
+        return self.used_ns * (1 - within) - EXIT_NS <= charged_ns <= most_ns
+
+
+class Stopwatch:
+    """Notes at its start what was stolen before, so that figures since then can be judged."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self._before_ns = stolen_ns()
+
+    @property
+    def stolen_ns(self) -> int:
+        """What was stolen since the start."""
+        return stolen_ns() - self._before_ns
+
+    def truth(self, used_ns: float) -> Truth:
+        """Return the truth of CPU time that was used since the start."""
+        return Truth(int(used_ns), self.stolen_ns)
+
+    def agree(self, counted_s: float, used_s: float, within: float = 0.1) -> bool:
+        """Whether seconds that were counted since the start are those that the kernel saw used."""
+        return self.truth(used_s * NS_PER_S).is_met_by(int(counted_s * NS_PER_S), within)
