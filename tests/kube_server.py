@@ -256,6 +256,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     state: State
+    generation: int
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
@@ -267,7 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         kind = _kind(url.path, query)
         token = self.headers.get("Authorization", "").partition(" ")[2]
-        self.state.seen.append(Seen(kind, url.path, query, token))
+        with self.state.changed:
+            # A watch that has been seen is one that `end_watches` ends.
+            self.generation = self.state.generation
+            self.state.seen.append(Seen(kind, url.path, query, token))
         waiting = self.state.next_answers.get(kind)
         if waiting:
             waiting.pop(0)(self)
@@ -318,8 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
             status(410, f"too old resource version: {version}")(self)
             return
         self.start(200, {"Transfer-Encoding": "chunked"})
-        generation = self.state.generation
-        for line in self._events(version, node, generation):
+        for line in self._events(version, node):
             self.send_chunk(line + b"\n")
         if self.state.tear:
             self.send_chunk(b'{"type":"MODIFIED","object":{"kind":"Pod","meta')
@@ -328,11 +331,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_chunk(b"")
         self.close_connection = self.close_connection or self.state.closing
 
-    def _events(self, version: int, node: str, generation: int) -> Iterator[bytes]:
+    def _events(self, version: int, node: str) -> Iterator[bytes]:
         while True:
             with self.state.changed:
                 fresh = [event for event in self.state.history if event[0] > version]
-                ended = not fresh and self.state.generation != generation
+                ended = not fresh and self.state.generation != self.generation
                 if self.state.closing or ended:
                     return
                 if not fresh:

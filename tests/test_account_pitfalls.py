@@ -418,16 +418,24 @@ def offline(switch: Path):
         switch.write_text("1")
 
 
-def test_hotplug_keeps_the_balance_or_is_refused_by_this_kernel(account):
-    """Taking a CPU away and giving it back breaks no law; a kernel that refuses says so."""
+def test_hotplug_keeps_the_balance_or_is_refused_by_this_kernel(account, start):
+    """Taking a CPU away and giving it back breaks no law; a kernel that refuses says so.
+
+    More tasks than CPUs want to run, so that a CPU which comes back is not idle from then on.
+    """
     refused = {errno.EBUSY, errno.EPERM, errno.EOPNOTSUPP, errno.ENOENT}
+    for load in [start("spin") for _ in range(3)] + [start("fork_storm")]:
+        load.go()
+    account.interval()
     usages = []
     try:
-        with offline(CPU_1):
-            usages += collect(account, 0.2)
+        for _ in range(8):
+            with offline(CPU_1):
+                usages += collect(account, 0.1, every_s=0.01)
+            usages += collect(account, 0.15, every_s=0.01)
     except OSError as error:
         if error.errno not in refused:
             raise
-    usages += collect(account, 0.2)
+        usages += collect(account, 0.2)
     assert not any(unbalanced_ns(usage).any() for usage in usages)
     assert all(usage.sockets.window_ns.sum() == usage.wall_ns for usage in usages)

@@ -70,6 +70,7 @@ class Cpus:
         self._online_list: tuple[int, ...] = ()
         self._online: frozenset[int] = frozenset()
         self._online_until_ns = 0
+        self._away: dict[int, int] = {}
 
     @property
     def control(self) -> Records:
@@ -105,6 +106,7 @@ class Cpus:
         # This order: idle first and since after the rest, see leave_idle() in bpf/charge.h.
         # No idle period repeats another's word, so figures between two equal looks are settled.
         idle = self._word(IDLE)
+        self._welcome(idle)
         rest = [self._word(figure) for figure in (BUSY, LOST, UNTRACKED)]
         since, again = self._word(AT), self._word(IDLE)
         asleep = [
@@ -161,8 +163,11 @@ class Cpus:
     def _close_cpus(self, cpus: frozenset[int], figures: list[Figures]) -> frozenset[int]:
         """Interrupt *cpus* and take their figures as closed; return those that were online."""
         online = frozenset(cpu for cpu in cpus if self._rotate.on_cpu(cpu))
-        for cpu in online:
-            first = cpu * SLOT_WORDS + FIGURES
+        for cpu in cpus:
+            first = cpu * SLOT_WORDS
+            if cpu in online:
+                first += FIGURES
+            # A CPU that went offline meanwhile is not traced any more: these are its last.
             figures[cpu] = tuple(self._words[first : first + FIGURES].tolist())
         return online
 
@@ -177,12 +182,23 @@ class Cpus:
             cpu for cpu in asleep if now[cpu] != idle[cpu] and epochs[cpu] != self._epoch[0]
         )
 
+    def _welcome(self, idle: list[int]) -> None:
+        """Close CPUs that have come online as well: their first switch leaves idle."""
+        arrived = [cpu for cpu, word in self._away.items() if idle[cpu] != word]
+        if arrived:
+            self._online = self._online.union(arrived)
+            self._online_until_ns = 0
+
     def _refresh_online(self, now_ns: int) -> None:
+        """List the CPUs online, and note what the others' idle words are while they are away."""
         self._online_until_ns = now_ns + ONLINE_PERIOD_NS
-        online = self._topology.online()
+        # Words first: what comes online in between has a word that is another later.
+        idle, online = self._word(IDLE), self._topology.online()
         if online is not self._online_list:
-            self._online_list, self._online = online, frozenset(online)
+            self._online_list = online
             self.prepare()
+        self._online = frozenset(online)
+        self._away = {cpu: word for cpu, word in enumerate(idle) if cpu not in self._online}
 
 
 def shared_records(map_fd: int, dtype: np.dtype[np.void], count: int) -> Records:
