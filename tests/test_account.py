@@ -37,6 +37,12 @@ def storm_usages(account):
     return usages
 
 
+def init_ns():
+    """Read the CPU time of all threads that PID 1 has."""
+    stats = [path.read_text() for path in Path("/proc/1/task").glob("*/schedstat")]
+    return sum(int(stat.split()[0]) for stat in stats)
+
+
 def test_tasks_and_lost_time_are_the_busy_time(storm_usages):
     """The sum of all tasks and the lost time is the busy time of each socket to the nanosecond."""
     assert [unbalanced_ns(usage).tolist() for usage in storm_usages] == [
@@ -59,10 +65,19 @@ def test_intervals_follow_without_a_gap(storm_usages):
     assert starts[1:] == ends[:-1]
 
 
-def test_lost_time_is_little(storm_usages):
-    """Less than a thousandth of the CPU time has no owner."""
-    lost_ns = sum(int(usage.sockets.lost_ns.sum()) for usage in storm_usages)
-    assert lost_ns < 0.001 * sum(usage.wall_ns for usage in storm_usages)
+def test_lost_time_is_little(account, start):
+    """Less than a thousandth of the CPU time has no owner.
+
+    Some virtual machines hide PID 1 from tracing: at most its time is lost as well.
+    """
+    for load in [start("spin"), start("fork_storm")]:
+        load.go()
+    account.interval()
+    before_ns = init_ns()
+    usages = collect(account, 1.0, every_s=0.05)
+    hidden_ns = init_ns() - before_ns
+    lost_ns = sum(int(usage.sockets.lost_ns.sum()) for usage in usages)
+    assert lost_ns < 0.001 * sum(usage.wall_ns for usage in usages) + hidden_ns
 
 
 def test_every_record_has_used_time(storm_usages):
