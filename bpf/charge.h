@@ -199,17 +199,34 @@ static __always_inline void recover_epoch(struct cpu_slot *slot, __u32 closing)
 }
 
 /*
+ * The run time of the task switched in last when it left this CPU. Where it went on elsewhere, that
+ * is charged there, and what it had on arrival there is what it left with.
+ */
+static __always_inline __u64 left_with_ns(struct cpu_slot *slot, struct task_struct *task)
+{
+	__u32 cpu = READ(task, wake_cpu);
+	struct cpu_slot *other;
+
+	if (cpu == bpf_get_smp_processor_id())
+		return READ(task, se.sum_exec_runtime);
+	other = get_slot(cpu);
+	if (other && other->running_task == (__u64)task)
+		return other->running_runtime_ns;
+	return slot->running_runtime_ns;
+}
+
+/*
  * A switch went unseen: a CPU that goes offline is not traced to its end, and some kernels keep
  * tracing off certain tasks. The current task's own run time says how long it has been here; when
  * closing it is running still, and that is up to a tick late. The task switched in last says how
- * long it ran, here or by now elsewhere. What neither claims was idle if the CPU is idle now; else
- * it is not known whose it was.
+ * long it ran. What neither claims was idle if the CPU is idle now; else it is not known whose it
+ * was.
  */
 static __always_inline void recover_slice(struct cpu_slot *slot, struct task_struct *current_task,
 					  __u32 closing, __u64 now_ns)
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
-	__u64 rest_ns = now_ns - slot->since_ns, ran_ns = 0, current_ns;
+	__u64 rest_ns = now_ns - slot->since_ns, left_ns, ran_ns, current_ns;
 
 	if (!slot->since_ns)
 		return;
@@ -219,7 +236,9 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 	current_ns = READ(current_task, pid) ? lesser(current_ns, rest_ns) : 0;
 	rest_ns -= current_ns;
 	if (slot->running && READ(task, pid) == slot->running) {
-		ran_ns = READ(task, se.sum_exec_runtime) - slot->running_runtime_ns;
+		left_ns = left_with_ns(slot, task);
+		ran_ns =
+		    left_ns > slot->running_runtime_ns ? left_ns - slot->running_runtime_ns : 0;
 		ran_ns = lesser(ran_ns, rest_ns);
 		charge_by_reads(slot, task, ran_ns);
 		rest_ns -= ran_ns;

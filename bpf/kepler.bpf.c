@@ -25,7 +25,7 @@ ENTRY(on_switch, SWITCH)
 {
 	struct task_struct *prev = ARG(struct task_struct *, 1);
 	struct task_struct *next = ARG(struct task_struct *, 2);
-	struct cpu_slot *slot = get_slot();
+	struct cpu_slot *slot = get_slot(bpf_get_smp_processor_id());
 	__u64 now_ns = bpf_ktime_get_ns();
 	struct task_key key = {};
 	struct task_usage *usage;
@@ -57,7 +57,7 @@ ENTRY(rotate, "raw_tp/rotate")
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct control *control = get_control();
-	struct cpu_slot *slot = get_slot();
+	struct cpu_slot *slot = get_slot(bpf_get_smp_processor_id());
 	__u64 now_ns = bpf_ktime_get_ns();
 	__u32 pid = READ(task, pid);
 

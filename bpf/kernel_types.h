@@ -47,6 +47,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int flags;
+	int wake_cpu;
 	__u64 self_exec_id;
 	__u64 start_boottime;
 	struct task_struct *group_leader;

@@ -26,10 +26,8 @@ static __always_inline struct control *get_control(void)
 	return control.lookup(&zero);
 }
 
-static __always_inline struct cpu_slot *get_slot(void)
+static __always_inline struct cpu_slot *get_slot(__u32 cpu)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-
 	return slots.lookup(&cpu);
 }
 
@@ -81,10 +79,8 @@ static __always_inline struct control *get_control(void)
 	return bpf_map_lookup_elem(&control, &zero);
 }
 
-static __always_inline struct cpu_slot *get_slot(void)
+static __always_inline struct cpu_slot *get_slot(__u32 cpu)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-
 	return bpf_map_lookup_elem(&slots, &cpu);
 }
 

@@ -119,6 +119,11 @@ def cpu_ns(tasks: Records) -> int:
     return int(tasks["cpu_ns"].sum())
 
 
+def lost_ns(*usages: Usage) -> int:
+    """Sum what nobody could be charged for."""
+    return sum(int(usage.sockets.lost_ns.sum()) for usage in usages)
+
+
 def identities(tasks: Records) -> set[tuple[int, int]]:
     """The processes in the records, as (tgid, start)."""
     return set(zip(tasks["tgid"].tolist(), tasks["process_start_ns"].tolist(), strict=True))

@@ -16,6 +16,7 @@ from accounts import (
     identities,
     joined,
     loaded,
+    lost_ns,
     of,
     opened,
     settled,
@@ -67,8 +68,9 @@ def test_last_slice_of_an_ended_process_is_charged(account, start):
     load = start("burn_once")
     load.go()
     truth = load.end()
-    mine = of(settled(account).tasks, tgid=load.pid)
-    assert truth.is_met_by(cpu_ns(mine))
+    usage = settled(account)
+    mine = of(usage.tasks, tgid=load.pid)
+    assert truth.is_met_by(cpu_ns(mine), lost_ns=lost_ns(usage))
     assert is_ended(mine)
 
 
@@ -135,9 +137,10 @@ def test_exec_from_another_thread_loses_no_time(account, start):
     load = start("exec_from_thread")
     load.go()
     truth = load.end()
-    mine = of(settled(account).tasks, tgid=load.pid)
+    usage = settled(account)
+    mine = of(usage.tasks, tgid=load.pid)
     assert len(identities(mine)) == 1
-    assert truth.is_met_by(cpu_ns(mine))
+    assert truth.is_met_by(cpu_ns(mine), lost_ns=lost_ns(usage))
 
 
 # --- who a task is ------------------------------------------------------------------------------
@@ -319,8 +322,8 @@ def test_two_full_maps_count_what_is_lost(loader_name, start):
         storm = start("fork_storm")
         storm.step()
         usage = account.interval()
-        assert usage.sockets.lost_ns.sum() > 0
-        assert account.lost_ns >= usage.sockets.lost_ns.sum()
+        assert lost_ns(usage) > 0
+        assert account.lost_ns >= lost_ns(usage)
         assert not unbalanced_ns(usage).any()
         account.close()
 

@@ -32,10 +32,14 @@ class Truth:
     used_ns: int
     stolen_ns: int
 
-    def is_met_by(self, charged_ns: int, within: float = 0.01) -> bool:
-        """Whether a charge is right, but for a share and what ticks and one exit may hide."""
+    def is_met_by(self, charged_ns: int, within: float = 0.01, lost_ns: int = 0) -> bool:
+        """Whether a charge is right, but for a share and what ticks and one exit may hide.
+
+        *lost_ns* was said to be lost, and may have been this one's.
+        """
         most_ns = self.used_ns * (1 + within) + self.stolen_ns + TICKS_NS
-        return self.used_ns * (1 - within) - EXIT_NS <= charged_ns <= most_ns
+        least_ns = self.used_ns * (1 - within) - EXIT_NS - lost_ns
+        return least_ns <= charged_ns <= most_ns
 
 
 class Stopwatch:
