@@ -91,6 +91,13 @@ def test_executable_tells_where_the_name_does_not() -> None:
     assert found == VmMatch("web", "web", "kvm")
 
 
+def test_executable_tells_where_the_name_says_too_little() -> None:
+    """QEMU started as kvm and without a name is a machine, as its executable shows."""
+    found = match_vm(("kvm", "-m", "64"), PID, TICKS, exe="/usr/bin/qemu-system-x86_64")
+    assert found
+    assert found.hypervisor == "kvm"
+
+
 def test_machines_without_a_name_do_not_share_an_id() -> None:
     """The same bare command line run twice is two machines."""
     cmdline = ("qemu-system-x86_64",)

@@ -44,9 +44,10 @@ class Machines:
         Asked again about the same process, the answer changes only with its command line.
         """
         known = self._by_tgid.get(tgid)
-        if known is not None and _is_unchanged(known.info, info):
-            return known.labels
-        self._drop(tgid)
+        if known is not None:
+            if _is_unchanged(known.info, info):
+                return known.labels
+            self._drop(tgid)
         match = match_vm(info.cmdline, tgid, info.start_ticks, info.exe)
         if match is None:
             return None

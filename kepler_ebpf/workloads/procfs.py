@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 NS_PER_TICK = 10_000_000
 """/proc counts start times in USER_HZ, which is 100 on every architecture we run on."""
@@ -18,9 +19,9 @@ CMDLINE_LIMIT = 65_536
 
 _FIRST_READ = 4096
 _STAT_LIMIT = 1024
-_STAT_FIELDS = (4, 9, 22)
-"""Parent, flags and start time, by their numbers in proc(5)."""
-_FIRST_FIELD_AFTER_COMM = 3
+_STATE = 3
+_PARENT, _FLAGS, _START = (number - _STATE for number in (4, 9, 22))
+"""Fields of a stat line, by their numbers in proc(5) less that of the first behind comm."""
 _PF_KTHREAD = 0x0020_0000
 _TGID_LINE = b"\nTgid:"
 
@@ -42,8 +43,7 @@ class ProcessInfo:
     is_kernel_thread: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Stat:
+class _Stat(NamedTuple):
     parent: int
     flags: int
     start_ticks: int
@@ -118,9 +118,9 @@ def _read_pinned(process_fd: int, stat: _Stat) -> ProcessInfo:
 def _parse_stat(raw: bytes) -> _Stat | None:
     """Return what we need of a stat line, None when there is none or it is broken."""
     # comm may hold anything, brackets and newlines too; behind it there are only numbers.
-    fields = raw.rpartition(b")")[2].split()
+    fields = raw[raw.rfind(b")") + 1 :].split(None, _START + 1)
     try:
-        return _Stat(*(int(fields[field - _FIRST_FIELD_AFTER_COMM]) for field in _STAT_FIELDS))
+        return _Stat(int(fields[_PARENT]), int(fields[_FLAGS]), int(fields[_START]))
     except (IndexError, ValueError):
         return None
 

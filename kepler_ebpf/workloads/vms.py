@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
@@ -44,10 +45,11 @@ def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch
     else one made of *pid* and its start time in *ticks*, which no other machine on this host has.
     Two machines that were given one name are told apart by the caller, who sees both.
     """
-    programs = {path.rpartition("/")[2] for path in (*cmdline[:1], exe)}
-    for pattern, read in _HYPERVISORS:
-        if any(pattern.fullmatch(program) for program in programs):
-            return _complete(read(cmdline[1:]), unique_id(pid, ticks))
+    for path in (*cmdline[:1], exe):
+        read = _reader_of(path.rpartition("/")[2])
+        found = read(cmdline[1:]) if read else None
+        if found is not None:
+            return _complete(found, unique_id(pid, ticks))
     return None
 
 
@@ -69,9 +71,7 @@ def helper_owner(comm: str) -> int | None:
 _HELPER = re.compile(r"(?:vhost-|kvm-pit/)([0-9]{1,10})")
 
 
-def _complete(found: _Found | None, fallback: str) -> VmMatch | None:
-    if found is None:
-        return None
+def _complete(found: _Found, fallback: str) -> VmMatch:
     vm_id = found.vm_id or found.name or f"{found.hypervisor}-{fallback}"
     return VmMatch(vm_id, found.name or vm_id, found.hypervisor)
 
@@ -159,7 +159,9 @@ def _read_cloud_hypervisor(arguments: Arguments) -> _Found | None:
     return _Found(uuid or socket.get("path") or socket.get("", ""))
 
 
-_HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Arguments], _Found | None]], ...] = (
+_Reader = Callable[[Arguments], _Found | None]
+
+_HYPERVISORS: tuple[tuple[re.Pattern[str], _Reader], ...] = (
     (re.compile(r"\.?qemu-system-.+|qemu-kvm|qemu-dm"), _read_qemu),
     (re.compile(r"kvm"), _read_kvm),
     (re.compile(r"VBoxHeadless|VBoxSDL|VirtualBox|VirtualBoxVM"), _read_virtualbox),
@@ -167,3 +169,9 @@ _HYPERVISORS: tuple[tuple[re.Pattern[str], Callable[[Arguments], _Found | None]]
     (re.compile(r"firecracker(?:-v?[0-9].*)?"), _read_firecracker),
     (re.compile(r"cloud-hypervisor(?:-.+)?"), _read_cloud_hypervisor),
 )
+
+
+@lru_cache(maxsize=1024)
+def _reader_of(program: str) -> _Reader | None:
+    """Return what reads the arguments of a hypervisor's program, None for any other program."""
+    return next((read for pattern, read in _HYPERVISORS if pattern.fullmatch(program)), None)
