@@ -44,6 +44,13 @@ class Backlog:
         self._owing = np.zeros(len(first.energy_uj), np.int64)
         self._is_owing = False
 
+    @property
+    def may_pay(self) -> bool:
+        """Whether energy for usage of earlier intervals may still come."""
+        if not self._is_owing:
+            return False
+        return bool(((self._owing > 0) & (self._owing <= len(self._held))).any())
+
     def settle(self, usage: Usage, reading: MeterReading) -> Iterator[Due]:
         """Give what each zone drew, with the usage it is for; the current interval comes first."""
         valid = reading.valid

@@ -81,11 +81,16 @@ class GroupBook:
         """The ids of the cgroups that were removed lately."""
         return np.fromiter(self._ending, np.uint64, len(self._ending))
 
-    def end_interval(self, now_s: float) -> None:
-        """End what was removed, and fold what is to be listed no longer."""
+    def end_interval(self, now_s: float, *, owing: bool) -> None:
+        """End what was removed, and fold what is to be listed no longer.
+
+        No cgroup is forgotten while energy is *owing*.
+        """
         self._now_s = now_s
         if self._ending:
             self._end_removed()
+            if not owing:
+                self._forget_removed()
         self._fold_ended()
         for table in (self.cgroups, self.containers, self.pods, self.units):
             table.close_interval()
@@ -254,10 +259,10 @@ class GroupBook:
             if unit >= 0:
                 self.units.leave(unit, self._now_s)
         self._ending = {key: left - 1 for key, left in self._ending.items()}
-        self._forget(np.array([key for key, left in self._ending.items() if left < 0], np.uint64))
 
-    def _forget(self, cgroup_ids: Majors) -> None:
-        """Fold removed cgroups: nothing can come for them any more."""
+    def _forget_removed(self) -> None:
+        """Fold removed cgroups for which nothing can come any more."""
+        cgroup_ids = np.array([key for key, left in self._ending.items() if left < 0], np.uint64)
         if not len(cgroup_ids):
             return
         rows = self._find(cgroup_ids)

@@ -107,13 +107,17 @@ class Ledger:
         """Return pid and start of each process listed as running, for a look at whether it is."""
         return self._processes.running()
 
-    def end_interval(self, now_s: float) -> None:
-        """Close the interval at *now_s*, monotonic: end, retire and fold what is due."""
+    def end_interval(self, now_s: float, *, owing: bool = False) -> None:
+        """Close the interval at *now_s*, monotonic: end, retire and fold what is due.
+
+        While a zone is *owing* energy for earlier intervals, it stays known which container,
+        machine, pod and unit was whose.
+        """
         removed = self._groups.ending
         if len(removed):
             self._processes.ended(removed, np.zeros(len(removed), np.uint32))
-        self._processes.end_interval(now_s)
-        self._groups.end_interval(now_s)
+        self._processes.end_interval(now_s, owing=owing)
+        self._groups.end_interval(now_s, owing=owing)
         self._node.end_interval()
 
     # --- names learned later

@@ -92,12 +92,15 @@ class ProcessBook:
         columns = self.processes.columns[rows]
         return columns["tgid"], columns["start"]
 
-    def end_interval(self, now_s: float) -> None:
-        """End what has exited, and fold what is to be listed no longer."""
+    def end_interval(self, now_s: float, *, owing: bool) -> None:
+        """End what has exited, and fold what is to be listed no longer.
+
+        What ran a machine stays while energy is *owing*: it may be the machine's.
+        """
         self._now_s = now_s
         if self._ended:
             self._end_noted()
-        self._fold_ended()
+        self._fold_ended(owing=owing)
         self.processes.close_interval()
         self.vms.close_interval()
 
@@ -247,8 +250,10 @@ class ProcessBook:
             if vm >= 0:
                 self.vms.leave(int(vm), self._now_s)
 
-    def _fold_ended(self) -> None:
+    def _fold_ended(self, *, owing: bool) -> None:
         gone = self.processes.due(self._now_s, self._retention)
+        if owing:
+            gone = gone[self.processes.columns["vm"][gone] < 0]
         if len(gone):
             columns = self.processes.columns[gone]
             self._index.discard(columns["start"], columns["tgid"])

@@ -123,7 +123,7 @@ class Sampler:
         for (tgid, start_ns), process in renewed.processes.items():
             ledger.relabel_process(tgid, start_ns, process)
         ledger.ended_cgroups(self._parts.paths.take_ended())
-        ledger.end_interval(usage.end_ns / NS_PER_S)
+        ledger.end_interval(usage.end_ns / NS_PER_S, owing=self._backlog.may_pay)
 
     def _unread(self, reading: MeterReading) -> frozenset[str]:
         pairs = zip(self._parts.meter.zones, reading.valid.tolist(), strict=True)

@@ -81,11 +81,11 @@ class World:
         shares_uj = np.column_stack((package_uj, package_uj / 4))
         self.ledger.credit(tasks, attribution(shares_uj), **options)
 
-    def interval(self, *records, uj=None, seconds=1.0) -> None:
+    def interval(self, *records, uj=None, seconds=1.0, owing=False) -> None:
         """Credit *records* as ``credit`` does, and close the interval."""
         self.credit(*records, uj=uj)
         self.now_s += seconds
-        self.ledger.end_interval(self.now_s)
+        self.ledger.end_interval(self.now_s, owing=owing)
 
     @property
     def processes(self):

@@ -142,6 +142,7 @@ def test_zone_that_is_back_is_on_time_again() -> None:
     world = World()
     for step in (fails(DRAM), Step()):
         world.settle(step)
+    assert not world.backlog.may_pay
     (due,) = world.settle(Step(pid=9))
     assert pids(due) == [9]
     assert due.energy_uj.tolist() == [10.0, 20.0, 40.0]
@@ -169,8 +170,11 @@ def test_late_energy_is_shared_by_cpu_time() -> None:
 def test_energy_after_a_very_long_time_has_no_owner() -> None:
     """Tasks are not kept for ever: the joules are still given, to nobody."""
     world = World()
-    for _ in range(backlog.MOST_INTERVALS + 1):
+    for _ in range(backlog.MOST_INTERVALS):
         world.settle(fails(DRAM))
+        assert world.backlog.may_pay
+    world.settle(fails(DRAM))
+    assert not world.backlog.may_pay
     _, late = world.settle(Step())
     assert pids(late) == []
     assert late.energy_uj[DRAM] == pytest.approx(20.0 * (backlog.MOST_INTERVALS + 2))

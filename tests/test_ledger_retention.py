@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from ledger_world import KEEP_ALL, World, by, listed, record
+from ledger_world import KEEP_ALL, World, by, container, listed, record, vm
 
-from kepler_ebpf.ledger import Ledger, Retention
-from kepler_ebpf.model import Attribution, State, Zone
+from kepler_ebpf.ledger import CgroupName, Ledger, ProcessName, Retention
+from kepler_ebpf.model import Attribution, State, UnitLabels, Zone
 
 RUNNING, TERMINATED = State.RUNNING, State.TERMINATED
 
@@ -200,3 +200,38 @@ def test_keep_all_keeps_all():
     world = World(KEEP_ALL)
     world.interval(*(record(pid=pid, ended=True) for pid in range(10, 80)))
     assert len(energies(world.processes)) == 70
+
+
+# --- energy that comes late -------------------------------------------------------------------
+
+
+def test_late_energy_of_a_removed_cgroup_is_its_containers_and_pods():
+    """However long a zone owes, who was gone meanwhile gets it at every level."""
+    world = World(KEEP_ALL)
+    labels = container("c", pod_id="p")
+    world.names.cgroups = {7: CgroupName("/c", labels, "p", UnitLabels("u", "systemd"))}
+    ran = record(cgroup_id=7, ended=True)
+    world.interval(ran, uj=10, owing=True)
+    world.ledger.ended_cgroups([7])
+    for _ in range(10):
+        world.interval(owing=True)
+    world.credit(ran, uj=100, count_cpu=False)
+    world.interval()
+    views = world.ledger.views()
+    for view in (views.processes, views.containers, views.pods, views.units):
+        assert (len(view.labels), view.energy_uj[0, 0], view.folded_uj[0]) == (1, 110.0, 0.0)
+    for _ in range(3):
+        world.interval()
+    assert world.ledger.cgroups().labels == ()
+
+
+def test_late_energy_of_a_machine_that_has_ended_is_the_machines():
+    """Its process is not folded before, though it had too little to be listed."""
+    world = World(Retention(for_s=0.0, most=0, min_uj=1e9))
+    world.names.processes = {10: ProcessName("/qemu", vm("m"))}
+    world.interval(record(), uj=10, owing=True)
+    world.interval(record(ended=True), uj=0, owing=True)
+    world.credit(record(ended=True), uj=100, count_cpu=False)
+    world.interval()
+    assert world.vms.folded_uj[0] + sum(listed(world.vms).values()) == 110.0
+    assert world.processes.folded_uj[0] == 110.0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cgroup_tree import cgroup_tree, hierarchies
 from powercap import CpuModel, PowercapTree, driven
 from running import Page, Run, running, stepping
 from truth import Stopwatch
@@ -17,6 +18,7 @@ PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:2"
 """Zones of the single-socket machine."""
 
 OTHER_PACKAGE = "intel-rapl:1"
+CONTAINER = "c0" * 32
 J = 1e6
 PROBE_PERIOD_S = 0.005
 SHORT_S = 0.1
@@ -221,6 +223,30 @@ def test_failing_zone_degrades_alone_and_pays_later(
     assert stopwatch.agree(late_j / 20 * meanwhile_s, used_s, within=0.15)
     assert after.total("kepler_ebpf_failed_intervals_total") == 0
     assert log.count("gives no reading") == log.count("is read again") == 1
+
+
+def test_container_that_has_ended_gets_what_comes_late(tmp_path: Path, tree: PowercapTree) -> None:
+    """It is given as much as its process, though its cgroup is long gone by then."""
+    with cgroup_tree(hierarchies()[0]) as cgroups, metered(tmp_path, tree) as run:
+        with worker(tmp_path, "in-container") as inner:
+            cgroup = cgroups.make(f"/docker/{CONTAINER}")
+            cgroup.enter(inner.pid)
+            run.step()
+            vanish(tree, PACKAGE)
+            inner.spin()
+            inner.end()
+        cgroup.remove()
+        for _ in range(4):
+            before = run.step()
+        tree.advance({PACKAGE: 100 * J})
+        after = run.step()
+    given_j = [
+        page.total("kepler_container_cpu_joules_total", container_id=CONTAINER, zone="package")
+        for page in (before, after)
+    ]
+    gained_j = process_j(after, "in-container") - process_j(before, "in-container")
+    assert gained_j > 1
+    assert given_j[1] - given_j[0] == pytest.approx(gained_j, rel=1e-9)
 
 
 def test_all_zones_failing_lose_nothing(tmp_path: Path, tree: PowercapTree) -> None:
