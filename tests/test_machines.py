@@ -1,6 +1,7 @@
 """Which process runs which machine: ids that are not shared, children, helper threads."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,16 @@ from processes import waiting_shell
 from kepler_ebpf.model import VmLabels
 from kepler_ebpf.workloads.machines import Machines
 from kepler_ebpf.workloads.procfs import ProcessInfo, find_process
+
+DAEMONIZE = """
+import os, sys
+if not os.fork():
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
 
 
 class Hypervisors:
@@ -27,6 +38,25 @@ class Hypervisors:
         found = find_process(self._running.enter_context(shell))
         assert found is not None
         return found
+
+    def start_in_background(
+        self, *options: str
+    ) -> tuple[tuple[int, ProcessInfo], tuple[int, ProcessInfo]]:
+        """Start one as QEMU's -daemonize does; return who was started and who stays."""
+        process = self._running.enter_context(
+            subprocess.Popen(
+                ["qemu-system-x86_64", "-c", DAEMONIZE, *options, "-daemonize"],
+                executable=sys.executable,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        )
+        self._running.callback(process.kill)
+        assert process.stdout
+        found = [find_process(pid) for pid in (process.pid, int(process.stdout.readline()))]
+        assert found[0] is not None
+        assert found[1] is not None
+        return found[0], found[1]
 
     def stop(self) -> None:
         """End and reap all of them."""
@@ -72,11 +102,23 @@ def test_a_restarted_machine_keeps_its_id(hypervisors: Hypervisors) -> None:
 
 
 def test_what_a_daemon_leaves_behind_is_the_same_machine(hypervisors: Hypervisors) -> None:
-    """A QEMU that goes into the background is not two machines."""
+    """A QEMU that goes into the background is not two machines, and two of them are two."""
     machines = Machines()
-    options = ("-name", "web", "-daemonize")
-    ids = [id_of(machines.of_process(*hypervisors.start(*options))) for _ in range(2)]
-    assert ids == ["web", "web"]
+    started = [hypervisors.start_in_background("-name", "web") for _ in range(2)]
+    launchers, daemons = zip(*started, strict=True)
+    first, second = (id_of(machines.of_process(*found)) for found in launchers)
+    assert first == "web" != second
+    assert [id_of(machines.of_process(*found)) for found in daemons] == [first, second]
+
+
+def test_daemon_whose_launcher_has_ended_has_the_name(hypervisors: Hypervisors) -> None:
+    """A launcher that waits to be reaped is no rival of what it left behind."""
+    machines = Machines()
+    launcher, daemon = hypervisors.start_in_background("-name", "web")
+    machines.of_process(*launcher)
+    os.kill(launcher[0], signal.SIGKILL)
+    os.waitid(os.P_PID, launcher[0], os.WEXITED | os.WNOWAIT)
+    assert id_of(machines.of_process(*daemon)) == "web"
 
 
 def test_a_child_before_its_exec_is_the_same_machine(hypervisors: Hypervisors) -> None:

@@ -32,6 +32,8 @@ KNOWN = [
         ("/usr/bin/kvm", "-id", "101", "-name", "db", "-smbios", f"type=1,uuid={UUID}"),
         VmMatch(UUID, "db", "kvm"),
     ),
+    (("/usr/bin/kvm", "-uuid", UUID), VmMatch(UUID, UUID, "kvm")),
+    (("qemu-dm", "-d", "7", "-domain-name", "dom"), VmMatch("xen-7", "dom", "xen")),
     (("qemu-system-i386", "-xen-domid", "5", "-name", "dom"), VmMatch("xen-5", "dom", "xen")),
     (
         ("/usr/lib/virtualbox/VBoxHeadless", "--comment", "web", "--startvm", UUID),

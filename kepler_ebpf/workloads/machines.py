@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kepler_ebpf.model import VmLabels
-from kepler_ebpf.workloads.procfs import ProcessInfo, find_process, is_alive
+from kepler_ebpf.workloads.procfs import ProcessInfo, find_process, is_alive, parent_of
 from kepler_ebpf.workloads.vms import helper_owner, match_vm, unique_id
-
-DAEMONIZE_TICKS = 100
-"""A QEMU that goes into the background starts its successor within this time (1 s)."""
 
 _FIRST_PRUNE = 64
 
@@ -68,16 +65,27 @@ class Machines:
 
     def _admit(self, machine: _Machine) -> _Machine:
         rivals = [m for m in self._by_id.get(machine.given_id, ()) if self._is_alive(m)]
-        parent = self._by_tgid.get(machine.info.parent)
-        same = next((m for m in (parent, *rivals) if m and _is_same(m, machine)), None)
-        if same is not None:
-            machine = replace(machine, labels=same.labels)
+        forebear = self._forebear(machine)
+        if forebear is not None:
+            machine = replace(machine, labels=forebear.labels)
         elif rivals:
             machine = replace(machine, labels=_made_unique(machine))
         self._by_tgid[machine.tgid] = machine
         self._by_id[machine.given_id] = [*rivals, machine]
         self._prune()
         return machine
+
+    def _forebear(self, machine: _Machine) -> _Machine | None:
+        """Return the process that this one continues, when it is no machine of its own.
+
+        A child before its exec continues its parent. A QEMU that goes into the background forks
+        twice: the first child leads the second one's session, and waits to be reaped by the QEMU
+        that was started.
+        """
+        leader = machine.info.session
+        pids = (machine.info.parent, parent_of(leader, self._procfs) if leader else None)
+        older = (self._by_tgid.get(pid) for pid in pids if pid)
+        return next((m for m in older if m and m.info.cmdline == machine.info.cmdline), None)
 
     def _drop(self, tgid: int) -> None:
         machine = self._by_tgid.pop(tgid, None)
@@ -106,12 +114,3 @@ def _made_unique(machine: _Machine) -> VmLabels:
 
 def _is_unchanged(before: ProcessInfo, now: ProcessInfo) -> bool:
     return (before.start_ticks, before.cmdline) == (now.start_ticks, now.cmdline)
-
-
-def _is_same(older: _Machine, newer: _Machine) -> bool:
-    """Tell whether *newer* is no machine of its own: a child, or what a daemon left behind."""
-    if older.info.cmdline != newer.info.cmdline:
-        return False
-    age = newer.info.start_ticks - older.info.start_ticks
-    in_background = "-daemonize" in newer.info.cmdline and 0 <= age <= DAEMONIZE_TICKS
-    return newer.info.parent == older.tgid or in_background

@@ -20,9 +20,10 @@ CMDLINE_LIMIT = 65_536
 _FIRST_READ = 4096
 _STAT_LIMIT = 1024
 _STATE = 3
-_PARENT, _FLAGS, _START = (number - _STATE for number in (4, 9, 22))
+_PARENT, _SESSION, _FLAGS, _THREADS, _START = (number - _STATE for number in (4, 6, 9, 20, 22))
 """Fields of a stat line, by their numbers in proc(5) less that of the first behind comm."""
 _PF_KTHREAD = 0x0020_0000
+_DEAD = frozenset((b"Z", b"X", b"x"))
 _TGID_LINE = b"\nTgid:"
 
 
@@ -33,19 +34,24 @@ class ProcessInfo:
     ``exe`` is the kernel's path of the executable, "" when there is none (kernel thread), it may
     not be read, or the process ended meanwhile. A deleted file keeps the kernel's " (deleted)".
     ``cmdline`` is the arguments, () under the same conditions. Both are always valid Unicode.
-    ``parent`` is the parent's pid, ``start_ticks`` the start time as /proc counts it.
+    ``parent`` is the parent's pid, ``session`` that of the session's leader, ``start_ticks`` the
+    start time as /proc counts it.
     """
 
     exe: str
     cmdline: tuple[str, ...]
     parent: int
     start_ticks: int
+    session: int = 0
     is_kernel_thread: bool = False
 
 
 class _Stat(NamedTuple):
+    state: bytes
     parent: int
+    session: int
     flags: int
+    threads: int
     start_ticks: int
 
 
@@ -79,14 +85,21 @@ def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | N
 
 
 def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
-    """Tell whether the process *tgid* with that start time (``start_ticks``) still exists.
+    """Tell whether the process *tgid* with that start time (``start_ticks``) still runs.
 
-    One that may not be looked at counts as alive.
+    One that may not be looked at counts as alive, one that waits to be reaped does not.
     """
     stat = _parse_stat(_read(f"{procfs}/{tgid}/stat", _STAT_LIMIT))
     if stat is None:
         return os.access(f"{procfs}/{tgid}", os.F_OK)
-    return stat.start_ticks == ticks
+    has_ended = stat.state in _DEAD and stat.threads <= 1
+    return stat.start_ticks == ticks and not has_ended
+
+
+def parent_of(pid: int, procfs: str = "/proc") -> int | None:
+    """Return the parent of *pid*, which may have ended and not been reaped; None if unknown."""
+    stat = _parse_stat(_read(f"{procfs}/{pid}/stat", _STAT_LIMIT))
+    return None if stat is None else stat.parent
 
 
 def _read_pid(tgid: int, procfs: str, ticks: int | None) -> ProcessInfo | None:
@@ -112,7 +125,8 @@ def _read_pinned(process_fd: int, stat: _Stat) -> ProcessInfo:
     raw = _read("cmdline", _FIRST_READ, process_fd)
     if len(raw) == _FIRST_READ:
         raw = _read("cmdline", CMDLINE_LIMIT, process_fd)
-    return ProcessInfo(_read_exe(process_fd), _split_cmdline(raw), stat.parent, stat.start_ticks)
+    exe, cmdline = _read_exe(process_fd), _split_cmdline(raw)
+    return ProcessInfo(exe, cmdline, stat.parent, stat.start_ticks, stat.session)
 
 
 def _parse_stat(raw: bytes) -> _Stat | None:
@@ -120,7 +134,8 @@ def _parse_stat(raw: bytes) -> _Stat | None:
     # comm may hold anything, brackets and newlines too; behind it there are only numbers.
     fields = raw[raw.rfind(b")") + 1 :].split(None, _START + 1)
     try:
-        return _Stat(int(fields[_PARENT]), int(fields[_FLAGS]), int(fields[_START]))
+        numbers = (_PARENT, _SESSION, _FLAGS, _THREADS, _START)
+        return _Stat(fields[0], *(int(fields[number]) for number in numbers))
     except (IndexError, ValueError):
         return None
 

@@ -133,8 +133,17 @@ def _read_qemu(arguments: Arguments) -> _Found | None:
 
 def _read_kvm(arguments: Arguments) -> _Found | None:
     """Read QEMU under the name that Proxmox gives it; the name alone says too little."""
-    named = _value(arguments, "id", "name")
+    named = _value(arguments, "id", "name", "uuid")
     return _read_qemu(arguments) if named else None
+
+
+def _read_xen(arguments: Arguments) -> _Found | None:
+    """Read the device model of Xen's older tools, which is told its domain by -d."""
+    found, domain = _read_qemu(arguments), _value(arguments, "d")
+    if found is None:
+        return None
+    vm_id = found.vm_id or (f"xen-{domain}" if domain else "")
+    return _Found(vm_id, found.name or _value(arguments, "domain-name"), "xen")
 
 
 def _read_virtualbox(arguments: Arguments) -> _Found | None:
@@ -162,7 +171,8 @@ def _read_cloud_hypervisor(arguments: Arguments) -> _Found | None:
 _Reader = Callable[[Arguments], _Found | None]
 
 _HYPERVISORS: tuple[tuple[re.Pattern[str], _Reader], ...] = (
-    (re.compile(r"\.?qemu-system-.+|qemu-kvm|qemu-dm"), _read_qemu),
+    (re.compile(r"\.?qemu-system-.+|qemu-kvm"), _read_qemu),
+    (re.compile(r"qemu-dm"), _read_xen),
     (re.compile(r"kvm"), _read_kvm),
     (re.compile(r"VBoxHeadless|VBoxSDL|VirtualBox|VirtualBoxVM"), _read_virtualbox),
     (re.compile(r"vmware-vmx(?:-debug|-stats)?"), _read_vmware),
