@@ -76,11 +76,6 @@ class GroupBook:
         """Note removed cgroups, known or not; they end with the interval."""
         self._ending.update(dict.fromkeys(cgroup_ids, LATE_INTERVALS))
 
-    @property
-    def ending(self) -> Majors:
-        """The ids of the cgroups that were removed lately."""
-        return np.fromiter(self._ending, np.uint64, len(self._ending))
-
     def end_interval(self, now_s: float, *, owing: bool) -> None:
         """End what was removed, and fold what is to be listed no longer.
 
@@ -100,6 +95,11 @@ class GroupBook:
     def container_id(self, row: int) -> str:
         """Return the container of a cgroup, "" where it has none."""
         return self.name(row).container_id
+
+    def is_running(self, container_id: str) -> bool:
+        """Whether a container is listed as running."""
+        row = self.containers.row_of(container_id)
+        return row != NO_ROW and bool(self.containers.state[row] == State.RUNNING)
 
     def name(self, row: int) -> CgroupName:
         """Return the name of a cgroup."""
@@ -251,7 +251,7 @@ class GroupBook:
             self.pods.leave(pod, self._now_s)
 
     def _end_removed(self) -> None:
-        rows = self._find(self.ending)
+        rows = self._find(np.fromiter(self._ending, np.uint64, len(self._ending)))
         running = rows[(rows >= 0) & (self.cgroups.state[rows] == State.RUNNING)]
         self.cgroups.end(running, self._now_s)
         for _, container, pod, unit in self.cgroups.columns[running].tolist():

@@ -40,9 +40,7 @@ class GroupTable(WorkloadTable[Label]):
     def join(self, row: int) -> bool:
         """Count one more running member; True where it is the only one."""
         self.columns["live"][row] += 1
-        self._ended -= int(self.state[row] == State.TERMINATED)
-        self.state[row] = State.RUNNING
-        self._view = None
+        self.start_again(row)
         return bool(self.columns["live"][row] == 1)
 
     def leave(self, row: int, now_s: float) -> bool:

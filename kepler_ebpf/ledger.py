@@ -113,9 +113,6 @@ class Ledger:
         While a zone is *owing* energy for earlier intervals, it stays known which container,
         machine, pod and unit was whose.
         """
-        removed = self._groups.ending
-        if len(removed):
-            self._processes.ended(removed, np.zeros(len(removed), np.uint32))
         self._processes.end_interval(now_s, owing=owing)
         self._groups.end_interval(now_s, owing=owing)
         self._node.end_interval()

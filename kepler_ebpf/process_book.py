@@ -1,7 +1,8 @@
 """The totals of processes, and of the virtual machines they run.
 
 A process is its pid and its start together. What is known of one that lives is asked once; one
-that came and went within an interval and drew little is folded without ever being a row.
+that came and went within an interval and drew little is folded without ever being a row. What the
+kernel's map had no room for is one process of each container, and one for all that is in none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ import numpy as np
 from kepler_ebpf.group_book import GroupBook
 from kepler_ebpf.group_table import GroupTable
 from kepler_ebpf.identity_index import NO_ROW, IdentityIndex, Majors, Minors
-from kepler_ebpf.model import Floats, Ints, ProcessLabels, State, VmLabels
+from kepler_ebpf.model import (
+    UNTRACKED_COMM,
+    Floats,
+    Ints,
+    ProcessLabels,
+    State,
+    VmLabels,
+)
 from kepler_ebpf.naming import Naming, ProcessName
 from kepler_ebpf.process_records import Batch, group_by_process
 from kepler_ebpf.workload_table import (
@@ -48,6 +56,8 @@ class ProcessBook:
         self._retention = retention
         self._index = IdentityIndex()
         self._running: dict[int, int] = {}
+        self._rows_of_pid: dict[int, list[int]] = {}
+        self._untracked: dict[str, int] = {}
         self._ended: list[Ints] = []
         self._now_s = 0.0
 
@@ -63,8 +73,11 @@ class ProcessBook:
         unknown = np.flatnonzero(rows == NO_ROW)
         if not create:
             rows[unknown] = FOLDED
+            self._place_untracked(batch, rows, unknown, create=False)
             return rows
         self._follow(batch, rows)
+        if len(unknown):
+            unknown = self._place_untracked(batch, rows, unknown, create=True)
         if len(unknown):
             self._admit(batch, rows, unknown)
         ended = rows[batch.ended]
@@ -98,6 +111,8 @@ class ProcessBook:
         What ran a machine stays while energy is *owing*: it may be the machine's.
         """
         self._now_s = now_s
+        if self._untracked:
+            self._end_untracked()
         if self._ended:
             self._end_noted()
         self._fold_ended(owing=owing)
@@ -203,8 +218,7 @@ class ProcessBook:
     def _open(self, batch: Batch, place: int, *, alive: bool) -> int:
         task, tgid = batch.tasks[place], int(batch.tgids[place])
         start = batch.starts[place]
-        known_by_pid = alive and tgid != 0
-        name = self._ask(batch, place) if known_by_pid else ProcessName()
+        name = self._ask(batch, place) if alive else ProcessName()
         container_id = self._groups.container_id(int(batch.cgroup_rows[place]))
         vm_id = name.vm.vm_id if name.vm else ""
         label = ProcessLabels(
@@ -220,7 +234,8 @@ class ProcessBook:
         row = self.processes.add(label, values)
         if name.vm:
             self._set_vm(row, name.vm)
-        if known_by_pid:
+        self._rows_of_pid.setdefault(tgid, []).append(row)
+        if alive:
             self._replace_running(tgid, row)
         return row
 
@@ -235,6 +250,36 @@ class ProcessBook:
         cgroup = self._groups.name(int(batch.cgroup_rows[place]))
         tgid, start_ns = int(batch.tgids[place]), int(batch.starts[place])
         return self._naming.process(tgid, start_ns, batch.comm(place), cgroup)
+
+    # --- inside: tasks that the kernel's map had no room for
+
+    def _place_untracked(self, batch: Batch, rows: Ints, places: Ints, *, create: bool) -> Ints:
+        """Give rows to the records among *places* that are of no task; return the others."""
+        is_untracked = batch.tgids[places] == 0
+        for place in places[is_untracked].tolist():
+            cgroup = int(batch.cgroup_rows[place])
+            container_id = self._groups.container_id(cgroup) if cgroup >= 0 else ""
+            rows[place] = self._untracked_row(container_id, create=create)
+        others: Ints = places[~is_untracked]
+        return others
+
+    def _untracked_row(self, container_id: str, *, create: bool) -> int:
+        row = self._untracked.get(container_id, FOLDED)
+        if not create:
+            return row
+        if row == FOLDED:
+            kind = _type(container_id, "")
+            label = ProcessLabels(0, 0, UNTRACKED_COMM, "", kind, container_id, "")
+            row = self.processes.add(label, (0, 0, 0, 0, UNTRACKED_COMM.encode(), NO_ROW))
+            self._untracked[container_id] = row
+        self.processes.start_again(row)
+        return row
+
+    def _end_untracked(self) -> None:
+        """End those whose container has ended; what is in no container never ends."""
+        for container_id, row in self._untracked.items():
+            if container_id and not self._groups.is_running(container_id):
+                self._ended.append(np.array([row]))
 
     # --- inside: processes that have ended
 
@@ -257,11 +302,34 @@ class ProcessBook:
         if len(gone):
             columns = self.processes.columns[gone]
             self._index.discard(columns["start"], columns["tgid"])
+            self._leave_to_heirs(gone)
+            self._untracked = {id_: row for id_, row in self._untracked.items() if row not in gone}
             self.processes.release(gone)
         gone = self.vms.due(self._now_s, replace(self._retention, min_uj=0.0))
         if len(gone):
             fold_links(self.processes.columns["vm"], gone)
             self.vms.release(gone)
+
+    def _leave_to_heirs(self, gone: Ints) -> None:
+        """Give the CPU time of rows to others that look the same but for their start.
+
+        Both are one series of CPU seconds, which must not fall when one of them is folded.
+        """
+        pids = self.processes.columns["tgid"][gone].tolist()
+        for pid, row in zip(pids, gone.tolist(), strict=True):
+            if pid:
+                left = self._rows_of_pid[pid]
+                left.remove(row)
+                for heir in left:
+                    if self._look_the_same(row, heir):
+                        self.processes.leave_cpu_time(row, heir)
+                        break
+                if not left:
+                    del self._rows_of_pid[pid]
+
+    def _look_the_same(self, one: int, other: int) -> bool:
+        label = self.processes.label(other)
+        return replace(self.processes.label(one), start_ns=label.start_ns) == label
 
 
 def _type(container_id: str, vm_id: str) -> str:

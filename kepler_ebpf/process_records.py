@@ -16,9 +16,9 @@ from kepler_ebpf.workload_table import run_starts
 class Batch:
     """Records (``layout.TASK``) with what is derived from them, one entry for each record.
 
-    ``starts`` and ``tgids`` are the identity of the process: its start and pid, or the cgroup's
-    id and 0 for the record of tasks the kernel map had no room for. ``weights`` (records,
-    kinds + 1) are energy by kind and then CPU ns.
+    ``starts`` and ``tgids`` are the identity of the process: its start and pid. Both are 0 where
+    the kernel map had no room for the tasks of a cgroup. ``weights`` (records, kinds + 1) are
+    energy by kind and then CPU ns.
     """
 
     tasks: Records
@@ -51,11 +51,10 @@ class Groups:
 
 def make_batch(tasks: Records, cgroup_rows: Ints, weights: Floats) -> Batch:
     """Return *tasks* with what the ledger derives from them."""
-    tgids = tasks["tgid"]
     return Batch(
         tasks=tasks,
-        starts=np.where(tgids == 0, tasks["cgroup_id"], tasks["process_start_ns"]),
-        tgids=tgids,
+        starts=tasks["process_start_ns"],
+        tgids=tasks["tgid"],
         cgroup_rows=cgroup_rows,
         ended=(tasks["flags"] & FLAG_ENDED) != 0,
         weights=weights,

@@ -140,6 +140,12 @@ class WorkloadTable(Generic[Label]):
         self.ended_s[rows] = now_s
         self._view = None
 
+    def start_again(self, row: int) -> None:
+        """Have a workload that is listed run, whether it had ended or not."""
+        self._ended -= int(self.state[row] == State.TERMINATED)
+        self.state[row] = State.RUNNING
+        self._view = None
+
     def due(self, now_s: float, keep: Retention) -> Ints:
         """Return the rows of ended workloads that are to be listed no longer."""
         if not self._ended:
@@ -188,6 +194,12 @@ class WorkloadTable(Generic[Label]):
         """Add what a new member had been given before it was known to belong to the row."""
         self.energy_uj[row] += energy_uj
         self.cpu_ns[row] += cpu_ns
+        self._view = None
+
+    def leave_cpu_time(self, row: int, heir: int) -> None:
+        """Move the CPU time of a row to another."""
+        self.cpu_ns[heir] += self.cpu_ns[row]
+        self.cpu_ns[row] = 0
         self._view = None
 
     def close_interval(self) -> None:

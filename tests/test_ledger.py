@@ -213,16 +213,29 @@ def test_same_start_and_different_pid_are_two_processes():
     assert by(world.processes, "pid") == {10: (2.0, 2, 1), 11: (4.0, 4, 1)}
 
 
-def test_the_untracked_record_of_each_cgroup_is_a_process_of_its_own():
-    """Records without a pid are listed by cgroup, also where the ids differ in the lowest bit."""
-    world, high = World(), 1 << 63
+def test_the_untracked_records_of_a_container_are_one_process():
+    """Records without a pid are listed by container, and as one where they are in none."""
+    world = World()
+    world.names.cgroups = {
+        number: CgroupName(f"/{number}", container(id_))
+        for number, id_ in ((1, "c"), (2, "c"), (3, "d"))
+    }
     for _ in range(2):
-        world.interval(
-            record(pid=0, cgroup_id=high + 4, cpu_ns=1), record(pid=0, cgroup_id=high + 5, cpu_ns=2)
-        )
-    assert sorted(world.processes.cpu_ns.tolist()) == [2, 4]
+        world.interval(*(record(pid=0, cgroup_id=id_, cpu_ns=10**id_) for id_ in range(1, 6)))
+    by_container = by(world.processes, "container_id")
+    cpu_ns = {id_: cpu_ns for id_, (_, cpu_ns, _) in by_container.items()}
+    assert cpu_ns == {"c": 220, "d": 2_000, "": 220_000}
     assert {label.comm for label in world.processes.labels} == {"[untracked]"}
     assert all(question[0] == "cgroup" for question in world.names.asked)
+
+
+def test_late_energy_of_untracked_records_is_theirs():
+    """Given again for a zone that could not be read, they are the same process."""
+    world = World()
+    world.interval(record(pid=0, cgroup_id=4), uj=1)
+    world.credit(record(pid=0, cgroup_id=4), uj=10, count_cpu=False)
+    world.interval()
+    assert by(world.processes, "pid") == {0: (11.0, 1_000, State.RUNNING)}
 
 
 def test_the_node_keeps_every_zone():

@@ -165,13 +165,46 @@ def test_processes_found_gone_are_ended():
     assert world.ledger.running_processes()[0].tolist() == [10]
 
 
-def test_the_untracked_record_ends_with_its_cgroup():
-    """A cgroup's record without a pid is terminated when the cgroup is removed."""
-    world = World()
-    world.interval(record(pid=0, cgroup_id=7))
-    world.ledger.ended_cgroups([7])
-    world.interval()
-    assert by(world.processes, "pid") == {0: (1_000.0, 1_000, TERMINATED)}
+def test_the_untracked_record_ends_with_its_container():
+    """A record without a pid is terminated with its container; one in no container never is."""
+    world = World(keep(for_s=3.0))
+    world.names.cgroups = {7: CgroupName("/c", container("c"))}
+    world.interval(record(pid=0, cgroup_id=7, cpu_ns=5), record(pid=0, cgroup_id=8, cpu_ns=6))
+    world.ledger.ended_cgroups([7, 8])
+    for _ in range(2):
+        world.interval()
+    assert by(world.processes, "container_id") == {
+        "c": (5.0, 5, TERMINATED),
+        "": (6.0, 6, RUNNING),
+    }
+    for _ in range(4):
+        world.interval()
+    assert by(world.processes, "container_id") == {"": (6.0, 6, RUNNING)}
+    world.interval(record(pid=0, cgroup_id=9, cpu_ns=1))
+    assert by(world.processes, "container_id") == {"": (7.0, 7, RUNNING)}
+
+
+def test_cpu_time_of_a_pid_does_not_fall_when_its_first_owner_is_folded():
+    """It goes to who looks the same, as both are one series of seconds; the energy is folded."""
+    world = World(keep(for_s=3.0))
+    world.interval(record(start=1, cpu_ns=5))
+    world.interval(record(start=1, cpu_ns=5, ended=True), record(start=2, cpu_ns=7))
+    for _ in range(4):
+        world.interval()
+    assert by(world.processes, "start_ns") == {2: (7.0, 17, RUNNING)}
+    assert (world.processes.folded_uj[0], world.processes.folded_cpu_ns) == (10.0, 0)
+
+
+def test_cpu_time_of_who_looks_different_is_folded():
+    """Another program under a reused pid is another series, and gets nothing."""
+    world = World(keep(for_s=3.0))
+    world.interval(record(start=1, cpu_ns=5))
+    world.interval(record(start=1, cpu_ns=5, ended=True))
+    world.interval(record(start=2, cpu_ns=7, process_comm=b"other"))
+    for _ in range(4):
+        world.interval()
+    assert by(world.processes, "start_ns") == {2: (7.0, 7, RUNNING)}
+    assert world.processes.folded_cpu_ns == 10
 
 
 @pytest.mark.parametrize(
