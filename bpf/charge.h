@@ -254,6 +254,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 	charge_by_reads(slot, current_task, current_ns);
 	slot->busy_ns += rest_ns;
 	slot->lost_ns += rest_ns;
+	slot->unseen_ns += rest_ns;
 }
 
 #endif

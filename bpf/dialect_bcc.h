@@ -13,6 +13,10 @@
 	BPF_F_TABLE("hash", key_type, value_type, name, entries, 0)
 #define SHARED_ARRAY(name, value_type, entries)                                                    \
 	BPF_F_TABLE("array", u32, value_type, name, entries, BPF_F_MMAPABLE)
+#ifndef PAGE_SIZE
+#define PAGE_SIZE 4096
+#endif
+#define RING(name, bytes) BPF_RINGBUF_OUTPUT(name, (bytes) / PAGE_SIZE)
 #define SCRATCH(name, value_type) BPF_PERCPU_ARRAY(name, value_type, 1)
 
 /* bcc runs raw tracepoints without BTF: every field is a checked read. */

@@ -28,6 +28,11 @@
 	MAP(name, BPF_MAP_TYPE_HASH, key_type, value_type, entries, 0)
 #define SHARED_ARRAY(name, value_type, entries)                                                    \
 	MAP(name, BPF_MAP_TYPE_ARRAY, __u32, value_type, entries, BPF_F_MMAPABLE)
+#define RING(name, bytes)                                                                          \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
+		__uint(max_entries, bytes);                                                        \
+	} name SEC(".maps")
 #define SCRATCH(name, value_type) MAP(name, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, value_type, 1, 0)
 
 /* A field of a pointer that the tracepoint itself handed over: a plain load, no helper call. */

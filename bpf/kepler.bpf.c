@@ -111,6 +111,8 @@ static __always_inline int record_cgroup(struct cgroup *cgroup, const char *path
 	if (put_event(&id, event))
 		control->cgroup_events_lost += 1;
 	control->cgroup_events += 1;
+	if (!removed)
+		ring_doorbell(&id);
 	return 0;
 }
 

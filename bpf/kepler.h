@@ -70,7 +70,8 @@ struct cpu_slot {
 	__u32 running;	    /* pid switched in last, 0 for idle */
 	__u64 running_task; /* its task_struct, and its own run time at that switch */
 	__u64 running_runtime_ns;
-	__u64 reserved_line[2];
+	__u64 unseen_ns; /* cumulative: of the lost time, that of switches not seen */
+	__u64 reserved_line;
 };
 
 struct control {

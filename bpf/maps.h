@@ -7,6 +7,7 @@
 #define MAPS_H
 
 #define CGROUP_ENTRIES 4096
+#define DOORBELL_BYTES 65536 /* a multiple of every page size */
 
 SHARED_ARRAY(control, struct control, 1);
 SHARED_ARRAY(slots, struct cpu_slot, CPU_ENTRIES);
@@ -15,6 +16,8 @@ HASH(tasks_1, struct task_key, struct task_usage, TASK_ENTRIES);
 HASH(cgroups_0, struct cgroup_key, struct cgroup_usage, CGROUP_ENTRIES);
 HASH(cgroups_1, struct cgroup_key, struct cgroup_usage, CGROUP_ENTRIES);
 HASH(cgroup_events, __u64, struct cgroup_event, CGROUP_ENTRIES);
+/* Never read: that something is in it wakes user space, which then drains cgroup_events. */
+RING(doorbell, DOORBELL_BYTES);
 SCRATCH(event_scratch, struct cgroup_event);
 
 #ifdef KEPLER_BCC
@@ -70,6 +73,11 @@ static __always_inline long put_event(__u64 *id, struct cgroup_event *event)
 	return cgroup_events.update(id, event);
 }
 
+static __always_inline void ring_doorbell(__u64 *id)
+{
+	doorbell.ringbuf_output(id, sizeof(*id), 0);
+}
+
 #else
 
 static __always_inline struct control *get_control(void)
@@ -122,6 +130,11 @@ static __always_inline void add_cgroup(__u64 epoch, struct cgroup_key *key,
 static __always_inline long put_event(__u64 *id, struct cgroup_event *event)
 {
 	return bpf_map_update_elem(&cgroup_events, id, event, BPF_ANY);
+}
+
+static __always_inline void ring_doorbell(__u64 *id)
+{
+	bpf_ringbuf_output(&doorbell, id, sizeof(*id), 0);
 }
 
 #endif

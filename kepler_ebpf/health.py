@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.libbpf import ProgramStats
 from kepler_ebpf.model import Attribution, Floats, Health, Meter, Usage, Zone
@@ -22,6 +23,7 @@ class HealthBook:
     account: KernelAccount
     meter: Meter
     loader: str
+    printer: Printer | None = None
     intervals: int = 0
     failed_intervals: int = 0
     missed_ticks: int = 0
@@ -59,10 +61,12 @@ class HealthBook:
             intervals=self.intervals,
             failed_intervals=self.failed_intervals,
             missed_ticks=self.missed_ticks,
+            stdout_dropped=self.printer.dropped if self.printer else 0,
             lateness_s=self._lateness_s,
             close_s=self.account.close_s,
             work_s=work_s,
             lost_ns=self.account.lost_ns,
+            unseen_ns=self.account.unseen_ns,
             untracked_ns=self.account.untracked_ns,
             cgroup_events_lost=self.account.cgroup_events_lost,
             map_fill_ratio=self.account.fill_ratio,

@@ -48,12 +48,14 @@ class MeterReading:
 
     ``energy_uj`` is cumulative and unwrapped, one float64 per zone, never falling. Where ``valid``
     is False the zone could not be read now and its figure is the last known one; what it consumed
-    meanwhile is in the figure of its next valid reading.
+    meanwhile is in the figure of its next valid reading. ``gaps`` counts for each zone how often
+    something it consumed became unknown for good: no figure will ever have it.
     """
 
     at_ns: int
     energy_uj: Floats
     valid: Bools
+    gaps: Ints
 
 
 class Meter(Protocol):
@@ -74,6 +76,10 @@ class Meter(Protocol):
     @property
     def errors(self) -> dict[tuple[str, str], int]:
         """Counted faults so far by (zone path, reason); reasons: read, jump, stuck, gap."""
+
+    @property
+    def longest_wait_s(self) -> float:
+        """How long it may go unread without a gap, whatever is drawn meanwhile."""
 
     def read(self) -> MeterReading:
         """Read every zone once."""
@@ -247,10 +253,12 @@ class Health:
     intervals: int
     failed_intervals: int
     missed_ticks: int
+    stdout_dropped: int
     lateness_s: float
     close_s: float
     work_s: float
     lost_ns: int
+    unseen_ns: int
     untracked_ns: int
     cgroup_events_lost: int
     map_fill_ratio: float
@@ -275,7 +283,8 @@ class Snapshot:
     ``interval_s`` is the measured length of that interval, ``at_s`` its end as a Unix time.
     ``pod_infos`` is the same object as long as nothing about the pods changed; without Kubernetes
     it is empty and ``pod_source`` is None. ``unread_kinds`` are those of which a zone could not be
-    read at the end of the interval: what they drew in it is not known yet, so no power is shown.
+    read at the end of the interval, or not in time: what they drew in it is not known, so no power
+    is shown.
     """
 
     at_s: float

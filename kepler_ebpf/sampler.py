@@ -20,7 +20,7 @@ from kepler_ebpf.garbage import GarbageRounds
 from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
-from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, MeterReading, Snapshot, Usage
+from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, Snapshot, Usage
 from kepler_ebpf.pod_book import PodBook
 from kepler_ebpf.ticker import Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
@@ -55,11 +55,20 @@ class Sampler:
         self._backlog = Backlog(parts.meter.read())
 
     def run(self, ticker: Ticker, garbage: GarbageRounds | None = None) -> None:
-        """Sample at every tick until the ticker stops; between ticks, do what can wait."""
+        """Sample at every tick until the ticker stops; between ticks, do what can wait.
+
+        What cannot is a cgroup's name: its container may be gone before the interval ends.
+        """
+        ticker.listen(self._parts.account.doorbell)
+        ticker.rest_within(self._parts.meter.longest_wait_s)
         for tick in ticker:
             if tick.rest:
                 # Its readings are cumulative: the next interval's has this one in it.
                 self._parts.meter.read()
+                continue
+            if tick.rung:
+                self._meet_cgroups()
+                self._parts.naming.work(ticker.remaining_s)
                 continue
             self._parts.health.tick(tick)
             try:
@@ -77,16 +86,21 @@ class Sampler:
         began_s, parts = time.perf_counter(), self._parts
         parts.account.close_interval()
         reading = parts.meter.read()
-        events = parts.account.cgroup_events()
+        self._meet_cgroups()
         usage = parts.account.drain()
         parts.health.interval(usage)
         parts.naming.begin_interval(usage.interval_s)
-        parts.paths.learn(events)
         task_uj = self._share(list(self._backlog.settle(usage, reading)))
         self._close_ledger(usage)
-        snapshot = self._snapshot(usage, task_uj, self._unread(reading), began_s)
+        snapshot = self._snapshot(usage, task_uj, began_s)
         parts.publish(snapshot)
         return snapshot
+
+    def _meet_cgroups(self) -> None:
+        """Learn of cgroups that were made and removed; a container may be gone soon."""
+        events = self._parts.account.cgroup_events()
+        self._parts.paths.learn(events)
+        self._parts.naming.meet(event.cgroup_id for event in events if not event.removed)
 
     def _share(self, dues: list[Due]) -> Floats:
         """Attribute and credit every due; return the current tasks' share (tasks, kinds)."""
@@ -125,13 +139,11 @@ class Sampler:
         ledger.ended_cgroups(self._parts.paths.take_ended())
         ledger.end_interval(usage.end_ns / NS_PER_S, owing=self._backlog.may_pay)
 
-    def _unread(self, reading: MeterReading) -> frozenset[str]:
-        pairs = zip(self._parts.meter.zones, reading.valid.tolist(), strict=True)
-        return frozenset(zone.kind for zone, valid in pairs if not valid)
+    def _unread_kinds(self) -> frozenset[str]:
+        pairs = zip(self._parts.meter.zones, self._backlog.unknown.tolist(), strict=True)
+        return frozenset(zone.kind for zone, unknown in pairs if unknown)
 
-    def _snapshot(
-        self, usage: Usage, task_uj: Floats, unread: frozenset[str], began_s: float
-    ) -> Snapshot:
+    def _snapshot(self, usage: Usage, task_uj: Floats, began_s: float) -> Snapshot:
         parts, views = self._parts, self._parts.ledger.views()
         busy_ns, window_ns = (
             sum(each.tolist()) for each in (usage.sockets.busy_ns, usage.sockets.window_ns)
@@ -143,7 +155,7 @@ class Sampler:
             at_s=time.time(),
             interval_s=usage.interval_s,
             kinds=parts.ledger.kinds,
-            unread_kinds=unread,
+            unread_kinds=self._unread_kinds(),
             node=node,
             processes=views.processes,
             containers=views.containers,
@@ -153,6 +165,6 @@ class Sampler:
             tasks=usage.tasks,
             task_uj=task_uj,
             health=parts.health.snapshot(time.perf_counter() - began_s),
-            pod_infos=parts.pods.infos(),
+            pod_infos=parts.pods.infos(views.pods.labels),
             pod_source=parts.pods.health(),
         )

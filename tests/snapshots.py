@@ -71,7 +71,9 @@ def pod(pod_id: str = POD_ID) -> PodLabels:
 
 def pod_info(pod_id: str = POD_ID, *labels: tuple[str, str]) -> PodInfo:
     """Return a pod of a Deployment as Kubernetes describes it, with some of its own *labels*."""
-    return PodInfo(pod_id, "shop-0", "retail", "node-1", "Deployment", "shop", "Burstable", labels)
+    return PodInfo(
+        pod_id, "shop-0", "retail", pod_id, "node-1", "Deployment", "shop", "Burstable", labels
+    )
 
 
 def view(rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> WorkloadView:
@@ -118,10 +120,12 @@ def health() -> Health:
         intervals=101,
         failed_intervals=2,
         missed_ticks=3,
+        stdout_dropped=19,
         lateness_s=0.004,
         close_s=0.005,
         work_s=0.006,
         lost_ns=7_000_000_000,
+        unseen_ns=5_000_000_000,
         cgroup_events_lost=4,
         untracked_ns=8_000_000_000,
         map_fill_ratio=0.09,

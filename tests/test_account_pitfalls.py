@@ -326,6 +326,7 @@ def test_two_full_maps_count_what_is_lost(loader_name, start):
         usage = account.interval()
         assert lost_ns(usage) > 0
         assert account.lost_ns >= lost_ns(usage)
+        assert account.unseen_ns < account.lost_ns
         assert not unbalanced_ns(usage).any()
         account.close()
 

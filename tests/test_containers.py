@@ -37,6 +37,8 @@ PLAIN = {
     "/machine.slice/machine-web.scope": ("web", "unknown"),
     r"/machine.slice/machine-my\x2dweb.scope/payload": ("my-web", "unknown"),
     "/machine.slice/systemd-nspawn@web.service/payload": ("web", "unknown"),
+    "/lxc.payload.a/lxc.payload.web": ("a/web", "unknown"),
+    "/lxc.payload.b/machine.slice/systemd-nspawn@web.service": ("b/web", "unknown"),
 }
 
 BURSTABLE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDERSCORED}.slice"

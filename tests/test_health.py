@@ -1,6 +1,7 @@
 """What the sampler says of itself: counts that only rise, and figures of the last interval."""
 
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ class Account:
 
     close_s: float = 0.001
     lost_ns: int = 5
+    unseen_ns: int = 3
     untracked_ns: int = 6
     cgroup_events_lost: int = 7
     fill_ratio: float = 0.25
@@ -88,9 +90,17 @@ def test_snapshot_tells_account_and_meter(book: HealthBook) -> None:
     health = book.snapshot(0.0625)
     book.meter.errors["/package-0", "jump"] = 9
     assert (health.close_s, health.lost_ns, health.untracked_ns) == (0.001, 5, 6)
+    assert health.unseen_ns == 3
     assert (health.map_fill_ratio, health.work_s, health.failed_intervals) == (0.25, 0.0625, 2)
     assert (health.loader, health.meter_name, health.meter_is_estimate) == ("core", "rapl", False)
     assert health.meter_errors == {("/package-0", "jump"): 1}
+
+
+def test_what_was_not_printed_is_told(book: HealthBook) -> None:
+    """It is the printer's count, and none where nothing is printed."""
+    assert book.snapshot(0.0).stdout_dropped == 0
+    book.printer = Mock(dropped=3)
+    assert book.snapshot(0.0).stdout_dropped == 3
 
 
 def test_program_figures_are_read_seldom(book: HealthBook) -> None:

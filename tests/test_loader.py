@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,9 @@ pytest_plugins = ["kernel_fixtures"]
 REQUEST = LoadRequest(cpus=os.cpu_count() or 1, task_entries=1024)
 NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups")
 HELD_ID = re.compile(r"^(prog|map)_id:\s+(\d+)$", re.MULTILINE)
+RINGS = 3000
+"""Of 24 bytes each, more than the doorbell's 64 KiB."""
+
 GONE_S = 10
 """The kernel frees programs and maps a moment after the last descriptor is closed."""
 
@@ -271,6 +275,36 @@ def test_several_samplers_see_the_same(loader_name, start):
         again_ns = cpu_ns(of(first.interval().tasks, tgid=load.pid))
     assert charged_ns[0] == pytest.approx(charged_ns[1], rel=0.02)
     assert again_ns > 0
+
+
+def test_doorbell_rings_when_a_cgroup_is_made(loader_name, make_cgroup):
+    """Until it is heard; more rings than it holds are no fault."""
+    with opened(loader_name) as account:
+        made = make_cgroup("v2")
+        assert is_ringing(account)
+        assert made.name in {event.path for event in account.cgroup_events()}
+        silence(account)
+        for _ in range(RINGS):
+            made.remove()
+            made.directory.mkdir()
+        assert is_ringing(account)
+        silence(account)
+        made.remove()
+        made.directory.mkdir()
+        assert is_ringing(account)
+
+
+def is_ringing(account):
+    """Tell whether somebody who waits for the bell would wake up."""
+    return bool(select.select([account.doorbell], [], [], 0.1)[0])
+
+
+def silence(account):
+    """Hear the bell until it is silent: others on this host may make cgroups too."""
+    end = time.monotonic() + GONE_S
+    while is_ringing(account):
+        assert time.monotonic() < end
+        account.doorbell.hear()
 
 
 def test_failed_attach_detaches_what_was_attached(loader_name):

@@ -12,13 +12,27 @@ from processes import SHELL, start_ns_of, waiting_shell
 from kepler_ebpf.model import ContainerLabels, PodLabels, UnitLabels, VmLabels
 from kepler_ebpf.naming import CgroupName, ProcessName
 from kepler_ebpf.workloads.cgroups import UNKNOWN_RETRY_S, CgroupHierarchy, CgroupPaths
-from kepler_ebpf.workloads.naming import GIVE_UP_S, RENEWALS, Places, Renewed, WorkloadNaming
-from kepler_ebpf.workloads.pods import Pod, PodContainer, PodIndex, PodState
+from kepler_ebpf.workloads.naming import (
+    GIVE_UP_S,
+    RENEWALS,
+    WAITING_LIMIT,
+    Places,
+    Renewed,
+    WorkloadNaming,
+)
+from kepler_ebpf.workloads.pods import (
+    UNKNOWN_RETENTION_S,
+    Pod,
+    PodContainer,
+    PodIndex,
+    PodState,
+)
 
 ID = "0123456789abcdef" * 4
 PAUSE_ID = "fedcba9876543210" * 4
 UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 HASH = "0f" * 16
+LABELS = PodLabels(UID, "shop-1", "shop")
 NOTHING = Renewed({}, {})
 NO_CGROUP = CgroupName("")
 
@@ -42,9 +56,10 @@ class Pods:
         """Look in the index."""
         return self.index.find(container_id)
 
-    def tell(self, *container_ids: str, cgroup_uid: str = UID) -> None:
+    def tell(self, *container_ids: str, uid: str = UID, cgroup_uid: str = "") -> None:
         """Learn of the pod, with the containers named web that it has so far."""
-        pod = Pod(UID, "shop-1", "shop", "node", "", "", "", (), cgroup_uid, "2026-01-01T00:00:00Z")
+        cgroup_uid = cgroup_uid or uid
+        pod = Pod(uid, "shop-1", "shop", "node", "", "", "", (), cgroup_uid, "2026-01-01T00:00:00Z")
         containers = tuple(PodContainer(container_id, "web", pod) for container_id in container_ids)
         self.index.apply(PodState(pod, containers))
 
@@ -78,6 +93,10 @@ class World:
         """Have the kernel tell of a cgroup."""
         self.paths.learn([Event(cgroup_id, path)])
         return cgroup_id
+
+    def remove(self, path: str, cgroup_id: int) -> None:
+        """Have the kernel tell that a cgroup is gone."""
+        self.paths.learn([Event(cgroup_id, path, removed=True)])
 
     def name(self, path: str) -> CgroupName:
         """Ask for the name of a new cgroup."""
@@ -163,7 +182,7 @@ def test_a_container_the_api_tells_of_later(world: World) -> None:
     world.pods.tell(ID)
     after = CgroupName(path, ContainerLabels(ID, "web", "kubernetes", UID), UID)
     assert before != after
-    assert world.naming.renewed() == Renewed({7: after}, {})
+    assert world.naming.renewed() == Renewed({7: after}, {UID: LABELS})
     assert world.naming.renewed() == NOTHING
 
 
@@ -181,7 +200,26 @@ def test_a_static_pod_gets_its_uid_with_its_name(world: World) -> None:
     }
     pause = ContainerLabels(PAUSE_ID, PAUSE_ID[:12], "kubernetes", UID)
     assert renewed.cgroups[8].container == pause
-    assert renewed.pods == {HASH: PodLabels(UID, "shop-1", "shop")}
+    assert renewed.pods == {HASH: LABELS}
+
+
+def test_a_static_pod_whose_mirror_is_made_anew_moves_along(world: World) -> None:
+    """Deleted at the API and back under another uid, the pod that the ledger has is renamed."""
+    world.pods.tell(ID, cgroup_uid=HASH)
+    world.name(f"/kubepods/pod{HASH}/{ID}")
+    assert world.naming.pod(UID) == LABELS
+    world.pods.index.remove(UID)
+    assert world.naming.renewed() == NOTHING
+    world.pods.tell(uid="second", cgroup_uid=HASH)
+    moved = PodLabels("second", "shop-1", "shop")
+    # Whoever asks in between is told the new id, and the ledger of the move all the same.
+    assert world.name(f"/kubepods/pod{HASH}/{ID}").pod_id == "second"
+    assert [world.naming.pod(pod_id) for pod_id in (HASH, UID, "second")] == [moved] * 3
+    assert world.naming.renewed() == Renewed({}, {UID: moved})
+    assert world.naming.renewed() == NOTHING
+    world.pods.index.remove("second")
+    world.pods.tell(uid="third", cgroup_uid=HASH)
+    assert world.naming.renewed().pods == {"second": PodLabels("third", "shop-1", "shop")}
 
 
 def test_many_containers_are_renewed_a_few_at_a_time(world: World) -> None:
@@ -191,6 +229,79 @@ def test_many_containers_are_renewed_a_few_at_a_time(world: World) -> None:
         world.naming.cgroup(world.make(f"/kubepods/pod{UID}/{container_id}", number + 2))
     world.pods.tell(*ids)
     assert [len(world.naming.renewed().cgroups) for _ in range(3)] == [RENEWALS, RENEWALS, 0]
+
+
+def test_many_that_are_never_renewed_keep_nobody_waiting(world: World) -> None:
+    """A container of a pod is named at once behind hundreds that are of no pod."""
+    for number in range(4 * RENEWALS):
+        world.naming.cgroup(world.make(f"/docker/{number:064x}", number + 100))
+    world.name(f"/kubepods/pod{UID}/{ID}")
+    world.pods.tell(ID)
+    assert list(world.naming.renewed().cgroups) == [7]
+
+
+def test_the_living_are_named_after_an_outage_full_of_short_pods(world: World) -> None:
+    """However many come and go while the API is down, they cost the others no name."""
+    living = {number: f"{number:064x}" for number in range(1, 31)}
+    for number, container_id in living.items():
+        world.naming.cgroup(world.make(f"/kubepods/pod{UID}/{container_id}", number))
+    gone = {number: f"{number:064x}" for number in range(100, 100 + WAITING_LIMIT + 100)}
+    for number, container_id in gone.items():
+        path = f"/kubepods/pod{HASH}/{container_id}"
+        world.naming.cgroup(world.make(path, number))
+        world.remove(path, number)
+        assert world.naming.renewed() == NOTHING
+    world.pods.tell(*living.values(), *gone.values())
+    first = list(world.naming.renewed().cgroups)
+    assert first[:30] == list(living)
+    assert len(first) == RENEWALS
+    # Of those that are gone the latest are named in their turn.
+    rest = iter(lambda: world.naming.renewed().cgroups, {})
+    assert list(gone)[-1] in {cgroup_id for cgroups in rest for cgroup_id in cgroups}
+
+
+def test_pauses_of_ended_pods_keep_nobody_waiting(world: World) -> None:
+    """A container is named at once, whatever number of pods came and went before it."""
+    for number in range(WAITING_LIMIT):
+        uid = f"{number:032x}"
+        path = f"/kubepods/pod{uid}/{number:064x}"
+        world.pods.tell(uid=uid)
+        world.naming.cgroup(world.make(path, number + 100))
+        world.remove(path, number + 100)
+    world.naming.renewed()
+    world.name(f"/kubepods/pod{UID}/{ID}")
+    world.pods.tell(ID)
+    assert list(world.naming.renewed().cgroups) == [7]
+
+
+def test_container_the_api_does_not_know_is_waited_for_a_while(world: World) -> None:
+    """The time runs from the first word that could have been about it, not through an outage."""
+    world.pods.tell()
+    world.name(f"/kubepods/pod{UID}/{ID}")
+    world.naming.cgroup(world.make(f"/kubepods/pod{UID}/{PAUSE_ID}", 8))
+    world.clock.now_s = 10 * UNKNOWN_RETENTION_S
+    for seconds in (0.0, UNKNOWN_RETENTION_S - 1.0):
+        world.clock.now_s += seconds
+        world.pods.tell(uid=f"other-{seconds}")
+        assert world.naming.renewed() == NOTHING
+    world.pods.tell(ID)
+    assert list(world.naming.renewed().cgroups) == [7]
+    world.clock.now_s += 1.0
+    world.pods.tell(uid="another")
+    assert world.naming.renewed() == NOTHING
+    world.pods.tell(ID, PAUSE_ID)
+    assert world.naming.renewed() == NOTHING
+
+
+def test_container_that_is_not_listed_any_more_is_not_renewed(world: World) -> None:
+    """What ended longer ago than ended workloads are listed waits for no name."""
+    path = f"/kubepods/pod{UID}/{ID}"
+    world.name(path)
+    world.remove(path, 7)
+    world.clock.now_s = 1000.0
+    world.paths.learn([])
+    world.pods.tell(ID)
+    assert world.naming.renewed() == NOTHING
 
 
 def test_a_path_that_is_found_later(world: World) -> None:
@@ -219,17 +330,19 @@ def test_a_path_that_is_never_found(world: World) -> None:
 def test_a_pod_the_api_knows(world: World) -> None:
     """A pod has its name and namespace, by its uid and by a static pod's hash."""
     world.pods.tell(ID, cgroup_uid=HASH)
-    labels = PodLabels(UID, "shop-1", "shop")
-    assert (world.naming.pod(UID), world.naming.pod(HASH)) == (labels, labels)
+    assert (world.naming.pod(UID), world.naming.pod(HASH)) == (LABELS, LABELS)
 
 
 def test_a_pod_the_api_tells_of_later(world: World) -> None:
-    """A pod known by its uid is named once the index has it."""
+    """A pod known by its uid is named once the index has it, before its container is."""
+    world.name(f"/kubepods/pod{UID}/{ID}")
     assert world.naming.pod(UID) == PodLabels(UID, "", "")
     assert world.naming.renewed() == NOTHING
-    world.pods.tell(ID)
-    assert world.naming.renewed() == Renewed({}, {UID: PodLabels(UID, "shop-1", "shop")})
+    world.pods.tell()
+    assert world.naming.renewed() == Renewed({}, {UID: LABELS})
     assert world.naming.renewed() == NOTHING
+    world.pods.tell(ID)
+    assert list(world.naming.renewed().cgroups) == [7]
 
 
 # --- units

@@ -21,9 +21,14 @@ class SlowNaming:
         self.asked: list[int] = []
         self.exe = "/bin/true"
         self.better = Renewed({}, {})
+        self.met: list[int] = []
 
     def clock(self) -> float:
         return self.now_s
+
+    def meet(self, cgroup_id: int) -> None:
+        self.met.append(cgroup_id)
+        self.now_s += COST_S
 
     def cgroup(self, cgroup_id: int) -> CgroupName:
         return CgroupName(f"/{cgroup_id}")
@@ -103,6 +108,18 @@ def test_no_work_where_the_tick_is_due() -> None:
     assert world.slow.asked == []
     world.work(looks=1)
     assert world.renewed() == {1: "/bin/true"}
+
+
+def test_new_cgroups_are_met_before_processes_are_named() -> None:
+    """Their containers may be gone first; each once, and only while there is time."""
+    world = World()
+    world.interval(1, looks=0)
+    world.naming.meet([7, 8])
+    assert world.slow.met == []
+    world.work(looks=0.5)
+    assert (world.slow.met, world.slow.asked) == ([7], [])
+    world.work(looks=100)
+    assert (world.slow.met, world.slow.asked) == ([7, 8], [1])
 
 
 def test_newer_answer_is_not_replaced_by_an_older_one() -> None:

@@ -121,6 +121,7 @@ def test_zones_of_each_socket_are_ours(shown: Page) -> None:
         ("kepler_ebpf_intervals", 101.0),
         ("kepler_ebpf_failed_intervals", 2.0),
         ("kepler_ebpf_missed_ticks", 3.0),
+        ("kepler_ebpf_stdout_dropped", 19.0),
         ("kepler_ebpf_snapshot_age_seconds", AGE_S),
         ("kepler_ebpf_meter_errors", 12.0),
         ("kepler_ebpf_bpf_run_seconds", 13.0),
@@ -233,6 +234,20 @@ def test_level_filter(level: str, accept: str) -> None:
         ("application/openmetrics-text;version=x.y", "text/plain; version=0.0.4; charset=utf-8"),
         (";;,=", "text/plain; version=0.0.4; charset=utf-8"),
         (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "application/openmetrics-text;q=0.3,text/plain;q=0.7",
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
+        ("application/openmetrics-text;q=0.3, */*", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "text/plain;q=0.3,Application/OpenMetrics-Text;q=0.7",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+        (
+            "text/plain, application/openmetrics-text",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
         (PROMETHEUS_2, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
         (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
         (
@@ -242,7 +257,7 @@ def test_level_filter(level: str, accept: str) -> None:
     ],
 )
 def test_negotiated_format(accept: str, content_type: str) -> None:
-    """The client gets OpenMetrics 1.0 when it asks for it, else text; nonsense gets text."""
+    """The client gets OpenMetrics 1.0 where it wants that no less than text; nonsense gets text."""
     page = page_of().render(snapshot(), accept)
     assert page.content_type == content_type
     assert page.body.endswith(b"# EOF\n") == ("openmetrics" in content_type)

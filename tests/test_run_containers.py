@@ -156,6 +156,41 @@ def test_container_that_came_and_went_is_exported(tmp_path: Path, tree: CgroupTr
     assert all(each.value > 0 for each in found)
 
 
+def test_name_of_a_container_that_its_runtime_has_forgotten(
+    tmp_path: Path, tree: CgroupTree
+) -> None:
+    """It is read when the container is made: --rm drops it with the container."""
+    brief = container_id("removed")
+    lib = tmp_path / "lib"
+    config = lib / f"docker/containers/{brief}/config.v2.json"
+    config.parent.mkdir(parents=True)
+    config.write_text('{"Name": "/web"}')
+    os.utime(config, (0, time.time()))
+    script = f'mount --bind "{lib}" /var/lib && exec "$@"'
+    wrapper = ("unshare", "-m", "sh", "-c", script, "sh")
+    arguments = ("--meter", "fake", "--cgroup-hierarchy", tree.hierarchy.name)
+    with stepping(tmp_path, *arguments, wrapper=wrapper) as run:
+        with worker(tmp_path, "brief") as inner:
+            cgroup = tree.make(f"/docker/{brief}")
+            cgroup.enter(inner.pid)
+            inner.spin()
+            await_read(config)
+            inner.end()
+        cgroup.remove()
+        shutil.rmtree(config.parent)
+        page = run.step()
+    found = page.find("kepler_container_cpu_joules_total", container_id=brief)
+    assert {each.labels["container_name"] for each in found} == {"web"}
+
+
+def await_read(path: Path) -> None:
+    """Wait until somebody has read a file whose access time was 0."""
+    give_up_at = time.monotonic() + GIVE_UP_S
+    while path.stat().st_atime_ns == 0:
+        assert time.monotonic() < give_up_at, f"nobody reads {path}"
+        time.sleep(0.01)
+
+
 def test_two_hundred_short_containers_are_all_there(
     tmp_path: Path, tree: CgroupTree, stopwatch: Stopwatch
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kepler_ebpf.workloads.runtimes import FILE_LIMIT, container_name
+from kepler_ebpf.workloads.runtimes import FILE_LIMIT, RuntimeNames, container_name
 
 ID = "0123456789abcdef" * 4
 SHORT_ID = "0123456789ab"
@@ -109,3 +109,30 @@ def test_a_file_that_is_no_plain_one_is_not_waited_for(tmp_path: Path) -> None:
     elsewhere.write_text(json.dumps({"Name": "/web"}))
     place.symlink_to(elsewhere)
     assert container_name(ID, "docker", str(tmp_path)) == SHORT_ID
+
+
+def test_a_name_outlives_the_file(tmp_path: Path) -> None:
+    """What was read once is known when the runtime has forgotten it; what was not is looked for."""
+    names = RuntimeNames(str(tmp_path))
+    assert names.name(ID, "docker") == SHORT_ID
+    put(tmp_path, DOCKER, b'{"Name": "/web"}')
+    assert names.name(ID, "docker") == "web"
+    (tmp_path / DOCKER).unlink()
+    assert names.name(ID, "docker") == "web"
+
+
+def test_remembered_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host that starts containers all day the oldest name makes room."""
+    monkeypatch.setattr("kepler_ebpf.workloads.runtimes.REMEMBERED", 1)
+    names = RuntimeNames(str(tmp_path))
+    stored = [{"id": ID, "names": ["web"]}, OTHER]
+    put(tmp_path, STORED, json.dumps(stored, separators=(",", ":")).encode())
+    assert [names.name(id_, "podman") for id_ in (ID, "f" * 64)] == ["web", "other"]
+    (tmp_path / STORED).unlink()
+    assert [names.name(id_, "podman") for id_ in ("f" * 64, ID)] == ["other", SHORT_ID]
+
+
+def test_a_long_list_cut_in_the_middle_gives_the_short_id(tmp_path: Path) -> None:
+    """As when podman is writing it."""
+    put(tmp_path, STORED, f'[{{"id":"{ID}","names":["we'.encode())
+    assert container_name(ID, "podman", str(tmp_path)) == SHORT_ID

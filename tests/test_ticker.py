@@ -1,8 +1,10 @@
 """The grid of instants: it does not drift, misses are counted, and every way to cut a wait."""
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -10,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kepler_ebpf.ticker import SIGNALS, Tick, Ticker
+from kepler_ebpf.ticker import (
+    BELL_PAUSE_S,
+    LONGEST_WAIT_S,
+    SHORTEST_WAIT_S,
+    SIGNALS,
+    Tick,
+    Ticker,
+)
 
 INTERVAL_S = 0.5
 LONG_S = 3600.0
@@ -58,12 +67,47 @@ def loop(interval_s: float = INTERVAL_S) -> Iterator[Loop]:
 # --- rests ---------------------------------------------------------------------------------------
 
 
-def test_a_long_wait_has_moments_of_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_wait_has_moments_of_rest() -> None:
     """Between two instants far apart the loop is called to read what may wrap, and no more."""
-    monkeypatch.setattr("kepler_ebpf.ticker.LONGEST_WAIT_S", 0.01)
     with closing(Ticker(LONG_S)) as ticker:
-        ticks = iter(ticker)
+        ticker.rest_within(SHORTEST_WAIT_S)
+        ticks, began_s = iter(ticker), time.monotonic()
         assert [next(ticks) for _ in range(3)] == [Tick(rest=True)] * 3
+        assert time.monotonic() - began_s >= 3 * SHORTEST_WAIT_S
+
+
+def test_tick_of_another_kind_puts_the_rest_off() -> None:
+    """The counters are read then as well."""
+    with closing(Ticker(LONG_S)) as ticker:
+        ticker.rest_within(SHORTEST_WAIT_S)
+        ticks = iter(ticker)
+        for _ in range(3):
+            time.sleep(SHORTEST_WAIT_S)
+            ticker.want_now()
+            assert next(ticks) == Tick(extra=True)
+
+
+def test_no_interval_shorter_than_the_wait_has_a_rest() -> None:
+    """Instants of the grid come soon enough."""
+    with closing(Ticker(SHORTEST_WAIT_S / 10)) as ticker:
+        ticker.rest_within(SHORTEST_WAIT_S)
+        ticks = iter(ticker)
+        assert not any(next(ticks).rest for _ in range(30))
+
+
+@pytest.mark.parametrize("longest_s", [0.0, math.inf])
+def test_rests_are_neither_without_pause_nor_without_end(longest_s: float) -> None:
+    """Whatever a broken counter asks for, the loop rests within bounds."""
+    clock = Clock()
+    with closing(Ticker(LONG_S, clock)) as ticker:
+        ticker.rest_within(longest_s)
+        ticks = iter(ticker)
+        ticker.want_now()
+        next(ticks)
+        clock.now_s += LONGEST_WAIT_S
+        assert next(ticks) == Tick(rest=True)
+        ticker.want_now()
+        assert next(ticks) == Tick(extra=True)
 
 
 # --- the grid ---------------------------------------------------------------------------------
@@ -199,3 +243,78 @@ def test_signal_stops_a_wait(signum: signal.Signals) -> None:
             assert list(ticker) == []
             thread.join()
         assert signal.getsignal(signum) == before
+
+
+# --- the bell ---------------------------------------------------------------------------------
+
+
+class Bell:
+    """A bell that a test rings."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def ring(self) -> None:
+        os.eventfd_write(self._event, 1)
+
+    def hear(self) -> None:
+        os.eventfd_read(self._event)
+
+    def close(self) -> None:
+        os.close(self._event)
+
+
+@pytest.fixture
+def bell() -> Iterator[Bell]:
+    """Give a bell that is silent."""
+    with closing(Bell()) as made:
+        yield made
+
+
+def test_bell_is_answered_within_a_wait(bell: Bell) -> None:
+    """Once for each time it was rung, and the grid stays where it is."""
+    with closing(Ticker(LONG_S)) as ticker:
+        ticker.listen(bell)
+        ticks = iter(ticker)
+        for _ in range(2):
+            bell.ring()
+            assert next(ticks) == Tick(rung=True)
+        ticker.want_now()
+        assert next(ticks) == Tick(extra=True)
+
+
+def test_bell_that_does_not_stop_is_answered_now_and_then(bell: Bell) -> None:
+    """It leaves the loop its pauses: the next answer comes after one."""
+    with closing(Ticker(LONG_S)) as ticker:
+        ticker.listen(bell)
+        ticks = iter(ticker)
+        bell.ring()
+        next(ticks)
+        answered_s = time.monotonic()
+        bell.ring()
+        next(ticks)
+        assert time.monotonic() - answered_s >= BELL_PAUSE_S
+
+
+def test_bell_that_does_not_stop_lets_the_loop_rest(bell: Bell) -> None:
+    """No counter is read when it is answered: it does not put the rest off."""
+    with closing(Ticker(LONG_S)) as ticker:
+        ticker.listen(bell)
+        ticker.rest_within(SHORTEST_WAIT_S)
+        ticks, began_s = iter(ticker), time.monotonic()
+        bell.ring()
+        while next(ticks).rung:
+            bell.ring()
+        assert time.monotonic() - began_s < 10 * SHORTEST_WAIT_S
+
+
+def test_bell_is_not_heard_where_the_next_instant_is_near(bell: Bell) -> None:
+    """At a short interval what it tells of is looked at with the interval."""
+    with closing(Ticker(BELL_PAUSE_S / 2)) as ticker:
+        ticker.listen(bell)
+        bell.ring()
+        ticks = iter(ticker)
+        assert not any(next(ticks).rung for _ in range(5))

@@ -98,7 +98,7 @@ WORKLOADS = (
 
 POD_INFO = Metric(
     "kepler_ebpf_pod_info",
-    (*POD, "node", "owner_kind", "owner_name", "qos_class"),
+    (*POD, "cgroup_pod_id", "node", "owner_kind", "owner_name", "qos_class"),
     "pod",
     "One series with the value 1 for each pod, to join on; with the labels of ebpf.podLabels.",
 )
@@ -192,7 +192,13 @@ LEDGER = (
         "kepler_ebpf_lost_cpu_seconds_total",
         (),
         ALWAYS,
-        "CPU time that the full kernel maps could give to nobody.",
+        "CPU time that nobody could be charged for: the kernel maps were full, or it was unseen.",
+    ),
+    Metric(
+        "kepler_ebpf_unseen_cpu_seconds_total",
+        (),
+        ALWAYS,
+        "Part of the lost CPU time: of tasks that the kernel hides from tracing.",
     ),
     Metric(
         "kepler_ebpf_untracked_cpu_seconds_total",
@@ -235,6 +241,12 @@ SAMPLER = (
         "Intervals that failed; the next one carries their usage.",
     ),
     Metric("kepler_ebpf_missed_ticks_total", (), ALWAYS, "Ticks that passed while one was busy."),
+    Metric(
+        "kepler_ebpf_stdout_dropped_total",
+        (),
+        ALWAYS,
+        "Intervals that --exporter.stdout left out, its reader being behind.",
+    ),
     Metric("kepler_ebpf_snapshot_age_seconds", (), ALWAYS, "Age of the figures on this page."),
     Metric(
         "kepler_ebpf_meter_errors_total",

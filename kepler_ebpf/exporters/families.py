@@ -82,6 +82,7 @@ _PLAIN: dict[str, Callable[[Snapshot], float]] = {
     "kepler_ebpf_residual_ratio": lambda s: s.health.residual_ratio,
     "kepler_ebpf_accounting_error_ratio": lambda s: s.health.accounting_ratio,
     "kepler_ebpf_lost_cpu_seconds_total": lambda s: s.health.lost_ns / NS_PER_S,
+    "kepler_ebpf_unseen_cpu_seconds_total": lambda s: s.health.unseen_ns / NS_PER_S,
     "kepler_ebpf_untracked_cpu_seconds_total": lambda s: s.health.untracked_ns / NS_PER_S,
     "kepler_ebpf_lost_cgroup_events_total": lambda s: s.health.cgroup_events_lost,
     "kepler_ebpf_own_cpu_seconds_total": lambda s: s.health.own_cpu_ns / NS_PER_S,
@@ -93,6 +94,7 @@ _PLAIN: dict[str, Callable[[Snapshot], float]] = {
     "kepler_ebpf_intervals_total": lambda s: s.health.intervals,
     "kepler_ebpf_failed_intervals_total": lambda s: s.health.failed_intervals,
     "kepler_ebpf_missed_ticks_total": lambda s: s.health.missed_ticks,
+    "kepler_ebpf_stdout_dropped_total": lambda s: s.health.stdout_dropped,
     "kepler_ebpf_bpf_missed_runs_total": lambda s: s.health.bpf_missed,
 }
 """The families with one figure and no label."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kepler_ebpf.kernel.cpus import LOST, UNTRACKED, Boundary, Cpus
+from kepler_ebpf.kernel.doorbell import Doorbell
 from kepler_ebpf.kernel.layout import (
     CGROUP_EVENT,
     CGROUP_KEY,
@@ -66,6 +67,8 @@ class KernelAccount:
             for set_ in (0, 1)
         ]
         self._events = _Drain(maps["cgroup_events"], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES)
+        self.doorbell = Doorbell(maps["doorbell"])
+        """Rung when a cgroup was made: its event can be had without waiting for an interval."""
         self._events_seen = 0
         self._start: Boundary | None = None
         self._last: Boundary | None = None
@@ -97,8 +100,13 @@ class KernelAccount:
 
     @property
     def lost_ns(self) -> int:
-        """CPU time since start that no map had room for."""
+        """CPU time since start that nobody could be charged for."""
         return self._total(LOST)
+
+    @property
+    def unseen_ns(self) -> int:
+        """Part of the lost time: of tasks that the kernel hides from tracing."""
+        return min(self._cpus.unseen_ns, self.lost_ns)
 
     def start(self, v1_hierarchy: int = 0) -> None:
         """Attach, and take the first boundary; what ran before it is nobody's."""
@@ -165,6 +173,7 @@ class KernelAccount:
     def close(self) -> None:
         """Detach and free everything in the kernel."""
         self._cpus.close()
+        self.doorbell.close()
         self._programs.close()
 
     def _overflowed(self, start: Boundary, end: Boundary) -> bool:

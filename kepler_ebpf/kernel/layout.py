@@ -56,7 +56,8 @@ CPU_SLOT = np.dtype(
         ("running", "<u4"),
         ("running_task", "<u8"),
         ("running_runtime_ns", "<u8"),
-        ("reserved_line", "<u8", (2,)),
+        ("unseen_ns", "<u8"),
+        ("reserved_line", "<u8"),
     ]
 )
 

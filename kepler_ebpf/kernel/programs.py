@@ -21,6 +21,7 @@ MAPS = (
     "cgroups_0",
     "cgroups_1",
     "cgroup_events",
+    "doorbell",
     "event_scratch",
 )
 HOOKS = {

@@ -13,18 +13,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from kepler_ebpf.config import V1_CONTROLLERS
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.layout import CGROUP_V1, PATH_LEN
+from kepler_ebpf.plain_file import read_plain
 from kepler_ebpf.workloads.kernfs import NoResolver, Resolver, make_resolver
 
 V1_BIT = int(CGROUP_V1)
 """Set in the id of a cgroup that is in the chosen v1 hierarchy."""
-
-V1_PREFERENCE = ("cpuacct", "cpu", "memory", "pids")
-"""v1 controllers to count by, in the order they are chosen; container runtimes use all alike."""
 
 UNKNOWN_RETRY_S = 1.0
 """An id without a path is not asked for again for this long."""
@@ -59,7 +57,7 @@ def discover(
     """Choose the hierarchy from the cgroup mounts, those below *sysfs* before any other.
 
     *wanted* is "auto", "v2" or a v1 controller. "auto" takes v2 where it is alone, else the first
-    mounted of ``V1_PREFERENCE``; where nothing is mounted it gives v2 without a mount point, and
+    mounted of ``V1_CONTROLLERS``; where nothing is mounted it gives v2 without a mount point, and
     cgroups stay without names. SetupError for a hierarchy asked for by name that is not mounted,
     and where *mountinfo* cannot be read.
     """
@@ -75,13 +73,13 @@ def discover(
 
 
 def _automatic(mounts: dict[str, str]) -> str:
-    return next((name for name in V1_PREFERENCE if name in mounts), "v2")
+    return next((name for name in V1_CONTROLLERS if name in mounts), "v2")
 
 
 def _cgroup_mounts(mountinfo: str, sysfs: str) -> dict[str, str]:
     """Mount point by "v2" or v1 controller."""
     try:
-        text = Path(mountinfo).read_text("utf-8", "surrogateescape")
+        text = read_plain(mountinfo, "utf-8", "surrogateescape")
     except OSError as error:
         raise SetupError(
             f"cannot read {mountinfo}: {error.strerror}: name the right mount with --host.procfs"
@@ -93,14 +91,21 @@ def _cgroup_mounts(mountinfo: str, sysfs: str) -> dict[str, str]:
 
 
 def _parse_mount(line: str) -> list[tuple[str, str]]:
-    """Return the (hierarchy, mount point) pairs of a line; none for other file systems."""
-    left, _, right = line.partition(" - ")
-    mount, kind = left.split(" "), right.split(" ")
-    if kind[0] == "cgroup2":
-        return [("v2", _unescape(mount[4]))]
-    if kind[0] == "cgroup":
-        options = kind[2].split(",")
-        return [(name, _unescape(mount[4])) for name in V1_PREFERENCE if name in options]
+    """Return the (hierarchy, mount point) pairs of a line; none for other file systems.
+
+    A line that is not of the kernel's form is of no file system.
+    """
+    mount, _, system = line.partition(" - ")
+    try:
+        _, _, _, _, where, *_ = mount.split(" ")
+        kind, _, options, *_ = system.split(" ")
+    except ValueError:
+        return []
+    if kind == "cgroup2":
+        return [("v2", _unescape(where))]
+    if kind == "cgroup":
+        used = options.split(",")
+        return [(name, _unescape(where)) for name in V1_CONTROLLERS if name in used]
     return []
 
 
@@ -188,6 +193,10 @@ class CgroupPaths:
     def is_ended(self, cgroup_id: int) -> bool:
         """Whether the cgroup is known to have been removed (and not forgotten since)."""
         return cgroup_id in self._ended_at
+
+    def remembers(self, cgroup_id: int) -> bool:
+        """Whether the cgroup was met and is there, or ended within the retention."""
+        return cgroup_id in self._paths
 
     def take_ended(self) -> tuple[int, ...]:
         """Return the ids whose removal was noticed since the last call."""

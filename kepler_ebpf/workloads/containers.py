@@ -17,9 +17,10 @@ class ContainerMatch:
     """A container found in a cgroup path.
 
     ``container_id`` is 64 hexadecimal digits, or the container's name for LXC, LXD and nspawn,
-    which have no other id. ``runtime`` is one of Kepler's docker, containerd, crio, podman,
-    kubernetes, unknown: "kubernetes" where the path tells the pod but not the runtime below it,
-    "unknown" for LXC, LXD and nspawn, because dashboards know no other values of this label.
+    which have no other id: behind those of the containers it is in, where others may have the same
+    name. ``runtime`` is one of Kepler's docker, containerd, crio, podman, kubernetes, unknown:
+    "kubernetes" where the path tells the pod but not the runtime below it, "unknown" for LXC, LXD
+    and nspawn, because dashboards know no other values of this label.
     ``pod_uid`` is the pod's uid with dashes (or a static pod's 32 digits), "" outside of a pod.
     """
 
@@ -69,15 +70,17 @@ def match_container(path: str) -> ContainerMatch | None:
 
     The helpers that a runtime runs beside a container (conmon, lxc.monitor) are not in it.
     """
-    found = [
-        (match.start("id"), match["id"], runtime)
+    found = {
+        match.start("id"): (match["id"], runtime)
         for pattern, runtime in _CONTAINERS
         for match in pattern.finditer(path)
-    ]
+    }
     if not found:
         return None
-    _, container_id, runtime = max(found)
-    return ContainerMatch(_unescape(container_id), runtime, match_pod(path))
+    container_id, runtime = found[max(found)]
+    if not _FULL_ID.fullmatch(container_id):
+        container_id = "/".join(_unescape(found[at][0]) for at in sorted(found))
+    return ContainerMatch(container_id, runtime, match_pod(path))
 
 
 def match_pod(path: str) -> str:
@@ -99,8 +102,10 @@ def outside_of_containers(path: str) -> str:
 
 
 def short_id(container_id: str) -> str:
-    """Return 12 digits of an id, as the runtimes' own tools show it; a name stays whole."""
-    return container_id[:_SHORT_ID_LENGTH] if _FULL_ID.fullmatch(container_id) else container_id
+    """Return 12 digits of an id, as the runtimes' own tools show it; of names the innermost."""
+    if _FULL_ID.fullmatch(container_id):
+        return container_id[:_SHORT_ID_LENGTH]
+    return container_id.rpartition("/")[2]
 
 
 def _unescape(name: str) -> str:

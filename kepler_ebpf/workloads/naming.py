@@ -19,15 +19,18 @@ from kepler_ebpf.workloads.containers import match_container, match_pod
 from kepler_ebpf.workloads.machines import Machines
 from kepler_ebpf.workloads.pods import Pod, PodContainer, PodIndex
 from kepler_ebpf.workloads.procfs import read_process
-from kepler_ebpf.workloads.runtimes import container_name
+from kepler_ebpf.workloads.runtimes import RuntimeNames
+from kepler_ebpf.workloads.strangers import Stranger, Strangers
 from kepler_ebpf.workloads.units import match_unit
 from kepler_ebpf.workloads.waiting import Waiting
 
 WAITING_LIMIT = 4096
-"""So many cgroups and so many pods may wait for a name; beyond it the oldest stays without."""
+"""So many cgroups without a path may wait, and so many that the API has not told of; beyond it the
+oldest stays without, of the latter only one that is gone.
+"""
 
 RENEWALS = 64
-"""So many of the waiting are looked at in one call, which keeps an interval short."""
+"""So many of the waiting are renewed in one call, which keeps an interval short."""
 
 GIVE_UP_S = 10.0
 """A cgroup whose path is not found in this time is gone."""
@@ -89,11 +92,19 @@ class WorkloadNaming:
         self._clock = clock
         self._units = units
         self._machines = Machines(self._places.procfs)
+        self._runtimes = RuntimeNames(self._places.host_root)
         self._pathless = Waiting[int, float](WAITING_LIMIT)
-        self._podless = Waiting[int, CgroupName](WAITING_LIMIT)
-        self._nameless = Waiting[str, PodLabels](WAITING_LIMIT)
+        self._strangers = Strangers(paths, WAITING_LIMIT)
+        self._static: set[str] = set()
         self._retried_at = clock()
         self._seen_version = 0
+
+    def meet(self, cgroup_id: int) -> None:
+        """Read a new container's name, which its runtime may have dropped when it is asked for."""
+        path = self._paths.lookup(cgroup_id)
+        match = match_container(path) if path else None
+        if match is not None:
+            self._runtimes.name(match.container_id, match.runtime)
 
     def cgroup(self, cgroup_id: int) -> CgroupName:
         """See ``Naming``."""
@@ -123,44 +134,43 @@ class WorkloadNaming:
 
     def pod(self, pod_id: str) -> PodLabels:
         """See ``Naming``."""
-        labels = self._pod_labels(pod_id)
-        if self._pods is not None and not labels.pod_name:
-            self._nameless.add(pod_id, labels)
-        return labels
+        pod = self._pods.index.pod(pod_id) if self._pods else None
+        if pod is None:
+            return PodLabels(pod_id, "", "")
+        if pod.uid != pod.cgroup_uid:
+            self._static.add(pod.uid)
+        return PodLabels(pod.uid, pod.name, pod.namespace)
 
     def renewed(self) -> Renewed:
         """Return what can be named better than when it was asked; call it once an interval.
 
-        Looks at a limited number of the waiting, and at none when nothing is new.
+        Renews a limited number of the waiting.
         """
         self._wake()
-        paths, (containers, moved) = self._found_paths(), self._found_containers()
-        return Renewed(paths | containers, self._found_pods() | moved)
+        paths, (cgroups, pods) = self._found_paths(), self._told_of()
+        return Renewed(paths | cgroups, pods | self._replaced())
 
-    def _pod_labels(self, pod_id: str) -> PodLabels:
-        pod = self._pods.index.pod(pod_id) if self._pods else None
-        return PodLabels(pod.uid, pod.name, pod.namespace) if pod else PodLabels(pod_id, "", "")
-
-    def _completed(self, cgroup_id: int, name: CgroupName) -> CgroupName:
+    def _completed(self, cgroup_id: int, by_path: CgroupName) -> CgroupName:
         """Add what the pods and the runtime know; the cgroup waits when that is not all yet."""
-        found, pod = self._pod_of(name)
-        if pod is not None:
-            name = _in_pod(name, pod.uid, found.name if found else "")
+        found, pod = self._pod_of(by_path)
+        name = _in_pod(by_path, pod.uid, found.name if found else "") if pod else by_path
         if name.container and not name.container.container_name:
             name = replace(name, container=self._named_by_runtime(name.container))
         is_part_unknown = found is None if name.container else pod is None and name.pod_id
         if self._pods is not None and is_part_unknown:
-            self._podless.add(cgroup_id, name)
+            pod_id = "" if pod else by_path.pod_id
+            self._strangers.add(cgroup_id, Stranger(by_path, name, name.container_id, pod_id))
         return name
 
     def _pod_of(self, name: CgroupName) -> tuple[PodContainer | None, Pod | None]:
         if self._pods is None:
             return None, None
         found = self._pods.find(name.container_id) if name.container else None
-        return found, found.pod if found else self._pods.index.pod(name.pod_id)
+        pod = self._pods.index.pod(found.pod.uid if found else name.pod_id)
+        return found, pod or (found.pod if found else None)
 
     def _named_by_runtime(self, labels: ContainerLabels) -> ContainerLabels:
-        name = container_name(labels.container_id, labels.runtime, self._places.host_root)
+        name = self._runtimes.name(labels.container_id, labels.runtime)
         return replace(labels, container_name=name)
 
     def _wake(self) -> None:
@@ -169,11 +179,11 @@ class WorkloadNaming:
         if now - self._retried_at >= UNKNOWN_RETRY_S:
             self._retried_at = now
             self._pathless.wake()
+        self._strangers.make_room()
         version = self._pods.index.version if self._pods else self._seen_version
-        if version != self._seen_version:
+        if self._pods and version != self._seen_version:
             self._seen_version = version
-            self._podless.wake()
-            self._nameless.wake()
+            self._strangers.look(self._pods.index, now)
 
     def _found_paths(self) -> dict[int, CgroupName]:
         found = {}
@@ -184,20 +194,23 @@ class WorkloadNaming:
                 self._pathless.add(cgroup_id, since)
         return found
 
-    def _found_containers(self) -> tuple[dict[int, CgroupName], dict[str, PodLabels]]:
-        """Look at the waiting; the second is what the pods whose id was another are called."""
-        waited = self._podless.take(RENEWALS)
-        asked = [(cgroup_id, old, self._completed(cgroup_id, old)) for cgroup_id, old in waited]
-        left = {old.pod_id for _, old, new in asked if old.pod_id not in ("", new.pod_id)}
-        named = {pod_id: self._pod_labels(pod_id) for pod_id in left}
-        return (
-            {cgroup_id: new for cgroup_id, old, new in asked if new != old},
-            {pod_id: labels for pod_id, labels in named.items() if labels.pod_name},
-        )
+    def _told_of(self) -> tuple[dict[int, CgroupName], dict[str, PodLabels]]:
+        """Name those that the API has told of, and their pods by the id these had until now."""
+        cgroups, pods = {}, {}
+        for cgroup_id, stranger in self._strangers.take(RENEWALS):
+            name = self._completed(cgroup_id, stranger.by_path)
+            if name != stranger.told:
+                cgroups[cgroup_id] = name
+            if stranger.pod_id:
+                pods[stranger.pod_id] = self.pod(stranger.pod_id)
+        return cgroups, {pod_id: labels for pod_id, labels in pods.items() if labels.pod_name}
 
-    def _found_pods(self) -> dict[str, PodLabels]:
-        asked = {pod_id: self.pod(pod_id) for pod_id, _ in self._nameless.take(RENEWALS)}
-        return {pod_id: labels for pod_id, labels in asked.items() if labels.pod_name}
+    def _replaced(self) -> dict[str, PodLabels]:
+        """Return, by the old id, the static pods whose id at the API has become another."""
+        index = self._pods.index if self._pods else None
+        now = {uid: index.pod(uid) for uid in self._static} if index else {}
+        self._static = {uid for uid, pod in now.items() if pod and pod.uid == uid}
+        return {uid: self.pod(uid) for uid, pod in now.items() if pod and pod.uid != uid}
 
 
 def _name_of(path: str) -> CgroupName:

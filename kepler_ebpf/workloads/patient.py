@@ -7,8 +7,8 @@ published, in the time that is left before the next one.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kepler_ebpf.model import PodLabels
@@ -46,12 +46,17 @@ class PatientNaming(Naming):
         self._naming = naming
         self._clock = clock
         self._left_s = 0.0
+        self._unmet: deque[int] = deque(maxlen=MOST_POSTPONED)
         self._postponed: OrderedDict[Process, tuple[str, CgroupName]] = OrderedDict()
         self._found: dict[Process, ProcessName] = {}
 
     def begin_interval(self, interval_s: float) -> None:
         """Grant the budget of a new interval of that length."""
         self._left_s = interval_s * BUDGET_SHARE
+
+    def meet(self, cgroup_ids: Iterable[int]) -> None:
+        """Have what will soon be gone of new cgroups read when there is time."""
+        self._unmet.extend(cgroup_ids)
 
     def cgroup(self, cgroup_id: int) -> CgroupName:
         """See ``Naming``; never postponed, there are few and their energy hangs on it."""
@@ -76,7 +81,12 @@ class PatientNaming(Naming):
         return name
 
     def work(self, remaining_s: Callable[[], float]) -> None:
-        """Name what was postponed for as long as *remaining_s* allows, the newest first."""
+        """Do what was postponed for as long as *remaining_s* allows.
+
+        New cgroups come first, then processes, the newest first.
+        """
+        while self._unmet and remaining_s() > MARGIN_S:
+            self._naming.meet(self._unmet.popleft())
         while self._postponed and remaining_s() > MARGIN_S:
             process, (comm, cgroup) = self._postponed.popitem()
             self._found[process] = self._naming.process(*process, comm, cgroup)

@@ -3,7 +3,7 @@
 One thread writes (a pod source), any thread reads. Readers take no lock: each read is one
 dictionary look-up of immutable values, and ``PodIndex.version`` tells whether anything a reader
 could see has changed. A pod or container that ended stays known for a stated time, so that the
-energy it used last can still be named.
+energy it used last can still be named, and a pod for as long as its energy is listed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from dataclasses import dataclass
 _log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+
+UNKNOWN_RETENTION_S = 300.0
+"""A container id that nobody could name is not asked for again for this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class PodIndex:
         self._ended_pods = Ended(retention_s, max_ended)
         self._ended_containers = Ended(retention_s, max_ended)
         self._contested: set[str] = set()
+        self._kept: frozenset[str] = frozenset()
 
     # --- readers, any thread ---
 
@@ -122,8 +126,16 @@ class PodIndex:
         return self._containers.get(container_id)
 
     def pod(self, uid: str) -> Pod | None:
-        """Return the pod with this uid, the API's or the one in a cgroup path."""
-        return self._pods.get(uid) or self._aliases.get(uid)
+        """Return the pod with this uid, the API's or the one in a cgroup path.
+
+        For a static pod's mirror that was replaced, the one that is there now.
+        """
+        pod = self._pods.get(uid)
+        return self._aliases.get(pod.cgroup_uid if pod else uid, pod)
+
+    def knows(self, container_id: str, pod_id: str) -> bool:
+        """Tell whether there is such a container or such a pod; "" is none."""
+        return container_id in self._containers or pod_id in self._pods or pod_id in self._aliases
 
     def pods(self) -> tuple[Pod, ...]:
         """Return every pod known, those that ended recently included."""
@@ -138,6 +150,10 @@ class PodIndex:
     def live_pods(self) -> int:
         """How many pods there are now, ended ones not counted."""
         return len(self._states)
+
+    def keep(self, uids: frozenset[str]) -> None:
+        """Let none of these pods be forgotten, until the next call names others."""
+        self._kept = uids
 
     # --- the one writer ---
 
@@ -164,13 +180,16 @@ class PodIndex:
         self.expire()
 
     def expire(self) -> None:
-        """Forget what ended longer ago than the retention time."""
+        """Forget what ended longer ago than the retention time; of pods those that none keeps."""
         now_s = self._clock()
         for container_id in self._ended_containers.pop_due(now_s):
             self._contested.discard(container_id)
             del self._containers[container_id]
         for uid in self._ended_pods.pop_due(now_s):
-            self._forget_pod(uid)
+            if uid in self._kept:
+                self._ended_pods.add(uid, now_s)
+            else:
+                self._forget_pod(uid)
 
     def _put(self, state: PodState) -> bool:
         pod = state.pod
@@ -180,13 +199,18 @@ class PodIndex:
         self._states[pod.uid] = state
         self._pods[pod.uid] = pod
         self._ended_pods.discard(pod.uid)
-        if pod.cgroup_uid != pod.uid:
+        if pod.cgroup_uid != pod.uid and not self._is_replaced(pod):
             self._aliases[pod.cgroup_uid] = pod
         for container in state.containers:
             self._claim(container)
         if known is not None:
             self._end_containers(known, {container.container_id for container in state.containers})
         return True
+
+    def _is_replaced(self, pod: Pod) -> bool:
+        """Tell whether a newer pod that has not ended stands for the same cgroups."""
+        held = self._aliases.get(pod.cgroup_uid, pod)
+        return held.created > pod.created and held.uid not in self._ended_pods
 
     def _claim(self, container: PodContainer) -> None:
         container_id = container.container_id
@@ -245,7 +269,10 @@ class UnknownIds:
     """
 
     def __init__(
-        self, retention_s: float = 300.0, clock: Clock = time.monotonic, limit: int = 4096
+        self,
+        retention_s: float = UNKNOWN_RETENTION_S,
+        clock: Clock = time.monotonic,
+        limit: int = 4096,
     ) -> None:
         """Remember each id for *retention_s*, and never more than *limit* ids."""
         self._retention_s = retention_s
