@@ -28,7 +28,7 @@ PACE_S = 0.05
 
 SETTLE_S = 5.0
 UP_S = 20.0
-OUTAGE_S = 30.0
+OUTAGE_S = 600.0
 LATE_MS = 5.0
 INTERVAL = ("--interval", "100ms")
 
@@ -155,11 +155,14 @@ class Course:
 
 
 def measure() -> Iterator[Figure]:
-    """Run with and without Kubernetes side by side, so that what else happens meets both."""
+    """Run with and without Kubernetes side by side, so that what else happens meets both.
+
+    An interval is late because of the API where the loop had a CPU and not the interpreter.
+    """
     with ExitStack() as stack:
         cluster = Cluster(stack)
-        without = stack.enter_context(watched("lateness", *INTERVAL))
-        watch = stack.enter_context(watched("lateness", *INTERVAL, *cluster.arguments))
+        without = stack.enter_context(watched("hindrance", *INTERVAL))
+        watch = stack.enter_context(watched("hindrance", *INTERVAL, *cluster.arguments))
         time.sleep(SETTLE_S)
         course = Course(cluster)
         phases: list[Callable[[], None]] = [course.up, course.down, course.recovery]
@@ -167,7 +170,7 @@ def measure() -> Iterator[Figure]:
         named = _named(watch.exporter.scrape(), cluster.new_uids)
         late_ms = {name: _late_ms(watch, window) for name, window in windows.items()}
         usual_ms = {name: _late_ms(without, window) for name, window in windows.items()}
-    value = max(_p99(late_ms[name]) - _p99(usual_ms[name]) for name in windows)
+    value = max(float(each.max()) for each in late_ms.values())
     details: Details = {
         "outage": f"{OUTAGE_S:g} s of real time, in which the client's back-off grows",
         "pods_replaced": PODS,
@@ -182,8 +185,8 @@ def _phase(window: Window, late_ms: Floats, usual_ms: Floats) -> Details:
     return {
         "intervals": len(late_ms),
         "share": rounded(window.share),
-        "lateness_p99_ms": rounded(_p99(late_ms)),
-        "lateness_max_ms": rounded(float(late_ms.max())),
+        "late_p99_ms": rounded(_p99(late_ms)),
+        "late_max_ms": rounded(float(late_ms.max())),
         "over_5_ms": int(np.sum(late_ms > LATE_MS)),
         "without_p99_ms": rounded(_p99(usual_ms)),
         "without_max_ms": rounded(float(usual_ms.max())),

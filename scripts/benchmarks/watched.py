@@ -71,8 +71,8 @@ class Watch:
 def watched(what: str, *arguments: str) -> Iterator[Watch]:
     """Run an exporter that notes one thing about itself.
 
-    *what* is its ``lateness`` in seconds, the ``residual`` of its energy as a ratio, or the CPU
-    seconds that ``naming`` a process took.
+    *what* is its ``lateness`` in seconds, its ``hindrance`` by others in the process alone, the
+    ``residual`` of its energy as a ratio, or the CPU seconds that ``naming`` a process took.
     """
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-") as directory:
         path = Path(directory, "notes.json")
@@ -89,9 +89,26 @@ class NotingTicker(Ticker):
 
     def __iter__(self) -> Iterator[Tick]:
         for tick in super().__iter__():
-            if not tick.extra:
-                _note(tick.lateness_s)
+            if not (tick.extra or tick.rest or tick.rung):
+                _note(self._figure(tick))
             yield tick
+
+    def _figure(self, tick: Tick) -> float:
+        return tick.lateness_s
+
+
+class HinderedTicker(NotingTicker):
+    """Notes how late each tick comes, less what the loop's thread had waited for a CPU.
+
+    What is left is what others in the process did to it: who holds the interpreter.
+    """
+
+    _waited_s = 0.0
+
+    def _figure(self, tick: Tick) -> float:
+        waited_s = int(Path("/proc/thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+        for_cpu_s, self._waited_s = waited_s - self._waited_s, waited_s
+        return max(0.0, tick.lateness_s - for_cpu_s)
 
 
 class NotingPublisher(Publisher):
@@ -145,6 +162,7 @@ def _note(number: float) -> None:
 
 
 PARTS: dict[str, dict[str, object]] = {
+    "hindrance": {"Ticker": HinderedTicker},
     "lateness": {"Ticker": NotingTicker},
     "naming": {"WorkloadNaming": NotingNaming},
     "residual": {"Publisher": NotingPublisher, "open_meter": open_noted_meter},
