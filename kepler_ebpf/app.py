@@ -8,31 +8,27 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
 
 from kepler_ebpf import __version__
+from kepler_ebpf.account_choice import choose_hierarchy, open_account, start_account
 from kepler_ebpf.config import Config
-from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.exporters.families import Build, Host
+from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.server import Service, start_server
-from kepler_ebpf.exporters.stdout import StdoutExporter
+from kepler_ebpf.exporters.stdout import json_line, table
 from kepler_ebpf.garbage import no_automatic_rounds
 from kepler_ebpf.health import HealthBook
-from kepler_ebpf.kernel import loader, v1
-from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.libbpf import enable_stats
-from kepler_ebpf.kernel.programs import LoadRequest
 from kepler_ebpf.ledger import Ledger, Retention
 from kepler_ebpf.meter_choice import meter_request
 from kepler_ebpf.meters import BusyTime, open_meter
-from kepler_ebpf.model import UJ_PER_J, Meter, Snapshot, Zone
+from kepler_ebpf.model import UJ_PER_J, Meter, Zone
 from kepler_ebpf.pod_book import PodBook, PodSource
 from kepler_ebpf.publisher import Publisher
 from kepler_ebpf.sampler import Parts, Sampler
 from kepler_ebpf.ticker import Ticker
 from kepler_ebpf.topology import CpuInfo, Topology, read_cpu_info
-from kepler_ebpf.workloads import cgroups
 from kepler_ebpf.workloads.cgroups import CgroupHierarchy, CgroupPaths
 from kepler_ebpf.workloads.naming import Places, WorkloadNaming
 from kepler_ebpf.workloads.patient import PatientNaming
@@ -58,9 +54,10 @@ def run(config: Config) -> None:
         stack.enter_context(ticker.stopped_by_signals())
         publisher = Publisher(config, ticker.want_now)
         cpus = read_cpu_info(config.procfs, config.sysfs)
-        # Listening first: a taken port is told before anything is put into the kernel.
+        # First what others may keep us from: it is told before anything is put into the kernel.
+        printer = _print(stack, config, publisher, ticker)
         addresses = _serve(stack, config, publisher, cpus)
-        sampler, summary = _build(stack, config, publisher, cpus)
+        sampler, summary = _build(stack, config, publisher, cpus, printer)
         LOG.info("started: %s; serving on %s", summary, ", ".join(addresses) or "no address")
         _go_first()
         sampler.run(ticker, stack.enter_context(no_automatic_rounds()))
@@ -75,13 +72,23 @@ def _go_first() -> None:
         LOG.debug("the loop runs at normal priority: a higher one needs CAP_SYS_NICE")
 
 
+def _print(
+    stack: ExitStack, config: Config, publisher: Publisher, ticker: Ticker
+) -> Printer | None:
+    """Print each interval where that is wanted; what cannot be printed ends the run."""
+    if not config.stdout_enabled:
+        return None
+    levels = _levels(config)
+    render = json_line if config.stdout_format == "jsonl" else table
+    printer = Printer(sys.stdout, lambda snapshot: render(snapshot, levels), ticker.stop)
+    stack.callback(printer.close)
+    publisher.subscribe(printer.take)
+    return printer
+
+
 def _serve(
     stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
 ) -> tuple[str, ...]:
-    if config.stdout_enabled:
-        style: Literal["table", "jsonl"] = "jsonl" if config.stdout_format == "jsonl" else "table"
-        stdout = StdoutExporter(sys.stdout, style, _levels(config))
-        publisher.subscribe(lambda snapshot: _print(stdout, snapshot))
     if not config.prometheus_enabled:
         return ()
     machine = platform.machine()
@@ -103,34 +110,26 @@ def _levels(config: Config) -> frozenset[str]:
     return config.metrics_levels | {"unit"} if config.units else config.metrics_levels
 
 
-def _print(stdout: StdoutExporter, snapshot: Snapshot) -> None:
-    """Print *snapshot*; a reader that went away ends the run without a word, as for any command."""
-    try:
-        stdout.publish(snapshot)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise KeplerError(
-            f"cannot write to the standard output: {error.strerror}\n"
-            "give it a place that takes it, or leave out --exporter.stdout"
-        ) from error
-
-
 def _build(
-    stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
+    stack: ExitStack,
+    config: Config,
+    publisher: Publisher,
+    cpus: tuple[CpuInfo, ...],
+    printer: Printer | None,
 ) -> tuple[Sampler, str]:
     """Put the parts together and start counting; the text says what was chosen."""
     topology = stack.enter_context(Topology(config.sysfs))
-    mountinfo = f"{config.procfs}/self/mountinfo"
-    hierarchy = cgroups.discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
-    account, loader_name = _account(stack, config, topology, hierarchy)
+    hierarchy = choose_hierarchy(config)
+    account, loader_name = open_account(stack, config, topology, hierarchy)
+    if config.bpf_stats:
+        stack.enter_context(_bpf_stats())
     meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*account.busy))
     stack.callback(meter.close)
     paths = CgroupPaths(hierarchy, config.terminated_retention_s)
     stack.callback(paths.close)
     pods = _pods(stack, config)
     naming = PatientNaming(WorkloadNaming(paths, _places(config), pods, units=config.units))
-    account.start(v1.hierarchy_id(hierarchy.name, config.procfs) if hierarchy.v1_root else 0)
+    start_account(account, config, hierarchy)
     parts = Parts(
         account=account,
         meter=meter,
@@ -139,23 +138,10 @@ def _build(
         naming=naming,
         sweep=Sweep(config.procfs, account.self_process),
         pods=PodBook(pods),
-        health=HealthBook(account, meter, loader_name),
+        health=HealthBook(account, meter, loader_name, printer),
         publish=publisher.publish,
     )
     return Sampler(parts), _summary(loader_name, meter, hierarchy)
-
-
-def _account(
-    stack: ExitStack, config: Config, topology: Topology, hierarchy: CgroupHierarchy
-) -> tuple[KernelAccount, str]:
-    count = len(topology.socket_of)
-    entries = loader.task_entries(config.map_entries, count, config.interval_s)
-    subsys = v1.subsys_index(hierarchy.name, config.procfs) if hierarchy.v1_root else None
-    programs = loader.load(config.bpf_loader, LoadRequest(count, entries, subsys))
-    stack.callback(programs.close)
-    if config.bpf_stats:
-        stack.enter_context(_bpf_stats())
-    return KernelAccount(programs, topology, entries), programs.loader
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 A zone that fails keeps its tasks waiting: once it reads again, what it drew meanwhile is shared
 over everything that ran meanwhile. A zone that stays away too long gets its joules back
-unattributed, so that the tasks kept for it stay few.
+unattributed, so that the tasks kept for it stay few. What a zone drew and nobody counted is never
+paid: its tasks of before the gap get nothing of what comes after it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Backlog:
     def __init__(self, first: MeterReading) -> None:
         """Take *first* as the baseline: a first reading is nobody's consumption."""
         self._last_uj = first.energy_uj.copy()
+        self._last_gaps = first.gaps.copy()
+        self._unknown = ~first.valid
         self._held: deque[Usage] = deque()
         self._owing = np.zeros(len(first.energy_uj), np.int64)
         self._is_owing = False
@@ -51,9 +54,19 @@ class Backlog:
             return False
         return bool(((self._owing > 0) & (self._owing <= len(self._held))).any())
 
+    @property
+    def unknown(self) -> Bools:
+        """The zones (zones,) of which it is not known what they drew in the last interval."""
+        return self._unknown
+
     def settle(self, usage: Usage, reading: MeterReading) -> Iterator[Due]:
         """Give what each zone drew, with the usage it is for; the current interval comes first."""
         valid = reading.valid
+        gap = valid & (reading.gaps != self._last_gaps)
+        self._last_gaps = np.where(valid, reading.gaps, self._last_gaps)
+        self._unknown = gap | ~valid
+        # The tasks that waited would be paid from what was counted after the gap.
+        self._owing[gap] = 0
         if not self._is_owing and valid.all():
             drawn_uj = reading.energy_uj - self._last_uj
             self._last_uj = reading.energy_uj

@@ -1,7 +1,7 @@
 """What this host offers and lacks, each lack with its remedy: the work of `kepler-ebpf check`.
 
 One small function for each finding. Nothing is changed on the host; the BPF programs are loaded
-and attached for a moment, since only the kernel knows whether it takes them.
+and run, and the addresses bound, for a moment: only the kernel knows whether it allows that.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kepler_ebpf import check_kernel, host
+from kepler_ebpf.account_choice import choose_hierarchy
 from kepler_ebpf.config import Config
 from kepler_ebpf.errors import KeplerError, SetupError
+from kepler_ebpf.exporters.listen import open_listeners
 from kepler_ebpf.findings import Facts, Finding, Status, from_error
 from kepler_ebpf.meter_choice import meter_request
 from kepler_ebpf.meters import MeterProbe, probe_meters
 from kepler_ebpf.topology import Topology, read_cpu_info
-from kepler_ebpf.workloads import cgroups
 
 
 def gather(config: Config) -> list[Finding]:
@@ -42,11 +43,8 @@ def cpus(facts: Facts) -> Finding:
 
 def cgroup_hierarchy(facts: Facts) -> Finding:
     """Tell in which hierarchy containers are looked for."""
-    config = facts.config
     try:
-        chosen = cgroups.discover(
-            config.cgroup_hierarchy, config.sysfs, f"{config.procfs}/self/mountinfo"
-        )
+        chosen = choose_hierarchy(facts.config)
     except SetupError as error:
         return from_error("cgroups", error)
     where = chosen.v1_root or chosen.v2_root
@@ -99,6 +97,21 @@ def kubernetes(facts: Facts) -> Finding:
     return Finding("Kubernetes", Status.OK, detail, required=True)
 
 
+def addresses(facts: Facts) -> Finding:
+    """Judge whether metrics can be served where they should be; each address is bound briefly."""
+    config = facts.config
+    if not config.prometheus_enabled:
+        return Finding("addresses", Status.NOTE, "none wanted (--no-exporter.prometheus)")
+    try:
+        listeners = open_listeners(config.listen_addresses)
+    except KeplerError as error:
+        return from_error("addresses", error)
+    for _, listener in listeners:
+        listener.close()
+    free = ", ".join(config.listen_addresses)
+    return Finding("addresses", Status.OK, f"{free} can be served on", required=True)
+
+
 def meters(facts: Facts) -> list[Finding]:
     """Judge each meter; a measuring one is missed only where it was asked for by name."""
     try:
@@ -133,5 +146,6 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     cpus,
     cgroup_hierarchy,
     process_view,
+    addresses,
     kubernetes,
 )

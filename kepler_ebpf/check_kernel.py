@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from kepler_ebpf import host
+from kepler_ebpf.account_choice import choose_hierarchy, open_account, start_account
 from kepler_ebpf.config import Config
-from kepler_ebpf.errors import SetupError
+from kepler_ebpf.errors import KeplerError, SetupError
 from kepler_ebpf.findings import Facts, Finding, Status, from_error
-from kepler_ebpf.kernel import bcc, core, libbpf, loader, programs
+from kepler_ebpf.kernel import bcc, core, libbpf, programs
 from kepler_ebpf.topology import Topology
+from kepler_ebpf.workloads.cgroups import CgroupHierarchy
 
 OLDEST_KERNEL = (5, 10)
 CHARGED_MAPS_KERNEL = (5, 11)
@@ -205,21 +208,26 @@ def clang(_: Facts) -> Finding:
 
 
 def bpf_programs(facts: Facts) -> Finding:
-    """Load and attach the programs for a moment, the loader being chosen as `run` does."""
+    """Load, attach and run the programs for a moment, all being chosen as `run` does."""
     try:
         used = _try_programs(facts.config)
-    except SetupError as error:
+    except KeplerError as error:
         return from_error("BPF programs", error)
-    return Finding("BPF programs", Status.OK, f"loaded and attached by {used}", required=True)
+    return Finding("BPF programs", Status.OK, f"loaded, attached and run by {used}", required=True)
 
 
 def _try_programs(config: Config) -> str:
-    with Topology(config.sysfs) as topology:
-        cpus = len(topology.socket_of)
-    entries = loader.task_entries(config.map_entries, cpus, config.interval_s)
-    loaded = loader.load(config.bpf_loader, programs.LoadRequest(cpus, entries))
+    with ExitStack() as stack:
+        topology = stack.enter_context(Topology(config.sysfs))
+        hierarchy = _hierarchy(config)
+        account, used = open_account(stack, config, topology, hierarchy)
+        start_account(account, config, hierarchy)
+    return used
+
+
+def _hierarchy(config: Config) -> CgroupHierarchy:
     try:
-        loaded.attach()
-    finally:
-        loaded.close()
-    return loaded.loader
+        return choose_hierarchy(config)
+    except SetupError:
+        # A finding of its own tells it: here it is of interest whether all else would work.
+        return CgroupHierarchy("v2", None, None)

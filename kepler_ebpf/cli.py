@@ -79,7 +79,7 @@ def _foreign_keys() -> Iterator[tuple[str, str, bool]]:
     for foreign in FOREIGN:
         for key, flag in foreign.keys.items():
             if flag:
-                yield key, flag, key == foreign.switch
+                yield key, flag, foreign.is_switch(key)
 
 
 FLAGS = {option.key: option.flags[0] for option in OPTIONS if option.flags} | {
@@ -87,7 +87,9 @@ FLAGS = {option.key: option.flags[0] for option in OPTIONS if option.flags} | {
 }
 """The flag that messages name, by YAML key."""
 
-SWITCHES = [flag for option in OPTIONS if option.is_switch for flag in option.flags]
+SWITCHES = [flag for option in OPTIONS if option.is_switch for flag in option.flags] + [
+    flag for _, flag, is_switch in _foreign_keys() if is_switch
+]
 NEGATED = {f"--no-{flag.removeprefix('--')}": f"{flag}=false" for flag in SWITCHES}
 
 

@@ -20,6 +20,7 @@ R = TypeVar("R", str, tuple[str, ...])
 LEVELS = ("node", "process", "container", "vm", "pod")
 METERS = ("rapl", "perf", "estimate", "fake")
 V1_CONTROLLERS = ("cpuacct", "cpu", "memory", "pids")
+"""v1 controllers to count by, in the order they are chosen; container runtimes use all alike."""
 
 FOREIGN_METERS = ("hwmon",)
 """Meters of Kepler that kepler-ebpf does not have: accepted in lists, with a warning."""

@@ -18,6 +18,11 @@ class Foreign:
     switch: str | None = None
     refusal: str | None = None
 
+    @staticmethod
+    def is_switch(key: str) -> bool:
+        """Whether the flag of *key* may stand without a value: such keys say so by their name."""
+        return key.lower().endswith("enabled")
+
 
 FOREIGN = (
     Foreign(
@@ -35,13 +40,20 @@ FOREIGN = (
             "experimental.platform.redfish.configFile": (
                 "--experimental.platform.redfish.config-file"
             ),
+            "experimental.platform.redfish.nodeID": None,
             "experimental.platform.redfish.httpTimeout": None,
+            "experimental.platform.redfish.staleness": None,
         },
         "experimental.platform.redfish.enabled",
     ),
     Foreign(
         "hwmon metering is",
-        {"experimental.hwmon.zones": None, "experimental.hwmon.chipRules": None},
+        {
+            "experimental.hwmon.enabled": "--experimental.hwmon.enabled",
+            "experimental.hwmon.forceEnabled": "--experimental.hwmon.force-enabled",
+            "experimental.hwmon.zones": "--experimental.hwmon.zones",
+            "experimental.hwmon.chipRules": None,
+        },
     ),
     Foreign(
         "GPU metering is",

@@ -11,6 +11,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from kepler_ebpf.plain_file import read_plain
+
 CAPABILITY_BITS = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_SYS_PTRACE": 19,
@@ -31,7 +33,7 @@ KTHREADD_PID = 2
 def read_text(path: Path) -> str | None:
     """Read a small file without its last line break; None where that cannot be done."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+        return read_plain(path, "utf-8", "replace").rstrip("\n")
     except OSError:
         return None
 
@@ -44,7 +46,10 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 def effective_capabilities(procfs: str) -> frozenset[str]:
     """Read which of the capabilities that matter this process may use now."""
-    mask = int(_own_status(procfs).get("CapEff", "0"), 16)
+    try:
+        mask = int(_own_status(procfs).get("CapEff", "0"), 16)
+    except ValueError:
+        mask = 0
     return frozenset(name for name, bit in CAPABILITY_BITS.items() if mask >> bit & 1)
 
 
@@ -56,7 +61,10 @@ def is_host_user_namespace(procfs: str) -> bool:
 
 def own_pids(procfs: str) -> tuple[int, ...]:
     """Read this process's PID in each PID namespace, from *procfs*'s own one inwards."""
-    return tuple(map(int, _own_status(procfs).get("NSpid", "").split()))
+    try:
+        return tuple(map(int, _own_status(procfs).get("NSpid", "").split()))
+    except ValueError:
+        return ()
 
 
 def _own_status(procfs: str) -> dict[str, str]:
@@ -82,7 +90,7 @@ def shows_kernel_threads(procfs: str) -> bool:
 def mount_points(procfs: str, kind: str) -> Iterator[str]:
     """Yield where file systems of one kind are mounted, as this process sees it."""
     for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines():
-        _, where, this_kind, *_ = line.split(" ")
+        _, where, this_kind, *_ = (*line.split(" "), "", "", "")
         if this_kind == kind:
             yield where
 

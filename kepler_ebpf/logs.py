@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -33,13 +34,29 @@ def set_up(level: str = "info", form: str = "text", stream: TextIO | None = None
 
     Other packages are heard from "warn" upwards at most: their debugging is not ours.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Unwaiting(stream or sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger(__package__).setLevel(LEVELS[level])
+
+
+class Unwaiting(logging.StreamHandler[TextIO]):
+    """Leaves out what its reader has no room for: who measures never waits for who reads."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record* where that can be done at once."""
+        if self._has_room():
+            super().emit(record)
+
+    def _has_room(self) -> bool:
+        try:
+            return bool(select.select((), (self.stream,), (), 0)[1])
+        except (OSError, TypeError, ValueError):
+            # No descriptor, or a bad one: nothing that keeps us waiting.
+            return True
 
 
 class Repeats(logging.Filter):

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Self
 
 from kepler_ebpf.errors import ReadError, SetupError
+from kepler_ebpf.plain_file import open_plain, read_plain
 
 LOG = logging.getLogger(__name__)
 
 CPU_LIST_BYTES = 4096
 """Room for any CPU list: the kernel never writes more than a page into a sysfs file."""
+
+MOST_CPUS = 1 << 16
+"""More than any kernel can be built for."""
 
 VENDOR_KEYS = ("vendor_id", "CPU implementer")
 MODEL_KEYS = ("model name", "cpu", "CPU part")
@@ -110,19 +114,25 @@ class Topology:
     def _read_possible(self) -> tuple[int, ...]:
         path = self._cpus / "possible"
         try:
-            return parse_cpu_list(path.read_text(encoding="ascii"))
+            return parse_cpu_list(read_plain(path))
         except (OSError, ValueError) as error:
             raise SetupError(_not_sysfs(path, error)) from error
 
     def _parse_online(self, text: bytes) -> tuple[int, ...]:
         try:
             online = parse_cpu_list(text.decode("ascii"))
+            self._require_possible(online)
         except ValueError as error:
             raise ReadError(_not_sysfs(self._cpus / "online", error)) from error
         for cpu in online:
             if cpu not in self._package_of:
                 self._learn_package(cpu)
         return online
+
+    def _require_possible(self, online: tuple[int, ...]) -> None:
+        strange = set(online).difference(self.possible)
+        if strange:
+            raise ValueError(f"CPU {min(strange)} is not in {self._cpus / 'possible'}")
 
     def _learn_package(self, cpu: int) -> None:
         package = self._package_of[cpu] = self._read_package(cpu)
@@ -138,7 +148,7 @@ class Topology:
     def _read_package(self, cpu: int) -> int:
         """Read the kernel's package id of an online CPU; 0 where the platform has none."""
         try:
-            text = (self._cpus / f"cpu{cpu}/topology/physical_package_id").read_text("ascii")
+            text = read_plain(self._cpus / f"cpu{cpu}/topology/physical_package_id")
             return max(0, int(text))
         except (OSError, ValueError):
             # Some arm64 and virtual platforms write -1 or no file: they have one socket.
@@ -153,7 +163,10 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
     cpus: set[int] = set()
     for part in text.strip().split(","):
         first, dash, last = part.partition("-")
-        cpus.update(range(int(first), int(last if dash else first) + 1))
+        end = int(last if dash else first) + 1
+        if end > MOST_CPUS:
+            raise ValueError(f"no kernel has a CPU {end - 1}")
+        cpus.update(range(int(first), end))
     if not cpus:
         raise ValueError(f"no CPU in {text!r}")
     return tuple(sorted(cpus))
@@ -166,7 +179,7 @@ def read_cpu_info(procfs: str | Path = "/proc", sysfs: str | Path = "/sys") -> t
     """
     path = Path(procfs, "cpuinfo")
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_plain(path, "utf-8", "replace")
     except OSError as error:
         raise SetupError(_not_readable(path, error, "--host.procfs")) from error
     return tuple(_cpu_info(fields, Path(sysfs)) for fields in _cpu_blocks(text))
@@ -198,14 +211,14 @@ def _first(fields: dict[str, str], keys: tuple[str, ...]) -> str:
 
 def _optional(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip()
+        return read_plain(path).strip()
     except (OSError, ValueError):
         return ""
 
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return open_plain(path)
     except OSError as error:
         raise SetupError(_not_readable(path, error, "--host.sysfs")) from error
 

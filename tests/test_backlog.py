@@ -22,12 +22,16 @@ CPUS = 2
 
 @dataclass(frozen=True)
 class Step:
-    """An interval: which process ran and how long, what each zone drew, which can be read."""
+    """An interval: which process ran and how long, what each zone drew, which can be read.
+
+    ``gap``: what the zone drew before this interval, and was not read yet, is lost.
+    """
 
     pid: int = 1
     cpu_ns: int = SECOND_NS
     drawn_uj: tuple[float, ...] = (10.0, 20.0, 40.0)
     valid: tuple[bool, ...] = (True, True, True)
+    gap: tuple[bool, ...] = (False, False, False)
 
 
 class World:
@@ -35,21 +39,31 @@ class World:
 
     def __init__(self) -> None:
         self.true_uj = np.full(len(ZONES), 1e6)
+        self.gaps = np.zeros(len(ZONES), np.int64)
         self.shown_uj = self.true_uj.copy()
         self.start_uj = self.true_uj.copy()
-        self.backlog = Backlog(reading(self.shown_uj))
+        self.backlog = Backlog(first_reading(self.shown_uj))
 
     def settle(self, step: Step) -> list[Due]:
         """Let an interval pass, and return what is to be shared at its end."""
         valid = np.array(step.valid)
-        self.true_uj = self.true_uj + step.drawn_uj
+        self.true_uj = np.where(step.gap, self.shown_uj, self.true_uj) + step.drawn_uj
         self.shown_uj = np.where(valid, self.true_uj, self.shown_uj)
-        return list(self.backlog.settle(usage_of(step), reading(self.shown_uj, step.valid)))
+        self.gaps = self.gaps + step.gap
+        given = MeterReading(0, self.shown_uj.copy(), valid, self.gaps)
+        return list(self.backlog.settle(usage_of(step), given))
+
+    @property
+    def unknown(self) -> list[bool]:
+        """Whether it is not known what each zone drew in the last interval."""
+        return list(self.backlog.unknown.tolist())
 
 
-def reading(energy_uj: Floats, valid: tuple[bool, ...] = (True, True, True)) -> MeterReading:
-    """Return what a meter gives."""
-    return MeterReading(0, energy_uj.copy(), np.array(valid))
+def first_reading(energy_uj: Floats) -> MeterReading:
+    """Return what a meter gives at the start."""
+    return MeterReading(
+        0, energy_uj.copy(), np.ones(len(ZONES), np.bool_), np.zeros(len(ZONES), np.int64)
+    )
 
 
 def usage_of(step: Step) -> Usage:
@@ -77,6 +91,7 @@ steps = st.builds(
     cpu_ns=st.integers(0, CPUS * SECOND_NS),
     drawn_uj=st.tuples(*[st.floats(0, 1e9)] * len(ZONES)),
     valid=st.tuples(*[st.booleans()] * len(ZONES)),
+    gap=st.tuples(*[st.booleans()] * len(ZONES)),
 )
 
 
@@ -105,12 +120,14 @@ def test_attribution_of_all_dues_is_conserved(run: list[Step]) -> None:
 
 @given(st.lists(steps, max_size=40))
 def test_late_energy_is_for_all_who_ran_since_the_last_reading(run: list[Step]) -> None:
-    """A zone's energy goes to exactly the intervals that it covers."""
+    """A zone's energy goes to exactly the intervals that it covers, after a gap to the last."""
     world, since = World(), dict.fromkeys(range(len(ZONES)), 0)
     for at, step in enumerate(run):
         for due in world.settle(step):
             for zone in np.flatnonzero(due.energy_uj).tolist():
                 covered = run[since[zone] : at + 1]
+                if any(each.gap[zone] for each in covered):
+                    covered = [step]
                 assert pids(due) == [each.pid for each in covered if each.cpu_ns]
                 assert due.sockets.window_ns.sum() == len(covered) * CPUS * SECOND_NS
         since |= {zone: at + 1 for zone in range(len(ZONES)) if step.valid[zone]}
@@ -146,6 +163,27 @@ def test_zone_that_is_back_is_on_time_again() -> None:
     (due,) = world.settle(Step(pid=9))
     assert pids(due) == [9]
     assert due.energy_uj.tolist() == [10.0, 20.0, 40.0]
+
+
+def test_tasks_of_before_a_gap_are_paid_nothing() -> None:
+    """What was drawn while they waited is in no figure: what comes after it is not theirs."""
+    world = World()
+    world.settle(fails(DRAM, pid=1))
+    (due,) = world.settle(Step(pid=2, gap=(False, True, False)))
+    assert (pids(due), due.late) == ([2], False)
+    assert due.energy_uj.tolist() == [10.0, 20.0, 40.0]
+    assert not world.backlog.may_pay
+
+
+def test_what_a_zone_drew_is_unknown_where_it_failed_or_has_a_gap() -> None:
+    """Only in that interval, and only that zone."""
+    world = World()
+    world.settle(fails(DRAM))
+    assert world.unknown == [False, True, False]
+    world.settle(Step(gap=(True, False, False)))
+    assert world.unknown == [True, False, False]
+    world.settle(Step())
+    assert world.unknown == [False, False, False]
 
 
 def test_zones_that_failed_at_other_times_pay_for_their_own() -> None:

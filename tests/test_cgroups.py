@@ -141,6 +141,27 @@ def test_mount_point_with_a_space(tmp_path: Path) -> None:
     assert choose(tmp_path, line).v2_root == "/my cgroups"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 2 - cgroup2",
+        "1 2 0:27 / /x rw - cgroup2",
+        "1 2 0:27 / /x rw - cgroup",
+        " - cgroup c pids",
+    ],
+)
+def test_line_that_is_no_mount_is_passed_over(tmp_path: Path, line: str) -> None:
+    """What is not of the kernel's form names no hierarchy, and keeps no other from being found."""
+    assert choose(tmp_path, line) == CgroupHierarchy("v2", None, None)
+    assert choose(tmp_path, line, V2) == CgroupHierarchy("v2", None, "/sys/fs/cgroup")
+
+
+def test_mount_without_a_source_counts(tmp_path: Path) -> None:
+    """A file system may be mounted of nothing, and the kernel then names nothing."""
+    line = "31 23 0:27 / /sys/fs/cgroup rw - cgroup2  rw"
+    assert choose(tmp_path, line).v2_root == "/sys/fs/cgroup"
+
+
 def test_a_procfs_that_is_none_is_an_error(tmp_path: Path) -> None:
     """The error names the file and the flag."""
     with pytest.raises(SetupError, match=r"cannot read .*/mountinfo: .*--host\.procfs"):

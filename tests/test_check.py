@@ -1,21 +1,31 @@
 """`kepler-ebpf check` for real: as root, with fewer rights, as nobody and in other namespaces."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from kube_certificates import write_kubeconfig
+from running import ANY_PORT
 
 from kepler_ebpf import check, check_kernel
 from kepler_ebpf.config import Config
+from kepler_ebpf.errors import ReadError, SetupError
 from kepler_ebpf.findings import Facts, Status
+from kepler_ebpf.kernel import loader, v1
+from kepler_ebpf.kernel.libbpf import TestRun
+from kepler_ebpf.kernel.programs import LoadRequest
+from kepler_ebpf.workloads.cgroups import CgroupHierarchy
 
+ON_ANY_PORT = Config(listen_addresses=ANY_PORT[1:])
 ALL_DROPPED = ("--inh-caps=-all", "--bounding-set=-all")
 BPF_ONLY = ("--inh-caps=-all", "--bounding-set=-all,+bpf,+perfmon")
+CHECK = (sys.executable, "-m", "kepler_ebpf", "check", "--json")
 AS_NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups", *ALL_DROPPED)
 
 
@@ -46,10 +56,14 @@ Check = Callable[..., Checked]
 
 @pytest.fixture
 def run_check(checkout: Path) -> Check:
-    """Run `check --json` behind a command that takes rights away, with more arguments if any."""
+    """Run `check --json` behind a command that takes rights away, with more arguments if any.
+
+    Unless they say where to serve, any free port will do.
+    """
 
     def start(*wrapper: str, arguments: tuple[str, ...] = ()) -> Checked:
-        command = [*wrapper, sys.executable, "-m", "kepler_ebpf", "check", "--json", *arguments]
+        place = () if "--web.listen-address" in arguments else ANY_PORT
+        command = [*wrapper, *CHECK, *place, *arguments]
         done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
         answer = json.loads(done.stdout)
         findings = {finding["name"]: finding for finding in answer["findings"]}
@@ -156,7 +170,7 @@ def test_check_keeps_nothing_of_the_kernels_open() -> None:
         return [str(link) for link in links if "bpf" in str(link)]
 
     before = held()
-    check.gather(Config())
+    check.gather(ON_ANY_PORT)
     assert held() == before
 
 
@@ -191,7 +205,50 @@ def test_sysfs_without_cpus_is_a_lack(run_check: Check, tmp_path: Path) -> None:
 def test_bcc_loader_is_tried_when_asked_for(run_check: Check) -> None:
     """With --bpf-loader bcc it is bcc that loads the programs."""
     checked = run_check(arguments=("--bpf-loader", "bcc"))
-    assert checked.findings["BPF programs"]["detail"] == "loaded and attached by bcc"
+    assert checked.findings["BPF programs"]["detail"] == "loaded, attached and run by bcc"
+
+
+def test_programs_are_loaded_for_the_cgroups_that_run_would_count_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a v1 controller they are others than without, and the kernel may refuse them."""
+    asked: list[LoadRequest] = []
+
+    def refuse(_: str, request: LoadRequest) -> NoReturn:
+        asked.append(request)
+        raise SetupError("refused\nnothing helps")
+
+    monkeypatch.setattr(loader, "load", refuse)
+    for name, v1_root in (("v2", None), ("cpu", "/sys/fs/cgroup/cpu")):
+        chosen = CgroupHierarchy(name, v1_root, None)
+        monkeypatch.setattr(check_kernel, "choose_hierarchy", lambda _, chosen=chosen: chosen)
+        assert check_kernel.bpf_programs(facts()).blocks
+    assert [request.v1_subsys for request in asked] == [None, v1.subsys_index("cpu")]
+
+
+def test_programs_that_cannot_be_run_are_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel may take and attach what it will not run on demand."""
+
+    def fail(_: TestRun, cpu: int) -> NoReturn:
+        raise ReadError(f"cannot close the interval on CPU {cpu}")
+
+    monkeypatch.setattr(TestRun, "on_cpu", fail)
+    finding = check_kernel.bpf_programs(facts())
+    assert finding.blocks
+    assert "cannot close the interval on CPU 0" in finding.detail
+
+
+def test_taken_port_is_a_lack(run_check: Check) -> None:
+    """Where `run` could not serve, it would not start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        serve = ("--web.listen-address", address)
+        checked = run_check(arguments=serve)
+        assert (checked.status, checked.blocking()) == (1, {"addresses"})
+        assert address in str(checked.findings["addresses"]["detail"])
+        unserved = run_check(arguments=(*serve, "--no-exporter.prometheus", "--exporter.stdout"))
+        assert (unserved.status, unserved.status_of("addresses")) == (0, "note")
+    assert run_check(arguments=serve).status_of("addresses") == "ok"
 
 
 # --- hosts that this one is not ---------------------------------------------------------------
@@ -261,5 +318,5 @@ def test_every_lack_has_a_way_out(run_check: Check) -> None:
 
 def test_gather_names_nothing_twice() -> None:
     """A name finds one finding, so that scripts can rely on it."""
-    names = [finding.name for finding in check.gather(Config())]
+    names = [finding.name for finding in check.gather(ON_ANY_PORT)]
     assert len(set(names)) == len(names)

@@ -1,5 +1,7 @@
 """The command as its users meet it: started as a process, judged by output and exit status."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from kepler_ebpf.config_foreign import FOREIGN
 from kepler_ebpf.errors import ConfigError, KeplerError, ReadError, SetupError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture
@@ -69,6 +73,50 @@ def test_help_imports_neither_numpy_nor_bcc(checkout: Path) -> None:
     assert done.stdout == "set()\n"
 
 
+# --- signals while it gets ready ----------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(checkout: Path, tmp_path: Path) -> Callable[..., tuple[int, bytes]]:
+    """Send the command a signal amid its first imports; returns its exit status and its words."""
+    endless = tmp_path / "endless"
+    os.mkfifo(endless)
+    (tmp_path / "click.py").write_text(f"open({str(endless)!r}).read()")
+
+    def stop(signum: signal.Signals, *arguments: str) -> tuple[int, bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kepler_ebpf", *arguments],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        # Opens when the other side does: it is importing then.
+        with process, endless.open("w"):
+            process.send_signal(signum)
+            said, _ = process.communicate(timeout=30)
+        return process.returncode, said
+
+    return stop
+
+
+@pytest.mark.parametrize("signum", STOPPING)
+def test_run_that_is_stopped_before_it_has_begun(
+    stopped: Callable[..., tuple[int, bytes]], signum: signal.Signals
+) -> None:
+    """It ends as it would later: quietly and with status 0."""
+    assert stopped(signum, "run", "--interval", "1s") == (0, b"")
+
+
+@pytest.mark.parametrize("signum", STOPPING)
+@pytest.mark.parametrize("argument", ["check", "--help"])
+def test_other_commands_die_of_a_signal_quietly(
+    stopped: Callable[..., tuple[int, bytes]], argument: str, signum: signal.Signals
+) -> None:
+    """An answer that was not given must not pass for a good one."""
+    assert stopped(signum, argument) == (-signum, b"")
+
+
 # --- flags ------------------------------------------------------------------------------------
 
 
@@ -114,6 +162,34 @@ def test_flags_of_a_kepler_manifest(configure: Callable[..., Config], tmp_path: 
         "--debug.pprof",
     )
     assert (config.interval_s, config.log_level, config.node_name) == (5.0, "error", "node-1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--experimental.hwmon.force-enabled", "--experimental.hwmon.zones=power1"],
+        ["--experimental.hwmon.zones", "power1", "--experimental.hwmon.zones", "power2"],
+        ["--experimental.hwmon.enabled=true"],
+    ],
+)
+def test_what_kepler_has_and_we_lack_is_named_once(
+    configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, arguments: list[str]
+) -> None:
+    """However many of its flags are given."""
+    configure(*arguments)
+    (message,) = caplog.messages
+    assert message == f"{arguments[0].split('=')[0]} has no effect: hwmon metering is not supported"
+
+
+@pytest.mark.parametrize(
+    "flag", ["debug.pprof", "experimental.gpu.enabled", "experimental.hwmon.force-enabled"]
+)
+def test_what_we_lack_may_be_refused(
+    configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, flag: str
+) -> None:
+    """Who asks not to have it has what was asked for."""
+    configure(f"--no-{flag}")
+    assert caplog.messages == []
 
 
 def test_negative_number_is_a_value(configure: Callable[..., Config]) -> None:

@@ -105,6 +105,29 @@ def test_what_kepler_has_and_we_lack_is_named_once(tmp_path: Path) -> None:
     ]
 
 
+def test_what_kepler_has_and_is_off_is_not_named(tmp_path: Path) -> None:
+    """The file that Kepler comes with names everything it could do, and asks for little."""
+    text = """\
+experimental:
+  platform:
+    redfish: {enabled: false, nodeID: "", nodeName: "", configFile: /r.yaml, staleness: 30s}
+  hwmon: {enabled: false, forceEnabled: false, zones: [], chipRules: []}
+  gpu: {enabled: false, idlePower: 0, dcgmEndpoint: ""}
+"""
+    assert load(tmp_path, text) == Loaded(Config(), ())
+
+
+@pytest.mark.parametrize("key", ["enabled", "forceEnabled"])
+def test_hwmon_metering_is_named_once(tmp_path: Path, key: str) -> None:
+    """Under both names that Kepler has had for its switch."""
+    (warning,) = load(
+        tmp_path, f"experimental: {{hwmon: {{{key}: true, zones: [power1]}}}}"
+    ).warnings
+    assert warning.endswith(
+        f"experimental.hwmon.{key} has no effect: hwmon metering is not supported"
+    )
+
+
 def test_our_own_keys_load(tmp_path: Path) -> None:
     """What Kepler has no key for stands under ebpf."""
     text = """\

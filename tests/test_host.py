@@ -16,6 +16,17 @@ def test_unreadable_procfs_gives_no_rights(tmp_path: Path) -> None:
     assert list(host.mount_points(str(tmp_path), "tracefs")) == []
 
 
+def test_garbled_procfs_gives_no_rights(tmp_path: Path) -> None:
+    """What makes no sense is as what cannot be read."""
+    own = tmp_path / "self"
+    own.mkdir()
+    (own / "status").write_text("CapEff: zz\nNSpid: 1 two\nno colon\n")
+    (own / "mounts").write_text("none\n\nnone /sys/kernel/tracing tracefs rw 0 0\n")
+    assert host.effective_capabilities(str(tmp_path)) == frozenset()
+    assert host.own_pids(str(tmp_path)) == ()
+    assert list(host.mount_points(str(tmp_path), "tracefs")) == ["/sys/kernel/tracing"]
+
+
 @pytest.mark.parametrize(
     ("release", "version"),
     [("6.18.44-fc", (6, 18)), ("5.10.0-32-cloud", (5, 10)), ("5.4", (5, 4)), ("odd", (0, 0))],

@@ -1,13 +1,15 @@
 """The log: one record a line in both forms, and silence where it would only repeat itself."""
 
+import fcntl
 import io
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from kepler_ebpf.logs import JsonLines, Repeats, TextLines, set_up
+from kepler_ebpf.logs import JsonLines, Repeats, TextLines, Unwaiting, set_up
 
 
 def record(message: str, level: int = logging.WARNING, *args: object) -> logging.LogRecord:
@@ -39,6 +41,20 @@ def test_level_bounds_what_is_said(log: Callable[[str, str], io.StringIO]) -> No
     logging.getLogger("kepler_ebpf").warning("loud")
     assert stream.getvalue().endswith("warn  loud\n")
     assert "quiet" not in stream.getvalue()
+
+
+def test_nobody_waits_for_who_reads_the_log() -> None:
+    """What a full pipe has no room for is left out; when there is room again, it goes on."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "w") as stream:
+        handler = Unwaiting(stream)
+        os.write(writer, b"." * size)
+        handler.emit(record("left out"))
+        assert read.read() == b"." * size
+        handler.emit(record("said"))
+        assert read.read() == b"said\n"
 
 
 def test_debugging_of_other_packages_is_not_heard(log: Callable[[str, str], io.StringIO]) -> None:

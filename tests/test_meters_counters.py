@@ -12,6 +12,9 @@ RANGE_UJ = 262_143_328_850
 BOUND_W = 500.0
 SECOND_NS = 1_000_000_000
 
+BASELINE = 1
+"""The gap before the first reading."""
+
 IMPOSSIBLE_UJ = 3_000_000_000
 """More than can be drawn while a jump is in doubt, two readings a second apart."""
 
@@ -75,6 +78,7 @@ def test_single_wild_reading_costs_no_energy() -> None:
     seen.show(200e9)
     seen.show(50e6 + 1_000)
     assert seen.counter.total_uj == 50e6
+    assert seen.counter.gaps == BASELINE
 
 
 def test_counter_that_was_reset_is_followed_from_there() -> None:
@@ -84,6 +88,26 @@ def test_counter_that_was_reset_is_followed_from_there() -> None:
     assert seen.show(41e6) is None
     assert seen.show(81e6) is None
     assert seen.counter.total_uj == 80e6
+    assert seen.counter.gaps == BASELINE + 1
+
+
+def test_counter_that_was_reset_twice_has_two_gaps() -> None:
+    """Whatever is left out is counted, though no reading in between was good."""
+    seen = wall(first_uj=200e9)
+    assert seen.show(1e6) is Fault.JUMP
+    assert seen.show(100e9) is Fault.JUMP
+    seen.show(100e9 + 1e6)
+    assert seen.counter.total_uj == 1e6
+    assert seen.counter.gaps == BASELINE + 2
+
+
+def test_counter_that_is_forgotten_has_a_gap() -> None:
+    """Its next reading is a baseline, as the first one was."""
+    seen = wall(first_uj=5e6)
+    seen.counter.forget()
+    assert seen.show(1e6) is None
+    assert seen.counter.total_uj == 0
+    assert seen.counter.gaps == BASELINE + 1
 
 
 def test_small_step_back_is_not_credited_twice() -> None:
@@ -105,6 +129,29 @@ def test_gap_too_long_to_unwrap_is_a_new_baseline() -> None:
     assert seen.show(5e6, after_s=2 * RANGE_UJ / 1e6 / BOUND_W) is Fault.GAP
     seen.show(8e6)
     assert seen.counter.total_uj == 3e6
+    assert seen.counter.gaps == BASELINE + 1
+
+
+@given(
+    wraps_at_uj=st.floats(1e10, 1e13),
+    bound_w=st.floats(100, 10_000),
+    share=st.floats(0.01, 1),
+    first=st.floats(0, 1),
+)
+def test_within_the_longest_wait_every_wrap_is_seen(
+    wraps_at_uj: float, bound_w: float, share: float, first: float
+) -> None:
+    """At any power up to the bound, from anywhere in the range."""
+    counter = EnergyCounter(wraps_at_uj, bound_w=bound_w)
+    seen = Wall(counter, first * wraps_at_uj)
+    used_uj = share * bound_w * counter.longest_wait_s * 1e6
+    assert seen.show((first * wraps_at_uj + used_uj) % wraps_at_uj, counter.longest_wait_s) is None
+    assert counter.total_uj == pytest.approx(used_uj, rel=1e-6, abs=1)
+
+
+def test_counter_without_a_range_can_wait() -> None:
+    """Nothing can be missed of one that never wraps."""
+    assert EnergyCounter(bound_w=BOUND_W).longest_wait_s == math.inf
 
 
 def test_slow_reading_is_no_jump() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from powercap import MACHINES, PowercapTree, ZoneSpec
+from powercap import DRAM_RANGE_UJ, MACHINES, PowercapTree, ZoneSpec
 
 from kepler_ebpf.meters.counted import CountedMeter, MeterRefusedError
 from kepler_ebpf.meters.powercap import BOUND_W, find_zones
@@ -186,6 +187,14 @@ class TestLimits:
         tree.advance(3 * J)
         assert meter.read().energy_uj[0] == 3 * J
 
+    def test_zone_with_the_smallest_range_for_its_power_sets_the_wait(self, tmp_path: Path) -> None:
+        """A platform of 6 kW passes a range of 65 kJ in 11 s: it is read in half of that."""
+        psys = ZoneSpec("intel-rapl:1", "psys", range_uj=DRAM_RANGE_UJ)
+        PowercapTree(tmp_path, [ZoneSpec("intel-rapl:0", "package-0"), psys])
+        assert open_rapl(str(tmp_path)).longest_wait_s == pytest.approx(
+            65_713 / 6_000 / 2, rel=1e-3
+        )
+
 
 class TestReading:
     """What a reading holds."""
@@ -286,10 +295,22 @@ class TestFaults:
         bench = Bench(tmp_path, "dual_socket")
         bench.tree.block(PACKAGE)
         assert bench.read(PACKAGE) == (0, False)
+        gaps = bench.meter.read().gaps
         bench.tree.unblock(PACKAGE)
-        bench.read(PACKAGE)
+        assert (bench.meter.read().gaps - gaps).tolist() == [1, 0, 0, 0]
         bench.tree.advance({PACKAGE: 30 * J})
         assert bench.read(PACKAGE) == (30, True)
+
+    @pytest.mark.parametrize("name", ["energy_uj", "max_energy_range_uj", "name"])
+    def test_fifo_in_the_place_of_a_file_is_not_waited_for(self, tmp_path: Path, name: str) -> None:
+        """Nobody will ever write to it: that zone has no reading, or is none."""
+        tree = PowercapTree(tmp_path, "amd")
+        path = tree.directory(DRAM) / name
+        path.unlink()
+        os.mkfifo(path)
+        meter = open_rapl(str(tmp_path))
+        assert meter.read().valid[0]
+        assert meter.errors.get((str(tree.directory(DRAM)), "read"), 0) == (name == "energy_uj")
 
     def test_counter_at_rest_is_counted_as_stuck_and_valid(self, bench: Bench) -> None:
         """A still counter is a reading of no energy, and is counted."""
@@ -300,10 +321,12 @@ class TestFaults:
         self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Energy that nobody can know is counted and told, never made up."""
+        gaps = bench.meter.read().gaps
         bench.tree.advance({PACKAGE: 30 * J})
         assert bench.read(PACKAGE, after_s=3600) == (0, True)
         assert bench.faults(PACKAGE) == {"gap": 1}
         assert any("too long" in message for message in caplog.messages)
+        assert bench.meter.read().gaps[bench.index(PACKAGE)] == gaps[bench.index(PACKAGE)] + 1
 
     def test_failure_is_logged_once(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
         """A zone that fails at every reading does not fill the log."""

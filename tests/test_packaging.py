@@ -23,7 +23,7 @@ from kepler_ebpf import __version__
 GIVE_UP_S = 30
 """How long the started program may take to serve a process series before the test fails."""
 
-SHELL_TOOLS = ("cat", "dirname", "find", "id", "readlink", "sh", "sha256sum", "uname")
+SHELL_TOOLS = ("cat", "dirname", "find", "grep", "id", "readlink", "sh", "sha256sum", "uname")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -156,7 +156,7 @@ def test_installed_command_tells_its_version(command: Path, tmp_path: Path) -> N
 
 def test_installed_check_passes_on_this_host(command: Path, tmp_path: Path) -> None:
     """Nothing that `run` needs is missing from the wheel."""
-    run(command, "check", cwd=tmp_path)
+    run(command, "check", "--web.listen-address", "127.0.0.1:0", cwd=tmp_path)
 
 
 def test_installed_run_serves_process_series_and_stops_clean(command: Path, tmp_path: Path) -> None:
@@ -219,3 +219,37 @@ def test_run_lists_packages_where_there_is_no_apt(
     assert "lacks:\n  clang\n" in done.stdout
     for manager in ("dnf install", "pacman -S", "zypper install", "apk add"):
         assert manager in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "parts"),
+    [
+        ((), "", set()),
+        (("--interval", "1s"), "", set()),
+        (("--bpf-loader", "bcc"), "", {"bcc"}),
+        (("--bpf-loader=bcc",), "", {"bcc"}),
+        (("--kube.enable", "--kube.node-name", "n"), "", {"kube"}),
+        (("--kube.enable=true",), "", {"kube"}),
+        (("--config.file", "FILE"), "ebpf: {loader: bcc}", {"bcc"}),
+        (("--config.file=FILE", "--units"), 'ebpf:\n  loader: "bcc"\n', {"bcc"}),
+        (("--config.file", "FILE"), "kube:\n  enabled: true\n", {"kube"}),
+        (("--config.file=FILE",), "{kube: {enabled: yes}, ebpf: {loader: bcc}}", {"kube", "bcc"}),
+        (("--config.file=FILE",), "# kube and bcc\n  # kube: {}\nlog: {level: warn}\n", set()),
+        (("--config.file=FILE",), "ebpf: {kubelet: {host: a}}", set()),
+        (("--config.file", "/none.yaml"), "", set()),
+    ],
+)
+def test_run_installs_what_arguments_and_file_ask_for(
+    checkout: Path, tmp_path: Path, arguments: tuple[str, ...], config: str, parts: set[str]
+) -> None:
+    """Kubernetes' client and bcc are heavy: they come where a flag or the file speaks of them."""
+    file = tmp_path / "config.yaml"
+    file.write_text(config)
+    given = [argument.replace("FILE", str(file)) for argument in arguments]
+    script = f'set -eu; root={checkout}; . "$root/scripts/lib"; mentions "$@"'
+    asked = {
+        word
+        for word in ("kube", "bcc")
+        if attempt("sh", "-c", script, "sh", word, *given, cwd=tmp_path).returncode == 0
+    }
+    assert asked == parts

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread, get_native_id
@@ -69,6 +71,28 @@ def test_a_zombie_has_no_exe_and_no_cmdline() -> None:
     process.wait()
     assert info is not None
     assert (info.exe, info.cmdline) == ("", ())
+
+
+LEADERLESS = """
+import ctypes, threading
+threading.Thread(target=input).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_still_has_a_name() -> None:
+    """Its other threads tell what it is, and it is alive."""
+    command = [sys.executable, "-c", LEADERLESS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        stat = Path(f"/proc/{process.pid}/stat")
+        while ") Z " not in stat.read_text():
+            time.sleep(0.01)
+        info = read_process(process.pid, start_ns_of(process.pid))
+        alive = info is not None and is_alive(process.pid, info.start_ticks)
+        process.kill()
+    assert info is not None
+    assert (info.exe, info.cmdline) == (os.path.realpath(sys.executable), tuple(command))
+    assert alive
 
 
 def test_a_kernel_thread_is_marked() -> None:

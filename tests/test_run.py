@@ -1,6 +1,9 @@
 """`kepler-ebpf run` from start to end: a real process on the real kernel, read over HTTP."""
 
+import fcntl
 import json
+import os
+import select
 import signal
 import subprocess
 import time
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from running import (
     ANY_PORT,
+    CHECKOUT,
     COMMAND,
     GIVE_UP_S,
     Page,
@@ -121,8 +125,10 @@ def test_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
         done = refused("--web.listen-address", run.address, wrapper=NO_RIGHTS)
         run.until(has_processes)
     assert done.returncode == 3
-    assert done.stderr.startswith(f"error: cannot listen on {run.address}: Address already in use")
-    assert "choose another port" in done.stderr
+    error, hint = done.stderr.splitlines()
+    assert error == f"error: cannot listen on {run.address}: Address already in use"
+    assert hint.startswith("hint: ")
+    assert "choose another port" in hint
 
 
 @pytest.mark.parametrize("interval", ["0", "-1s", "5ms", "100h", "soon"])
@@ -212,6 +218,42 @@ def test_without_an_exporter_nothing_is_served(tmp_path: Path) -> None:
         assert run.end() == 0
 
 
+@pytest.mark.parametrize("signum", STOPPING)
+def test_reader_that_stops_reading_stops_nothing_else(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    """Intervals go on, those that are not printed are counted, and a signal still ends it."""
+    options = ("--interval", "20ms", "--meter", "fake", "--exporter.stdout")
+    pipe = tmp_path / "nobody-reads"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    wrapper = ("sh", "-c", f'exec "$@" >{pipe}', "sh")
+    with running(tmp_path, *options, "--stdout-format", "jsonl", wrapper=wrapper) as run:
+        page = run.until(lambda page: page.total("kepler_ebpf_stdout_dropped_total") > 2)
+        run.until(lambda later: later.intervals > page.intervals + 2)
+        assert run.end(signum) == 0
+    os.close(reader)
+
+
+def test_log_beside_what_nobody_reads_does_not_stop_it() -> None:
+    """Also where the log goes into the same full pipe, a signal ends it."""
+    options = ("--interval", "20ms", "--meter", "fake", "--exporter.stdout")
+    command = [*COMMAND, *ANY_PORT, *options]
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=writer, stderr=writer) as process:
+        try:
+            while select.select((), (writer,), (), 0)[1]:
+                time.sleep(0.05)
+            process.terminate()
+            assert process.wait(GIVE_UP_S) == 0
+        finally:
+            process.kill()
+    os.close(reader)
+    os.close(writer)
+
+
 def test_full_disk_under_the_output_is_an_error() -> None:
     """What cannot be printed ends the run with a message, not with a traceback."""
     done = refused(*QUICK, *ANY_PORT, "--exporter.stdout", command=shell('"$@" >/dev/full'))
@@ -220,7 +262,16 @@ def test_full_disk_under_the_output_is_an_error() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_closed_output_ends_the_run_quietly() -> None:
+def test_closed_output_is_an_error() -> None:
+    """A run that is to print and has no output at all says so, and what to do."""
+    done = refused(*QUICK, *ANY_PORT, "--exporter.stdout", command=shell('"$@" >&-'))
+    error, hint = done.stderr.splitlines()
+    assert done.returncode == 3
+    assert error == "error: cannot write to the standard output: it is closed"
+    assert "leave out --exporter.stdout" in hint
+
+
+def test_reader_that_has_seen_enough_ends_the_run_quietly() -> None:
     """As with any command in a pipe, a reader that has seen enough is no fault."""
     done = refused(*QUICK, *ANY_PORT, "--exporter.stdout", command=shell('"$@" | head -n 1'))
     assert "meter fake" in done.stdout

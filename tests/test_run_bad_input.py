@@ -1,5 +1,6 @@
 """What a host, a user or a process can do wrong to `run`: a clear error, and nothing lost."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cgroup_tree import Cgroup, cgroup_tree, hierarchies
-from powercap import PowercapTree
+from powercap import PowercapTree, ZoneSpec
 from running import (
     ANY_PORT,
     OPENMETRICS,
@@ -178,6 +179,22 @@ def test_wrong_procfs_is_told(tmp_path: Path) -> None:
     error, hint = told(refused(*ANY_PORT, "--host.procfs", str(tmp_path)))
     assert str(tmp_path) in error
     assert "--host.procfs" in hint
+
+
+@pytest.mark.parametrize("file", ["energy_uj", "online", "possible"])
+def test_fifo_in_a_mounted_tree_is_told(tmp_path: Path, file: str) -> None:
+    """A tree with one in the place of a file is an error, and no wait that nothing can end."""
+    tree = PowercapTree(tmp_path, [ZoneSpec("intel-rapl:0", "package-0")])
+    cpus = tmp_path / "devices/system/cpu"
+    cpus.mkdir(parents=True)
+    for name in ("online", "possible"):
+        (cpus / name).write_text("0\n")
+    path = tree.counter("intel-rapl:0") if file == "energy_uj" else cpus / file
+    path.unlink()
+    os.mkfifo(path)
+    done = refused(*ANY_PORT, "--meter", "rapl", "--host.sysfs", str(tmp_path))
+    assert done.returncode == 3
+    assert "Not a regular file" in told(done)[0]
 
 
 # --- processes --------------------------------------------------------------------------------

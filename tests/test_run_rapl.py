@@ -1,6 +1,7 @@
 """`run` over a powercap tree whose energy the test decides, against truth from the scheduler."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from cgroup_tree import cgroup_tree, hierarchies
-from powercap import CpuModel, PowercapTree, driven
-from running import Page, Run, running, stepping
+from powercap import CpuModel, PowercapTree, ZoneSpec, driven
+from running import Page, Run, assert_conserved, running, stepping
 from truth import Stopwatch
 from workers import Worker, worker
 
@@ -18,9 +19,13 @@ PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:2"
 """Zones of the single-socket machine."""
 
 OTHER_PACKAGE = "intel-rapl:1"
+PSYS = "intel-rapl:9"
 CONTAINER = "c0" * 32
 J = 1e6
 PROBE_PERIOD_S = 0.005
+AT_LEAST_ONE_WRAP_S = 1.5
+"""In this time a platform's counter of 3 kJ may have wrapped more than once."""
+
 SHORT_S = 0.1
 """Long enough for the energy that a test adds to be a power that hardware can draw."""
 
@@ -309,3 +314,45 @@ def test_counter_that_wraps_goes_on_rising(tmp_path: Path, tree: PowercapTree) -
         after = run.step()
     assert int(tree.counter(PACKAGE).read_text()) < 30 * J
     assert node_j(after) - node_j(before) == pytest.approx(30, rel=1e-6)
+
+
+def test_counter_that_wraps_within_an_interval_loses_nothing(tmp_path: Path) -> None:
+    """It is read often enough for its range, however far apart the intervals end."""
+    power_w, wraps_at_j = 1400.0, 3000.0
+    tree = machine(tmp_path / "sys", "amd")
+    tree.add(ZoneSpec(PSYS, "psys", range_uj=round(wraps_at_j * J)))
+    arguments = ("--meter", "rapl", "--host.sysfs", str(tree.sysfs), "--interval", "4s")
+    with (
+        driven(tree, CpuModel(power_w, 0.0, lambda: 0.0)),
+        running(tmp_path, *arguments, config="monitor: {staleness: 1h}\n") as run,
+    ):
+        before = run.until(lambda page: page.intervals >= 1)
+        after = run.until(lambda page: page.intervals > before.intervals)
+    assert errors(after, PSYS, "gap") == 0
+    drawn_j = node_j(after, "psys") - node_j(before, "psys")
+    interval_s = after.total("kepler_ebpf_interval_duration_seconds")
+    assert drawn_j == pytest.approx(power_w * interval_s, rel=0.05)
+    assert drawn_j > wraps_at_j
+
+
+def test_what_nobody_could_count_is_no_power(tmp_path: Path, tree: PowercapTree) -> None:
+    """After a gap the zone's watts are unknown; the joules of before and after it are kept."""
+    tree.add(ZoneSpec(PSYS, "psys", range_uj=3_000_000_000))
+    with metered(tmp_path, tree) as run:
+        before = run.step()
+        run.process.send_signal(signal.SIGSTOP)
+        time.sleep(AT_LEAST_ONE_WRAP_S)
+        tree.advance({PACKAGE: 30 * J, PSYS: 1 * J})
+        run.process.send_signal(signal.SIGCONT)
+        gap = run.step()
+        time.sleep(SHORT_S)
+        tree.advance({PACKAGE: 30 * J, PSYS: 5 * J})
+        after = run.step()
+    assert errors(gap, PSYS, "gap") >= 1
+    assert gap.find("kepler_node_cpu_watts", zone="psys") == []
+    assert gap.total("kepler_node_cpu_watts", zone="package") > 0
+    assert node_j(gap, "psys") == node_j(before, "psys")
+    assert after.total("kepler_node_cpu_watts", zone="psys") > 0
+    assert node_j(after, "psys") - node_j(gap, "psys") == pytest.approx(5, rel=1e-6)
+    assert_conserved(gap)
+    assert_conserved(after)

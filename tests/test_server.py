@@ -22,7 +22,13 @@ from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.exporters.prometheus import MetricsPage
-from kepler_ebpf.exporters.server import MAX_CONNECTIONS, Server, Service, start_server
+from kepler_ebpf.exporters.server import (
+    LANDING_PAGE,
+    MAX_CONNECTIONS,
+    Server,
+    Service,
+    start_server,
+)
 from kepler_ebpf.model import Snapshot
 
 Start = Callable[..., Server]
@@ -207,7 +213,24 @@ def test_head_has_the_headers_of_get(path: str, start: Start) -> None:
     assert headers["Content-Length"] == fetch(server, path)[1]["Content-Length"]
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "//[", "/%00", "/../etc/passwd"])
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("http://node-1:28282/healthz", b"ok\n"),
+        ("HTTPS://[::1]/healthz?why", b"ok\n"),
+        ("http://node-1", LANDING_PAGE),
+        ("http://node-1?why", LANDING_PAGE),
+    ],
+)
+def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: Server) -> None:
+    """A client may name scheme and host in its request, as HTTP wants servers to accept."""
+    assert fetch(server, target)[::2] == (200, answer)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/metrics/", "http://x/no", "x://y/healthz", "//[", "/%00", "/../etc/passwd"],
+)
 def test_unknown_path_is_a_clear_404(path: str, server: Server) -> None:
     """An unknown path is told in plain text what there is."""
     status, headers, body = fetch(server, path)
@@ -400,8 +423,9 @@ def test_taken_port_is_a_setup_error(pattern: str, start: Start) -> None:
     taken = pattern.format(port_of(start(":0")))
     with pytest.raises(SetupError) as raised:
         start(taken)
-    assert taken in str(raised.value)
-    assert "choose another port" in str(raised.value)
+    problem, remedy = str(raised.value).splitlines()
+    assert problem == f"cannot listen on {taken}: Address already in use"
+    assert "choose another port" in remedy
 
 
 def test_failing_address_frees_the_ones_before(start: Start) -> None:
@@ -425,8 +449,9 @@ def test_address_of_another_host_is_a_setup_error(address: str, remedy: str, sta
     """An address this host does not have is named together with what to do."""
     with pytest.raises(SetupError) as raised:
         start(address)
-    assert address in str(raised.value)
-    assert remedy in str(raised.value)
+    problem, hint = str(raised.value).splitlines()
+    assert address in problem
+    assert remedy in hint
 
 
 @pytest.mark.parametrize(
@@ -437,8 +462,9 @@ def test_address_that_is_none_is_a_config_error(address: str, start: Start) -> N
     """An address that cannot be understood is shown with the forms that can."""
     with pytest.raises(ConfigError) as raised:
         start(address)
-    assert repr(address) in str(raised.value)
-    assert "HOST:PORT" in str(raised.value)
+    problem, remedy = str(raised.value).splitlines()
+    assert repr(address) in problem
+    assert "HOST:PORT" in remedy
 
 
 @pytest.fixture

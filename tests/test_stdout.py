@@ -1,12 +1,11 @@
-"""The figures on standard output."""
+"""The text of an interval, for people and for programs."""
 
-import io
 import json
 from dataclasses import replace
 
-from snapshots import Row, container, process, snapshot, view
+from snapshots import Row, process, snapshot, view
 
-from kepler_ebpf.exporters.stdout import StdoutExporter, json_line, table
+from kepler_ebpf.exporters.stdout import json_line, table
 from kepler_ebpf.model import State
 
 
@@ -55,6 +54,30 @@ def test_table_is_safe_for_a_terminal() -> None:
     assert "?[2Jx?y?" in text
 
 
+def test_table_counts_what_ended_among_those_that_were_there() -> None:
+    """Never do more run than there were, and what has long ended was not there."""
+    rows = [
+        Row(process(1)),
+        Row(process(2), ran_uj=None),
+        Row(process(3), state=State.TERMINATED),
+        Row(process(4), state=State.TERMINATED, ran_uj=None),
+    ]
+    assert "PROCESS (2 of 3 ran)" in table(snapshot(rows))
+
+
+def test_table_shows_no_power_of_a_zone_that_could_not_be_read() -> None:
+    """It has a dash, and another zone ranks."""
+    rows = [Row(process(1), ran_uj=(0.0, 1e5)), Row(process(2), ran_uj=(0.0, 2e5))]
+    shown = replace(snapshot(rows), unread_kinds=frozenset({"package"}))
+    lines = table(shown, frozenset({"node", "process"})).splitlines()
+    assert "package   1                -         -         -        20.000" in lines
+    assert "dram      -            1.000     0.200     0.800         5.000" in lines
+    assert [line.split() for line in lines[-2:]] == [
+        ["2", "worker", "-", "0.400"],
+        ["1", "worker", "-", "0.200"],
+    ]
+
+
 def test_table_without_any_zone_ranks_by_cpu_time() -> None:
     """Without energy there is still a list."""
     rows = [Row(process(1), (), cpu_ns=1, ran_uj=()), Row(process(2), (), cpu_ns=9, ran_uj=())]
@@ -92,6 +115,20 @@ def test_json_line_shows_a_process_that_ended_in_the_interval() -> None:
     assert [shown["state"] for shown in record["processes"]] == ["terminated"]
 
 
+def test_json_line_has_null_for_the_power_of_a_zone_that_could_not_be_read() -> None:
+    """What it draws is not known; what it has drawn so far is."""
+    shown = replace(snapshot(), unread_kinds=frozenset({"dram"}))
+    record = json.loads(json_line(shown))
+    *_, dram = record["zones"]
+    powers = [dram[name] for name in ("watts", "active_watts", "idle_watts")]
+    assert powers == [None, None, None]
+    assert dram["joules"] == 5.0
+    for level in ("processes", "containers", "vms", "pods", "units"):
+        [workload] = record[level]
+        assert workload["watts"] == {"package": 0.5, "dram": None}
+        assert workload["joules"] == {"package": 2.0, "dram": 0.5}
+
+
 def test_json_line_is_limited_to_the_levels() -> None:
     """A level that was not asked for is absent, not empty."""
     record = json.loads(json_line(snapshot(), frozenset({"container"})))
@@ -104,20 +141,3 @@ def test_json_line_is_ascii_whatever_the_names() -> None:
     line = json_line(snapshot([Row(process(comm="a\udce9"))]))
     assert json.loads(line)["processes"][0]["comm"] == "a\ufffd"
     assert line.isascii()
-
-
-def test_exporter_writes_one_line_of_json_for_each_snapshot() -> None:
-    """JSON lines are one object a line, whole after each snapshot."""
-    stream = io.StringIO()
-    exporter = StdoutExporter(stream, "jsonl")
-    exporter.publish(snapshot())
-    exporter.publish(snapshot(at_s=2.0))
-    assert [json.loads(line)["at_s"] for line in stream.getvalue().splitlines()] == [1e6, 2.0]
-
-
-def test_exporter_writes_tables_apart() -> None:
-    """Tables are divided by an empty line and limited as asked."""
-    stream = io.StringIO()
-    exporter = StdoutExporter(stream, levels=frozenset({"container"}), top=0)
-    exporter.publish(snapshot(containers=[Row(container())]))
-    assert stream.getvalue().endswith("dram W\n\n")

@@ -156,7 +156,7 @@ def test_new_package_is_said_and_counts_to_socket_0(
     assert "CPU 1 came up on package 7" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "\n", "abc\n", "0-\n", "1-0\n"])
+@pytest.mark.parametrize("text", ["", "\n", "abc\n", "0-\n", "1-0\n", "0-5\n", "0-99999999999\n"])
 def test_garbled_list_fails_the_interval_only(tmp_path: Path, text: str) -> None:
     """A list that makes no sense is an error the loop survives."""
     sysfs = make_sysfs(tmp_path, {0: 0}, "0\n", "0\n")
@@ -180,7 +180,10 @@ def test_tree_without_cpus_is_a_setup_error(tmp_path: Path, missing: str) -> Non
         Topology(sysfs)
 
 
-@pytest.mark.parametrize(("online", "possible"), [("", "0\n"), ("0\n", "?"), ("0\n", "")])
+@pytest.mark.parametrize(
+    ("online", "possible"),
+    [("", "0\n"), ("0\n", "?"), ("0\n", ""), ("0-5", "0-1"), ("0", "0-99999999999")],
+)
 def test_garbled_tree_is_a_setup_error(tmp_path: Path, online: str, possible: str) -> None:
     """Nothing can be set up without the CPUs, and no descriptor stays open."""
     sysfs = make_sysfs(tmp_path, {0: 0}, online, possible)

@@ -31,8 +31,8 @@ def parse_address(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if not match or int(match["port"]) > HIGHEST_PORT:
         raise ConfigError(
-            f"listen address {address!r} is not understood: write :PORT, HOST:PORT or "
-            f"[IPV6]:PORT with a port from 0 to {HIGHEST_PORT}"
+            f"listen address {address!r} is not understood\n"
+            f"write :PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to {HIGHEST_PORT}"
         )
     return match["ipv6"] or match["name"] or "", int(match["port"])
 
@@ -61,7 +61,7 @@ def _listen(address: str) -> socket.socket:
         remedy = _REMEDIES.get(code, "choose another address")
         # Positive codes are the kernel's; the resolver has its own, with a text of its own.
         reason = os.strerror(code) if code > 0 else getattr(error, "strerror", str(error))
-        raise SetupError(f"cannot listen on {address}: {reason}; {remedy}") from error
+        raise SetupError(f"cannot listen on {address}: {reason}\n{remedy}") from error
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from kepler_ebpf.exporters import catalog
+from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.exposition import WorkloadText, clean
 from kepler_ebpf.exporters.families import Host, snapshot_samples, static_samples
 from kepler_ebpf.model import Snapshot
@@ -32,6 +33,10 @@ PAUSE_S = 50e-6
 """Long enough that a waiting sampling loop gets the GIL between two pieces of a page."""
 
 EOF = b"# EOF\n"
+
+OPENMETRICS = "application/openmetrics-text"
+TEXT = frozenset({"text/plain", "text/*", "*/*"})
+"""Names in an Accept header: what it must list for that format, and what plain text is among."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +152,18 @@ class MetricsPage:
 
 
 def _negotiate(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    wanted = accepted(accept)
+    text_quality = max((each.quality for each in wanted if each.name in TEXT), default=0.0)
+    # prometheus_client does not ask how much OpenMetrics is wanted.
+    heard = (each for each in wanted if each.name != OPENMETRICS or each.quality >= text_quality)
     try:
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_encoder(",".join(each.text for each in heard))
     except TypeError:
         # A version that is not a number, which prometheus_client compares with one.
         encode, content_type = choose_encoder("")
-    if content_type.startswith("application/openmetrics-text"):
+    if content_type.startswith(OPENMETRICS):
         # It answers with whatever version was asked for; what we write is 1.0.
-        encode, content_type = choose_encoder("application/openmetrics-text")
+        encode, content_type = choose_encoder(OPENMETRICS)
     return encode, content_type
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import cast
 from urllib.parse import parse_qs
 
+from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.listen import open_listeners
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model import Snapshot
@@ -38,8 +40,8 @@ STALE_INTERVALS = 5
 STALE_LEAST_S = 15.0
 """A last snapshot older than the longer of the two makes /readyz fail."""
 
-NOT_WANTED = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
-"""Every way to write a quality of zero."""
+_AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
+"""What comes before the path where a client asks for a whole URL, as it would ask a proxy."""
 
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -192,14 +194,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(self.service.timeout_s)
 
     def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
+        path, _, query = _AUTHORITY.sub("", self.path).partition("?")
         if path == "/metrics":
             self._metrics(query)
         elif path == "/readyz":
             self._ready()
         elif path == "/healthz":
             self._reply(HTTPStatus.OK, PLAIN, b"ok\n")
-        elif path == "/":
+        elif path in {"/", ""}:
             self._reply(HTTPStatus.OK, HTML, LANDING_PAGE)
         else:
             self.send_error(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz, /readyz and /")
@@ -209,7 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _metrics(self, query: str) -> None:
         if self.service.refresh is not None:
             self.service.refresh()
-        compress = _accepts_gzip(self.headers.get("Accept-Encoding", ""))
+        encodings = accepted(self.headers.get("Accept-Encoding", ""))
+        compress = any(each.name == "gzip" for each in encodings)
         page = self.service.page.render(
             self.service.latest(),
             self.headers.get("Accept", ""),
@@ -265,12 +268,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's own name
         LOG.debug("%s %s", self.address_string(), format % args)
-
-
-def _accepts_gzip(header: str) -> bool:
-    """Tell whether an Accept-Encoding *header* lists gzip without refusing it by ``q=0``."""
-    for offer in header.split(","):
-        coding, *parameters = (part.strip().lower() for part in offer.split(";"))
-        if coding == "gzip":
-            return NOT_WANTED.isdisjoint(parameters)
-    return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from kepler_ebpf.model import (
     NS_PER_S,
     PRIMARY_ORDER,
     UJ_PER_J,
+    Floats,
     Snapshot,
     State,
     WorkloadView,
@@ -34,32 +35,6 @@ _PLURALS = {
 }
 
 
-class StdoutExporter:
-    """Writes every published snapshot to a stream; OSError from the stream is the caller's."""
-
-    def __init__(
-        self,
-        stream: TextIO,
-        style: Literal["table", "jsonl"] = "table",
-        levels: frozenset[str] = frozenset(LEVELS),
-        top: int = TOP,
-    ) -> None:
-        """Choose where and how to write; *top* is the length of each workload table."""
-        self._stream = stream
-        self._style = style
-        self._levels = levels
-        self._top = top
-
-    def publish(self, snapshot: Snapshot) -> None:
-        """Write one snapshot and flush it."""
-        if self._style == "jsonl":
-            text = json_line(snapshot, self._levels)
-        else:
-            text = table(snapshot, self._levels, self._top)
-        self._stream.write(text + "\n")
-        self._stream.flush()
-
-
 def table(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS), top: int = TOP) -> str:
     """Return the node's zones and the *top* consumers of each level, by watts, as lines of text."""
     health = snapshot.health
@@ -77,7 +52,8 @@ def table(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS), top: i
 def json_line(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS)) -> str:
     """Return the snapshot as one JSON object: the node, and every workload that ran.
 
-    Watts are the interval's mean, joules and seconds are totals since start. ASCII only.
+    Watts are the interval's mean, null where their zone could not be read; joules and seconds are
+    totals since start. ASCII only.
     """
     record: dict[str, Any] = {
         "at_s": snapshot.at_s,
@@ -96,28 +72,36 @@ def json_line(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS)) ->
 
 
 def _zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    node, per_s = snapshot.node, UJ_PER_J * snapshot.interval_s
-    for place, zone in enumerate(node.zones):
+    node, zones = snapshot.node, snapshot.node.zones
+    kinds = tuple(zone.kind for zone in zones)
+    columns = zip(
+        zones,
+        _watts(snapshot, kinds, node.interval_energy_uj),
+        _watts(snapshot, kinds, node.interval_active_uj),
+        _watts(snapshot, kinds, node.interval_idle_uj),
+        node.energy_uj.tolist(),
+        strict=True,
+    )
+    for zone, watts, active_watts, idle_watts, uj in columns:
         yield {
             "zone": zone.kind,
             "socket": zone.socket,
             "path": zone.path,
-            "watts": float(node.interval_energy_uj[place]) / per_s,
-            "active_watts": float(node.interval_active_uj[place]) / per_s,
-            "idle_watts": float(node.interval_idle_uj[place]) / per_s,
-            "joules": float(node.energy_uj[place]) / UJ_PER_J,
+            "watts": watts,
+            "active_watts": active_watts,
+            "idle_watts": idle_watts,
+            "joules": uj / UJ_PER_J,
         }
 
 
 def _ran_records(view: WorkloadView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    watts = view.ran_uj / (UJ_PER_J * snapshot.interval_s)
-    for place in _order(view, snapshot.kinds):
+    for place in _order(view, snapshot):
         row = int(view.ran_rows[place])
         labels = view.labels[row]
         yield {
             **{name: _json_value(getattr(labels, name)) for name in labels.__slots__},
             "state": State(int(view.state[row])).name.lower(),
-            "watts": dict(zip(snapshot.kinds, watts[place].tolist(), strict=True)),
+            "watts": dict(zip(snapshot.kinds, _ran_watts(view, snapshot, place), strict=True)),
             "joules": dict(
                 zip(snapshot.kinds, (view.energy_uj[row] / UJ_PER_J).tolist(), strict=True)
             ),
@@ -129,9 +113,22 @@ def _json_value(value: str | int) -> str | int:
     return clean(value) if isinstance(value, str) else value
 
 
-def _order(view: WorkloadView, kinds: tuple[str, ...]) -> list[int]:
-    """Return places in ``ran_rows``, most watts of the primary zone first; else by CPU time."""
-    primary = next((kind for kind in PRIMARY_ORDER if kind in kinds), None)
+def _ran_watts(view: WorkloadView, snapshot: Snapshot, place: int) -> list[float | None]:
+    return _watts(snapshot, snapshot.kinds, view.ran_uj[place])
+
+
+def _watts(snapshot: Snapshot, kinds: tuple[str, ...], uj: Floats) -> list[float | None]:
+    """Return the interval's mean power for energies of these *kinds*; None where not known yet."""
+    watts = (uj / (UJ_PER_J * snapshot.interval_s)).tolist()
+    pairs = zip(kinds, watts, strict=True)
+    return [None if kind in snapshot.unread_kinds else power for kind, power in pairs]
+
+
+def _order(view: WorkloadView, snapshot: Snapshot) -> list[int]:
+    """Return places in ``ran_rows``, most watts of the first known zone first; else by CPU time."""
+    kinds = snapshot.kinds
+    known = frozenset(kinds) - snapshot.unread_kinds
+    primary = next((kind for kind in PRIMARY_ORDER if kind in known), None)
     weight = view.cpu_ns[view.ran_rows] if primary is None else view.ran_uj[:, kinds.index(primary)]
     order: list[int] = np.argsort(-weight, kind="stable").tolist()
     return order
@@ -143,21 +140,26 @@ def _node_lines(snapshot: Snapshot) -> Iterable[str]:
     for record in _zone_records(snapshot):
         socket = "-" if record["socket"] is None else record["socket"]
         yield (
-            f"{record['zone']:<10}{socket:<8}{record['watts']:>10.3f}"
-            f"{record['active_watts']:>10.3f}{record['idle_watts']:>10.3f}"
-            f"{record['joules']:>14.3f}"
+            f"{record['zone']:<10}{socket:<8}{_cell(record['watts'], 10)}"
+            f"{_cell(record['active_watts'], 10)}{_cell(record['idle_watts'], 10)}"
+            f"{_cell(record['joules'], 14)}"
         )
 
 
+def _cell(figure: float | None, width: int) -> str:
+    return f"{'-':>{width}}" if figure is None else f"{figure:>{width}.3f}"
+
+
 def _top_lines(level: str, view: WorkloadView, snapshot: Snapshot, top: int) -> Iterator[str]:
-    listed = int(np.count_nonzero(view.state == State.RUNNING))
+    was_there = view.state == State.RUNNING
+    was_there[view.ran_rows] = True  # also where it has ended meanwhile
+    title = f"{level.upper()} ({len(view.ran_rows)} of {was_there.sum()} ran)"
     kinds = "".join(f"{f'{kind} W':>12}" for kind in snapshot.kinds)
     yield ""
-    yield f"{level.upper() + f' ({len(view.ran_rows)} of {listed} ran)':<{NAME_WIDTH}}{kinds}"
-    per_s = UJ_PER_J * snapshot.interval_s
-    for place in _order(view, snapshot.kinds)[:top]:
+    yield f"{title:<{NAME_WIDTH}}{kinds}"
+    for place in _order(view, snapshot)[:top]:
         labels = view.labels[int(view.ran_rows[place])]
-        watts = "".join(f"{uj / per_s:>12.3f}" for uj in view.ran_uj[place].tolist())
+        watts = "".join(_cell(power, 12) for power in _ran_watts(view, snapshot, place))
         yield f"{_name(level, labels):<{NAME_WIDTH}}{watts}"
 
 

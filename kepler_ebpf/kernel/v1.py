@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.btf import Btf
+from kepler_ebpf.plain_file import read_plain
 
 _KERNEL_NAMES = {"blkio": "io"}
 """Controllers that v1 calls otherwise than the kernel."""
@@ -40,7 +41,7 @@ def _controllers(procfs: str) -> dict[str, int]:
     """Hierarchy number by controller, in the kernel's order."""
     path = Path(procfs, "cgroups")
     try:
-        lines = path.read_text("ascii").splitlines()
+        lines = read_plain(path).splitlines()
         rows = [line.split() for line in lines if not line.startswith("#")]
         return {row[0]: int(row[1]) for row in rows}
     except (OSError, ValueError, IndexError) as error:

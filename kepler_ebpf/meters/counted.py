@@ -7,6 +7,7 @@ is in ``counters``.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -95,6 +96,11 @@ class CountedMeter:
         """Counted faults by (zone path, reason), zeros included."""
         return dict(self._errors)
 
+    @property
+    def longest_wait_s(self) -> float:
+        """How long all counters may go unread, so that none passes its range unseen."""
+        return min((part.counter.longest_wait_s for part in self._parts), default=math.inf)
+
     def read(self) -> MeterReading:
         """Read every zone once; never raises for a zone."""
         started_ns = self._clock()
@@ -105,7 +111,13 @@ class CountedMeter:
             for part, raw in zip(self._parts, raw_uj, strict=True)
         ]
         total_uj = [part.counter.total_uj for part in self._parts]
-        return MeterReading(started_ns, np.array(total_uj), np.array(valid, dtype=np.bool_))
+        gaps = [part.counter.gaps for part in self._parts]
+        return MeterReading(
+            at_ns=started_ns,
+            energy_uj=np.array(total_uj),
+            valid=np.array(valid, np.bool_),
+            gaps=np.array(gaps, np.int64),
+        )
 
     def close(self) -> None:
         """Close every counter."""
@@ -155,6 +167,8 @@ class CountedMeter:
         except ValueError as error:
             self._reject(part, Fault.READ, str(error))
         part.source.close()
+        if not part.source.may_be_replaced:
+            part.counter.forget()
         return None
 
     def _account(self, part: CountedZone, raw_uj: float, started_ns: int, ended_ns: int) -> bool:

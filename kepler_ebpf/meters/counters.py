@@ -18,6 +18,9 @@ SETTLE_NS: Final = 10_000_000
 """Counters are refreshed in steps (RAPL: about 1 ms), so a reading may hold energy this much older
 than the clock says."""
 
+WAIT_SHARE: Final = 0.5
+"""Part of the time in which a counter can pass its range that it may at most go unread."""
+
 
 class Fault(StrEnum):
     """What can be wrong with one reading; the values are the reasons that are exported."""
@@ -33,10 +36,11 @@ class EnergyCounter:
 
     ``wraps_at_uj`` is the counter's own range, infinite when unknown. ``bound_w`` is what the
     hardware can draw at most: a rise above it is a jump and is never credited. The first reading
-    is a baseline. ``total_uj`` is everything credited since then and never falls.
+    is a baseline. ``total_uj`` is everything credited since then and never falls. ``gaps`` counts
+    how often energy was left out of it for good, what came before the first reading included.
     """
 
-    __slots__ = ("_bound_uj_per_ns", "_marks", "_moved_ns", "_wraps_at_uj", "total_uj")
+    __slots__ = ("_bound_uj_per_ns", "_marks", "_moved_ns", "_wraps_at_uj", "gaps", "total_uj")
 
     def __init__(self, wraps_at_uj: float = math.inf, *, bound_w: float) -> None:
         """Start with no baseline; nothing is checked, both figures are the caller's."""
@@ -46,6 +50,12 @@ class EnergyCounter:
         self._marks: list[tuple[float, int]] = []
         self._moved_ns = 0
         self.total_uj = 0.0
+        self.gaps = 0
+
+    @property
+    def longest_wait_s(self) -> float:
+        """How long it may go unread, so that one number of wraps stays possible."""
+        return WAIT_SHARE * self._wraps_at_uj / (self._bound_uj_per_ns * NS_PER_S)
 
     @property
     def at_zero(self) -> bool:
@@ -70,8 +80,13 @@ class EnergyCounter:
         if ambiguous:
             self._accept(raw_uj, started_ns)
             return Fault.GAP
+        self.gaps += len(self._marks) - 1
         self._marks = [self._marks[-1], (raw_uj, started_ns)]
         return Fault.JUMP
+
+    def forget(self) -> None:
+        """Take the next reading as a baseline: the counter has started anew meanwhile."""
+        self._marks = []
 
     def _smallest_rise(self, raw_uj: float, ended_ns: int) -> tuple[float, bool]:
         """Give the least rise that the hardware can have made since a mark; infinite when none.
@@ -82,22 +97,27 @@ class EnergyCounter:
         least_uj, ambiguous = math.inf, False
         for mark_uj, since_ns in self._marks:
             room_uj = self._bound_uj_per_ns * (ended_ns - since_ns + SETTLE_NS)
-            rise_uj = raw_uj - mark_uj
-            if rise_uj < 0:
-                rise_uj += self._wraps_at_uj
+            rise_uj = self._rise_uj(mark_uj, raw_uj)
             if rise_uj + self._wraps_at_uj <= room_uj:
                 ambiguous = True
             elif rise_uj <= room_uj:
                 least_uj = min(least_uj, rise_uj)
         return least_uj, ambiguous
 
+    def _rise_uj(self, mark_uj: float, raw_uj: float) -> float:
+        rise_uj = raw_uj - mark_uj
+        return rise_uj if rise_uj >= 0 else rise_uj + self._wraps_at_uj
+
     def _accept(self, raw_uj: float, started_ns: int) -> None:
+        self.gaps += 1
         self._marks = [(raw_uj, started_ns)]
         self._moved_ns = started_ns
 
     def _credit(
         self, rise_uj: float, raw_uj: float, started_ns: int, ended_ns: int
     ) -> Fault | None:
+        # Measured from the reading in doubt: what was drawn before that one is left out.
+        self.gaps += rise_uj != self._rise_uj(self._marks[0][0], raw_uj)
         self._marks = [(raw_uj, started_ns)]
         if rise_uj > 0:
             self.total_uj += rise_uj

@@ -6,13 +6,14 @@ as an estimate wherever they are shown: good for comparing workloads of one host
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Bools, MeterReading, Zone
+from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Bools, Ints, MeterReading, Zone
 
 _UJ_PER_W_NS: Final = UJ_PER_J / NS_PER_S
 
@@ -63,6 +64,7 @@ class EstimateMeter:
 
     name = "estimate"
     is_estimate = True
+    longest_wait_s = math.inf
 
     def __init__(
         self, busy: BusySource, cpus_per_socket: Sequence[int], coefficients: Coefficients
@@ -74,6 +76,7 @@ class EstimateMeter:
         self._last = busy()
         self._total_uj = [0.0] * len(cpus_per_socket)
         self._valid: Bools = np.ones(len(cpus_per_socket), dtype=np.bool_)
+        self._gaps: Ints = np.zeros(len(cpus_per_socket), dtype=np.int64)
         self.zones = tuple(
             Zone("package", socket, f"estimate/package-{socket}")
             for socket in range(len(cpus_per_socket))
@@ -93,7 +96,7 @@ class EstimateMeter:
             # An account that restarts from zero is worth nothing, never less.
             spent = self._idle_w[socket] * passed_ns + self._busy_w * max(new_ns - old_ns, 0)
             self._total_uj[socket] += spent * _UJ_PER_W_NS
-        return MeterReading(now.at_ns, np.array(self._total_uj), self._valid)
+        return MeterReading(now.at_ns, np.array(self._total_uj), self._valid, self._gaps)
 
     def close(self) -> None:
         """Nothing is held open."""

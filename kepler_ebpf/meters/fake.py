@@ -25,6 +25,7 @@ class FakeMeter:
 
     name = "fake"
     is_estimate = True
+    longest_wait_s = math.inf
 
     def __init__(
         self, kinds: Sequence[str] = (), sockets: int = 1, clock: Clock = time.monotonic_ns
@@ -46,6 +47,8 @@ class FakeMeter:
             for socket in ([None] if kind == "psys" else range(sockets))
         )
         self._mean_w = np.array([MEAN_W[zone.kind] for zone in self.zones])
+        self._valid = np.ones(len(self.zones), np.bool_)
+        self._gaps = np.zeros(len(self.zones), np.int64)
         self._clock = clock
         self._start_ns = clock()
 
@@ -61,7 +64,7 @@ class FakeMeter:
         # The integral of 1 + SWING * sin(SWING_RAD_PER_S * t).
         swung_s = SWING * (1 - math.cos(SWING_RAD_PER_S * passed_s)) / SWING_RAD_PER_S
         energy_uj = self._mean_w * ((passed_s + swung_s) * UJ_PER_J)
-        return MeterReading(now_ns, energy_uj, np.ones(len(self.zones), dtype=np.bool_))
+        return MeterReading(now_ns, energy_uj, self._valid, self._gaps)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -20,6 +20,7 @@ from kepler_ebpf.meters.counters import EnergyCounter
 from kepler_ebpf.meters.perf_event import open_event
 from kepler_ebpf.meters.powercap import BOUND_W
 from kepler_ebpf.model import UJ_PER_J, Zone
+from kepler_ebpf.plain_file import read_plain
 from kepler_ebpf.topology import parse_cpu_list
 
 KINDS: Final = {
@@ -99,15 +100,15 @@ def open_perf(
 
 
 def _parts(pmu: Path, sockets: Mapping[int, int | None]) -> Iterator[CountedZone]:
-    pmu_type = int((pmu / "type").read_text("ascii"))
+    pmu_type = int(read_plain(pmu / "type"))
     for event, kind in KINDS.items():
         path = pmu / "events" / event
         if not path.exists():
             continue
-        match = _EVENT.search(path.read_text("ascii"))
+        match = _EVENT.search(read_plain(path))
         if match is None:
             raise ValueError(f"{path} names no event number")
-        joules = float(Path(f"{path}.scale").read_text("ascii"))
+        joules = float(read_plain(f"{path}.scale"))
         # The platform is one: every CPU shows the same psys counter.
         cpus = list(sockets)[:1] if kind == "psys" else list(sockets)
         for cpu in cpus:
@@ -119,9 +120,7 @@ def _parts(pmu: Path, sockets: Mapping[int, int | None]) -> Iterator[CountedZone
 
 def _sockets(sysfs: Path, pmu: Path, socket_of: Mapping[int, int]) -> dict[int, int | None]:
     """Give the socket of each CPU that the PMU names, one for each package or die."""
-    packages = {
-        cpu: _package(sysfs, cpu) for cpu in parse_cpu_list((pmu / "cpumask").read_text("ascii"))
-    }
+    packages = {cpu: _package(sysfs, cpu) for cpu in parse_cpu_list(read_plain(pmu / "cpumask"))}
     return {
         cpu: socket_of.get(package) if socket_of else package for cpu, package in packages.items()
     }
@@ -129,4 +128,4 @@ def _sockets(sysfs: Path, pmu: Path, socket_of: Mapping[int, int]) -> dict[int, 
 
 def _package(sysfs: Path, cpu: int) -> int:
     path = sysfs / f"devices/system/cpu/cpu{cpu}/topology/physical_package_id"
-    return max(0, int(path.read_text("ascii")))
+    return max(0, int(read_plain(path)))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from kepler_ebpf.model import ZONE_KINDS, Zone
+from kepler_ebpf.plain_file import read_plain
 
 LOG = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def _bound_w(path: Path, kind: str) -> float:
 def _read(path: Path) -> str | None:
     """Read a small attribute; None where it is absent, unreadable or empty."""
     try:
-        return path.read_text(encoding="ascii").strip() or None
+        return read_plain(path).strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -10,6 +10,7 @@ from typing import Final
 from kepler_ebpf.meters.counted import Clock, CountedMeter, CountedZone, MeterRefusedError
 from kepler_ebpf.meters.counters import EnergyCounter
 from kepler_ebpf.meters.powercap import PowercapZone, find_zones
+from kepler_ebpf.plain_file import open_plain
 
 REMEDY: Final = (
     "on hardware, load the driver (modprobe intel_rapl_msr) and run as root, since energy_uj is "
@@ -33,7 +34,7 @@ class CounterFile:
     def read_uj(self) -> int:
         """Read the counter; OSError when it cannot be read, ValueError when it is not a number."""
         if self._fd < 0:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_plain(self._path)
         text = os.pread(self._fd, _LONGEST_NUMBER, 0).strip()
         if not text.isdigit():
             message = f"not a number: {text!r}" if text else "empty"

@@ -54,6 +54,11 @@ class _Stat(NamedTuple):
     threads: int
     start_ticks: int
 
+    @property
+    def leader_left(self) -> bool:
+        """Whether the first thread has ended and others run on; /proc then shows none of it."""
+        return self.state in _DEAD and self.threads > 1
+
 
 def decode(raw: bytes) -> str:
     """Make text for a label of the kernel's bytes.
@@ -92,7 +97,7 @@ def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
     stat = _parse_stat(_read(f"{procfs}/{tgid}/stat", _STAT_LIMIT))
     if stat is None:
         return os.access(f"{procfs}/{tgid}", os.F_OK)
-    has_ended = stat.state in _DEAD and stat.threads <= 1
+    has_ended = stat.state in _DEAD and not stat.leader_left
     return stat.start_ticks == ticks and not has_ended
 
 
@@ -122,11 +127,25 @@ def _read_pid(tgid: int, procfs: str, ticks: int | None) -> ProcessInfo | None:
 def _read_pinned(process_fd: int, stat: _Stat) -> ProcessInfo:
     if stat.flags & _PF_KTHREAD:
         return ProcessInfo("", (), stat.parent, stat.start_ticks, is_kernel_thread=True)
-    raw = _read("cmdline", _FIRST_READ, process_fd)
-    if len(raw) == _FIRST_READ:
-        raw = _read("cmdline", CMDLINE_LIMIT, process_fd)
-    exe, cmdline = _read_exe(process_fd), _split_cmdline(raw)
+    place = f"task/{_last_thread(process_fd)}/" if stat.leader_left else ""
+    exe = _read_exe(f"{place}exe", process_fd)
+    cmdline = _read_cmdline(f"{place}cmdline", process_fd)
     return ProcessInfo(exe, cmdline, stat.parent, stat.start_ticks, stat.session)
+
+
+def _last_thread(process_fd: int) -> str:
+    """Return the thread that the kernel lists last; the first is the leader."""
+    try:
+        tasks_fd = os.open("task", os.O_RDONLY | os.O_DIRECTORY, dir_fd=process_fd)
+    except OSError:
+        return ""
+    try:
+        with os.scandir(tasks_fd) as threads:
+            return [thread.name for thread in threads][-1]
+    except (OSError, IndexError):
+        return ""
+    finally:
+        os.close(tasks_fd)
 
 
 def _parse_stat(raw: bytes) -> _Stat | None:
@@ -146,14 +165,17 @@ def _tgid_of(pid: int, procfs: str) -> int | None:
     return int(tgid) if tgid.isdigit() else None
 
 
-def _read_exe(process_fd: int) -> str:
+def _read_exe(path: str, process_fd: int) -> str:
     try:
-        return decode(os.readlink(b"exe", dir_fd=process_fd))
+        return decode(os.readlink(path.encode(), dir_fd=process_fd))
     except OSError:
         return ""
 
 
-def _split_cmdline(raw: bytes) -> tuple[str, ...]:
+def _read_cmdline(path: str, process_fd: int) -> tuple[str, ...]:
+    raw = _read(path, _FIRST_READ, process_fd)
+    if len(raw) == _FIRST_READ:
+        raw = _read(path, CMDLINE_LIMIT, process_fd)
     # Programs that write their title over their arguments leave a run of NULs at the end.
     text = decode(raw.rstrip(b"\0"))
     return tuple(text.split("\0")) if text else ()

@@ -1,0 +1,32 @@
+"""Files of the host's sysfs and procfs, read without ever waiting for anybody.
+
+What the kernel shows there are regular files. Anything else in a tree that was mounted or named by
+mistake, such as a FIFO, is an error and not a wait without end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_plain(path: str | Path) -> int:
+    """Open a regular file to read, and return its descriptor; OSError for any other."""
+    fd = os.open(path, _OPEN_FLAGS)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def read_plain(path: str | Path, encoding: str = "ascii", errors: str = "strict") -> str:
+    """Read a regular file whole; OSError where that fails, UnicodeDecodeError for other text."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        return file.read().decode(encoding, errors)
