@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from kepler_ebpf.model import PodLabels
 from kepler_ebpf.pod_view import PodInfo, PodSourceHealth
 from kepler_ebpf.workloads.naming import PodDirectory
-from kepler_ebpf.workloads.pods import Pod
+from kepler_ebpf.workloads.pods import Pod, PodIndex
 
 
 class SourceStatus(Protocol):
@@ -45,18 +46,26 @@ class PodBook:
         self._source = source
         self._made: dict[str, tuple[Pod, PodInfo]] = {}
         self._infos: tuple[PodInfo, ...] = ()
-        self._seen = (0, 0)
+        self._listed: frozenset[str] = frozenset()
+        self._labels: Iterable[PodLabels | None] = ()
+        self._seen = (0, 0, self._listed)
 
-    def infos(self) -> tuple[PodInfo, ...]:
-        """Return every pod known, the recently ended too; the same object until that changes."""
+    def infos(self, listed: Iterable[PodLabels | None]) -> tuple[PodInfo, ...]:
+        """Return every pod known; the same object until that changes.
+
+        The pods that are *listed*, with their energy, stay known for as long as they are.
+        """
         if self._source is None:
             return ()
         index = self._source.index
-        seen = (index.version, index.known_pods)
+        if listed is not self._labels:
+            self._labels = listed
+            self._listed = frozenset(labels.pod_id for labels in listed if labels)
+            index.keep(self._listed)
+        seen = (index.version, index.known_pods, self._listed)
         if seen != self._seen:
-            self._made = {pod.uid: (pod, self._info(pod)) for pod in index.pods()}
-            self._infos = tuple(info for _, info in self._made.values())
             self._seen = seen
+            self._describe(index)
         return self._infos
 
     def health(self) -> PodSourceHealth | None:
@@ -70,6 +79,18 @@ class PodBook:
             errors=status.errors,
         )
 
+    def _describe(self, index: PodIndex) -> None:
+        shown = [pod for pod in index.pods() if self._is_shown(pod, index)]
+        self._made = {pod.uid: (pod, self._info(pod)) for pod in shown}
+        infos = tuple(info for _, info in self._made.values())
+        if infos != self._infos:
+            self._infos = infos
+
+    def _is_shown(self, pod: Pod, index: PodIndex) -> bool:
+        """Tell whether a pod is listed, or no other stands for its cgroups by now."""
+        now = index.pod(pod.uid)
+        return pod.uid in self._listed or now is None or now.uid == pod.uid
+
     def _info(self, pod: Pod) -> PodInfo:
         """Describe a pod; one that has not changed is not described anew."""
         known = self._made.get(pod.uid)
@@ -81,6 +102,7 @@ def _info(pod: Pod) -> PodInfo:
         pod_id=pod.uid,
         pod_name=pod.name,
         pod_namespace=pod.namespace,
+        cgroup_pod_id=pod.cgroup_uid,
         node=pod.node,
         owner_kind=pod.owner_kind,
         owner_name=pod.owner_name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 class PodInfo:
     """A pod as Kubernetes describes it, "" for what it does not say.
 
+    ``cgroup_pod_id`` is its id in cgroup paths: a static pod's is another than at the API.
     ``owner_kind`` and ``owner_name`` are its controller's, a Deployment rather than its
     ReplicaSet. ``labels`` are the pod's labels that were asked for, (name, value) each.
     """
@@ -18,6 +19,7 @@ class PodInfo:
     pod_id: str
     pod_name: str
     pod_namespace: str
+    cgroup_pod_id: str
     node: str
     owner_kind: str
     owner_name: str

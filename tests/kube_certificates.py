@@ -1,5 +1,7 @@
 """Certificates and kubeconfigs for the Kubernetes servers of the tests."""
 
+import base64
+import json
 import socket
 import ssl
 import subprocess
@@ -48,16 +50,33 @@ def _openssl(arguments: str) -> None:
 
 def write_kubeconfig(path: Path, server: str, ca: Path | None = None, token: str = "t0") -> str:
     """Write a kubeconfig for *server* to *path* and return its name."""
-    cluster: dict[str, Any] = {"server": server}
-    if ca is not None:
-        cluster["certificate-authority"] = str(ca)
+    cluster = {} if ca is None else {"certificate-authority": str(ca)}
+    return write_login(path, {"server": server, **cluster}, {"token": token})
+
+
+def write_login(path: Path, cluster: dict[str, Any], user: dict[str, Any]) -> str:
+    """Write a kubeconfig of this *cluster* and *user* to *path* and return its name."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "test",
         "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": "test", "user": {"token": token}}],
+        "users": [{"name": "test", "user": user}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
     }
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return str(path)
+
+
+def expired_oidc(issuer: str) -> dict[str, Any]:
+    """Return a user whose token expired long ago and is to be had anew from *issuer*."""
+    parts = ({"alg": "none"}, {"exp": 1})
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
+    config = {
+        "idp-issuer-url": issuer,
+        "client-id": "kepler",
+        "client-secret": "",
+        "refresh-token": "r",
+        "id-token": ".".join([*(part.rstrip("=") for part in encoded), "s"]),
+    }
+    return {"auth-provider": {"name": "oidc", "config": config}}

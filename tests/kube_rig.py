@@ -23,10 +23,10 @@ class QuickSleeper(Sleeper):
         super().__init__()
         self.waits: list[Wait] = []
 
-    def sleep(self, wait: Wait) -> None:
+    def sleep(self, wait: Wait) -> bool:
         """Note *wait* and pause for a millisecond."""
         self.waits.append(wait)
-        super().sleep(Wait(0.001, 0.001))
+        return super().sleep(Wait(0.001, 0.001))
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,16 @@ def test_a_container_shows_the_pod_that_has_its_energy():
     assert pods == {"p": 10.0, "q": 3.0}
 
 
+OTHER_IDS = {
+    f"{old}-{n}": f"{new}-{n}" for n in (0, 1) for old, new in (("hash", "uid"), ("uid", "new"))
+}
+"""What the id of a pod may turn into: a static pod's mirror is learned of, and made anew."""
+
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("run"), st.integers(2, 7), st.integers(1, 50)),
         st.tuples(st.just("end"), st.integers(2, 7), st.just(0)),
-        st.tuples(st.just("learn"), st.sampled_from(["hash-0", "hash-1"]), st.just(0)),
+        st.tuples(st.just("learn"), st.sampled_from(sorted(OTHER_IDS)), st.just(0)),
         st.tuples(st.just("pass"), st.integers(1, 40), st.just(0)),
     ),
     max_size=30,
@@ -117,14 +122,21 @@ def test_no_order_of_learning_loses_or_doubles_a_joule(moves):
         elif move == "end":
             world.ledger.ended_cgroups([what])
         elif move == "learn":
-            world.names.pod_ids[what] = what.replace("hash", "uid")
-            world.ledger.relabel_pod(what, PodLabels(world.names.pod_ids[what], "n", "s"))
+            learn(world, what)
         world.interval(seconds=what if move == "pass" else 1)
         views = world.ledger.views()
         for view in (views.containers, views.pods, views.units):
             energy_uj, cpu_ns_all = everything(view)
             assert (energy_uj[0], cpu_ns_all) == (pytest.approx(credited), credited)
         assert_pods_add_up(world)
+
+
+def learn(world: World, pod_id: str) -> None:
+    """Learn of the other id of a pod; who asks for it by any earlier one is told that as well."""
+    ids = world.names.pod_ids
+    other = ids.get(OTHER_IDS[pod_id], OTHER_IDS[pod_id])
+    ids |= {earlier: other for earlier, now in ids.items() if now == pod_id} | {pod_id: other}
+    world.ledger.relabel_pod(pod_id, PodLabels(other, "n", "s"))
 
 
 def assert_pods_add_up(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kube_server import (
 from kepler_ebpf.workloads.pod_sources.api_errors import ApiError
 from kepler_ebpf.workloads.pod_sources.apiserver import CERTIFICATE_REMEDY, ApiServerFollower
 from kepler_ebpf.workloads.pod_sources.connection import Connection, Limits, Request
+from kepler_ebpf.workloads.pods import PodState
 
 LIST = Request("/api/v1/pods", {}, "list pods", "list on pods")
 
@@ -58,6 +60,49 @@ class TestBadServers:
             server.start()
             wait_until(lambda: knows(rig, 1))
         assert rig.errors["gone"] == 1
+
+    def test_restart_of_the_server_is_one_warning(
+        self, server: KubeServer, rig: Rig, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That a server refuses for a moment while it starts, and knows no old version, is calm."""
+        with running(rig):
+            wait_until(lambda: bool(server.seen("watch")))
+            server.stop()
+            wait_until(lambda: rig.errors.get("network", 0) > 1)
+            server.answer_next("watch", status(403), status(410))
+            server.start()
+            wait_until(lambda: len(server.seen("list")) == 2 and rig.source.status.connected)
+        assert rig.errors["forbidden"] == rig.errors["gone"] == 1
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert ["127.0.0.1" in record.getMessage() for record in warnings] == [True]
+
+    def test_trouble_of_another_kind_is_told_when_it_lasts(
+        self, server: KubeServer, rig: Rig, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """After one kind of failure another one is logged, once, as soon as it comes twice."""
+        server.answer_next("list", *[status(500)] * 2, *[status(403)] * 5)
+        with running(rig):
+            wait_until(lambda: rig.source.status.connected)
+        codes = [code for code in ("500", "403") if caplog.text.count(f"HTTP {code}") == 1]
+        assert codes == ["500", "403"]
+
+    def test_bug_does_not_end_the_thread(
+        self, rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What nobody foresaw is counted and told once, with its reason, and tried again."""
+        replace, failures = rig.parts.index.replace, [RuntimeError("out of luck")] * 3
+
+        def failing(states: Iterable[PodState]) -> None:
+            if failures:
+                raise failures.pop()
+            replace(states)
+
+        monkeypatch.setattr(rig.parts.index, "replace", failing)
+        with running(rig):
+            wait_until(lambda: rig.source.status.connected)
+            assert rig.source.status.running
+        assert rig.errors == {"internal": 3}
+        assert caplog.text.count("RuntimeError: out of luck") == 1
 
     def test_410_between_pages_lists_in_one_piece(self, server: KubeServer, rig: Rig) -> None:
         """When the rest of a paged list has gone, the next list asks for all of it at once."""

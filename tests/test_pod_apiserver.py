@@ -16,6 +16,9 @@ from kube_server import (
     wait_until,
 )
 
+from kepler_ebpf.workloads.pod_sources import apiserver
+from kepler_ebpf.workloads.pod_sources.connection import Limits
+
 pytest_plugins = ["kube_fixtures"]
 
 
@@ -192,6 +195,18 @@ class TestOutage:
         assert waits[0] <= 1.0
         assert all(15.0 <= wait <= 30.0 for wait in waits[6:])
         assert len(set(waits[6:])) > 10
+
+    def test_silent_watch_lists_again(
+        self, server: KubeServer, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server restored from a backup is behind our position: what it has now is listed."""
+        monkeypatch.setattr(apiserver, "_WATCH_LIMITS", Limits(read_s=0.1))
+        with running(rig):
+            wait_until(lambda: bool(server.seen("watch")))
+            server.state.version = 1
+            server.put(make_pod(1))
+            wait_until(lambda: knows(rig, 1))
+        assert rig.errors == {}
 
     def test_one_warning_for_a_long_outage(
         self, server: KubeServer, rig: Rig, caplog: pytest.LogCaptureFixture

@@ -1,9 +1,10 @@
 """What snapshots tell of Kubernetes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kube_server import NODE, make_pod
 
+from kepler_ebpf.model import PodLabels
 from kepler_ebpf.pod_book import PodBook
 from kepler_ebpf.pod_view import PodInfo, PodSourceHealth
 from kepler_ebpf.workloads.pod_sources.objects import parse_pod
@@ -42,16 +43,22 @@ def state(number: int) -> PodState:
     return parse_pod(make_pod(number), LABELS)
 
 
+def listed(number: int) -> tuple[PodLabels | None, ...]:
+    """Return the labels of a ledger that lists pod *number*."""
+    return (None, PodLabels(state(number).pod.uid, "", ""))
+
+
 def test_a_pod_is_described_as_kubernetes_does() -> None:
     """Every field that one may want to join on."""
     source = Source()
     source.index.apply(state(1))
     pod = state(1).pod
-    assert PodBook(source).infos() == (
+    assert PodBook(source).infos(()) == (
         PodInfo(
             pod.uid,
             pod.name,
             "shop",
+            pod.uid,
             NODE,
             "Deployment",
             "web",
@@ -65,13 +72,14 @@ def test_pods_are_the_same_object_until_they_change() -> None:
     """Nothing is rebuilt, here or by an exporter, while the pods stay as they are."""
     source = Source()
     book = PodBook(source)
-    assert book.infos() is book.infos()
+    assert book.infos(()) is book.infos(())
     source.index.apply(state(1))
-    known = book.infos()
+    known = book.infos(())
     source.index.apply(state(1))
-    assert book.infos() is known
+    assert book.infos(()) is known
+    assert book.infos(listed(1)) is known
     source.index.apply(state(2))
-    assert len(book.infos()) == 2
+    assert len(book.infos(())) == 2
 
 
 def test_an_ended_pod_is_told_of_until_it_is_forgotten() -> None:
@@ -80,10 +88,40 @@ def test_an_ended_pod_is_told_of_until_it_is_forgotten() -> None:
     book = PodBook(source)
     source.index.apply(state(1))
     source.index.remove(state(1).pod.uid)
-    assert len(book.infos()) == 1
+    assert len(book.infos(())) == 1
     source.clock.now_s = 101.0
     source.index.expire()
-    assert book.infos() == ()
+    assert book.infos(()) == ()
+
+
+def test_a_listed_pod_is_told_of_for_as_long_as_it_is() -> None:
+    """One that was deleted at the API while it goes on running, for years if need be."""
+    source = Source()
+    book = PodBook(source)
+    source.index.apply(state(1))
+    book.infos(listed(1))
+    source.index.remove(state(1).pod.uid)
+    for _ in range(5):
+        source.clock.now_s += 1000.0
+        source.index.expire()
+        assert [info.pod_id for info in book.infos(listed(1))] == [state(1).pod.uid]
+    book.infos((None,))
+    source.clock.now_s += 1000.0
+    source.index.expire()
+    assert book.infos((None,)) == ()
+
+
+def test_a_static_pod_is_told_of_once() -> None:
+    """Its mirror that was replaced is not there beside the new one, unless it is listed still."""
+    source = Source()
+    book = PodBook(source)
+    for number in (1, 2):
+        made = state(number)
+        source.index.apply(PodState(replace(made.pod, cgroup_uid="hash"), made.containers))
+    shown = {info.pod_id: info.cgroup_pod_id for info in book.infos(())}
+    assert shown == {state(2).pod.uid: "hash"}
+    shown = {info.pod_id: info.cgroup_pod_id for info in book.infos(listed(1))}
+    assert shown == {state(1).pod.uid: "hash", state(2).pod.uid: "hash"}
 
 
 def test_source_is_up_while_it_runs_and_is_answered() -> None:
@@ -100,4 +138,4 @@ def test_source_is_up_while_it_runs_and_is_answered() -> None:
 
 def test_without_a_source_there_is_nothing() -> None:
     """Kubernetes is off."""
-    assert (PodBook(None).infos(), PodBook(None).health()) == ((), None)
+    assert (PodBook(None).infos(()), PodBook(None).health()) == ((), None)

@@ -2,7 +2,10 @@
 
 import logging
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,16 @@ def rig_of(credentials: Credentials, endpoint: Endpoint, node: str = NODE) -> Ri
     return make_rig(connection, lambda parts: KubeletFollower(parts, POLL_S), node)
 
 
+def end_handshakes(listener: socket.socket) -> None:
+    """Answer each connection with the TLS alert "internal error", until *listener* is closed."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"\x15\x03\x03\x00\x02\x02\x50")
+
+
 class TestPolling:
     """A healthy kubelet."""
 
@@ -129,6 +142,18 @@ class TestPolling:
             source.find("pause")
         assert sleeper.nudges == 1
 
+    def test_container_that_the_kubelet_lists_late_is_looked_for_twice(
+        self, server: KubeServer, rig: Rig
+    ) -> None:
+        """After a nudge the kubelet is asked once more, as soon as it may be asked."""
+        with running(rig):
+            wait_until(lambda: len(server.seen("pods")) > 1)
+            rig.source.find("new")
+            wait_until(lambda: any(wait.seconds < POLL_S / 2 for wait in rig.sleeper.waits))
+            polls = len(rig.sleeper.waits)
+            wait_until(lambda: len(rig.sleeper.waits) > polls + 3)
+        assert sum(wait.seconds < POLL_S / 2 for wait in rig.sleeper.waits) == 1
+
     def test_nudge_ends_a_pause_after_its_least_time(self) -> None:
         """A nudged sleeper returns long before its pause is over, and keeps the next one."""
         sleeper = Sleeper()
@@ -141,14 +166,15 @@ class TestPolling:
     def test_kubeconfig_serves_a_kubelet_too(
         self, server: KubeServer, certificate: Certificate, tmp_path: Path
     ) -> None:
-        """The credentials of a kubeconfig are used for the kubelet's address."""
+        """The credentials of a kubeconfig are used for the kubelet's address, poll after poll."""
         config = write_kubeconfig(
             tmp_path / "c", "https://192.0.2.1", certificate.ca, token="first"
         )
         rig = rig_of(KubeConfigFile(config), Endpoint(server.url))
-        server.put(make_pod(1))
-        rig.follower.step()
-        assert rig.source.find(container_id(1))
+        for number in (1, 2):
+            server.put(make_pod(number))
+            rig.follower.step()
+            assert rig.source.find(container_id(number))
 
     @pytest.mark.parametrize(
         ("host", "url"),
@@ -180,6 +206,20 @@ class TestBadKubelets:
         assert not server.state.seen
         assert "serverTLSBootstrap" in caplog.text
 
+    def test_certificate_that_is_not_approved_yet(
+        self, account: ServiceAccount, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A kubelet that waits for its certificate ends the handshake; the way out is told."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=end_handshakes, args=(listener,), daemon=True).start()
+            port = listener.getsockname()[1]
+            rig = rig_of(account, Endpoint(f"https://127.0.0.1:{port}"))
+            with running(rig):
+                wait_until(lambda: rig.errors.get("certificate", 0) > 1)
+            listener.shutdown(socket.SHUT_RDWR)
+        assert "approved the request" in caplog.text
+        assert CERTIFICATE_REMEDY in caplog.text
+
     def test_own_ca_verifies(self, account: ServiceAccount, tmp_path: Path) -> None:
         """The CA file given for the kubelet is used instead of the cluster's."""
         own = make_certificate(tmp_path / "self")
@@ -203,7 +243,7 @@ class TestBadKubelets:
         server.answer_next("pods", raw(said, "text/plain", 403))
         with running(rig):
             wait_until(lambda: rig.source.status.connected)
-        for part in ("verb get on nodes/pods", "nodes/proxy", said.decode()):
+        for part in (server.url, "verb get on nodes/pods", "nodes/proxy", said.decode()):
             assert part in caplog.text
         assert rig.errors == {"forbidden": 1}
 

@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from kube_certificates import write_kubeconfig
+from kube_certificates import expired_oidc, write_kubeconfig, write_login
 from kube_rig import Rig, rig_of
 from kube_server import (
     NODE,
@@ -17,7 +18,11 @@ from kube_server import (
 )
 
 from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.workloads.pod_sources import PodSourceOptions, start_pod_source
+from kepler_ebpf.workloads.pod_sources import (
+    PodSourceOptions,
+    server_address,
+    start_pod_source,
+)
 from kepler_ebpf.workloads.pod_sources.api_errors import ApiError
 from kepler_ebpf.workloads.pod_sources.pacing import Backoff
 
@@ -132,6 +137,60 @@ class TestSetup:
             assert source.index.pods() == ()
         finally:
             source.close()
+
+
+class TestLogin:
+    """Users who have no token in their file: a command or a server gives it."""
+
+    def test_identity_provider_that_is_down(
+        self, server: KubeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The start does without it, and the thread tries until it has a token."""
+        path = tmp_path / "c"
+        write_login(path, {"server": server.url}, expired_oidc("http://127.0.0.1:1"))
+        options = PodSourceOptions("apiserver", NODE, str(path), backoff=Backoff(0.001, 0.01))
+        assert server_address(options) == server.url
+        source = start_pod_source(options)
+        try:
+            wait_until(lambda: source.status.errors.get("credentials", 0) > 2)
+            assert source.status.running
+            write_kubeconfig(path, server.url)
+            wait_until(lambda: source.status.connected)
+        finally:
+            source.close()
+        told = [text for text in caplog.messages if "cannot be logged in" in text]
+        assert len(told) == 1
+        assert "127.0.0.1" in told[0]
+        assert set(source.status.errors) == {"credentials"}
+
+    def test_command_that_takes_its_time(self, server: KubeServer, tmp_path: Path) -> None:
+        """The start does not wait for it; the token it gives is used."""
+        server.state.token = "given"
+        api = "client.authentication.k8s.io/v1"
+        given = {"apiVersion": api, "kind": "ExecCredential", "status": {"token": "given"}}
+        shell = f"sleep 2; echo '{json.dumps(given)}'"
+        command = {"apiVersion": api, "command": "sh", "args": ["-c", shell]}
+        path = write_login(tmp_path / "c", {"server": server.url}, {"exec": command})
+        began_s = time.monotonic()
+        source = start_pod_source(PodSourceOptions("apiserver", NODE, path))
+        took_s = time.monotonic() - began_s
+        try:
+            wait_until(lambda: source.status.connected)
+        finally:
+            source.close()
+        assert took_s < 1.0
+        assert source.status.errors == {}
+
+    @pytest.mark.parametrize(
+        "cluster", [{}, {"server": "https://x", "certificate-authority": "no"}]
+    )
+    def test_wrong_file_is_told_at_the_start_all_the_same(
+        self, tmp_path: Path, cluster: dict[str, str]
+    ) -> None:
+        """What needs no login is looked at without one."""
+        path = write_login(tmp_path / "c", cluster, expired_oidc("http://127.0.0.1:1"))
+        with pytest.raises(ConfigError, match="is not valid"):
+            start_pod_source(PodSourceOptions("apiserver", NODE, path))
 
 
 class TestMemory:

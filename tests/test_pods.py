@@ -306,6 +306,49 @@ class TestIndex:
         index.expire()
         assert index.pod("hash") == second.pod
 
+    def test_replaced_mirror_pod_is_the_one_that_replaced_it(self, index: PodIndex) -> None:
+        """Asked for by the uid of the first mirror, the second answers, and goes on to."""
+        first, second = (
+            state(number, cgroup_uid="hash", created=f"2026-01-0{number}T00:00:00Z")
+            for number in (1, 2)
+        )
+        index.apply(first)
+        assert index.pod(first.pod.uid) == first.pod
+        index.apply(second)
+        index.apply(replace(first, pod=replace(first.pod, qos="Guaranteed")))
+        index.remove(first.pod.uid)
+        assert index.pod(first.pod.uid) == index.pod("hash") == second.pod
+
+    def test_mirror_that_ended_is_replaced_whatever_the_time(self, index: PodIndex) -> None:
+        """A clock that was set back does not leave a static pod with a mirror that is gone."""
+        first, second = (
+            state(number, cgroup_uid="hash", created=f"2026-01-0{3 - number}T00:00:00Z")
+            for number in (1, 2)
+        )
+        index.apply(first)
+        index.remove(first.pod.uid)
+        index.apply(second)
+        assert index.pod("hash") == second.pod
+
+    def test_pod_that_is_kept_is_not_forgotten(self, clock: FakeClock) -> None:
+        """For as long as it is kept, in time and in number, and its retention after that."""
+        index = PodIndex(RETENTION_S, clock, max_ended=2)
+        index.keep(frozenset({state(1).pod.uid}))
+        for number in range(1, 6):
+            index.apply(state(number))
+            index.remove(state(number).pod.uid)
+        for _ in range(10):
+            clock.now_s += RETENTION_S
+            index.expire()
+        assert index.pods() == (state(1).pod,)
+        index.keep(frozenset())
+        clock.now_s += RETENTION_S - 1
+        index.expire()
+        assert index.pod("cg-1")
+        clock.now_s += 1
+        index.expire()
+        assert index.pods() == ()
+
     def test_ended_pods_are_bounded(self, clock: FakeClock) -> None:
         """However many pods end, no more than the limit is kept, the latest."""
         index = PodIndex(RETENTION_S, clock, max_ended=10)

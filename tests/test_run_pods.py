@@ -91,6 +91,7 @@ def assert_described(page: Page) -> None:
         "pod_id": UID,
         "pod_name": NAME,
         "pod_namespace": "shop",
+        "cgroup_pod_id": UID,
         "node": "node-a",
         "owner_kind": "Deployment",
         "owner_name": "web",
@@ -227,3 +228,33 @@ def test_static_pod_is_one_pod(tmp_path: Path, tree: CgroupTree, kube: Cluster) 
     assert page.total(f"kepler_pod_{JOULES}", pod_id=uid) > before_j
     assert off(page, uid) <= 1e-9
     assert {each.labels.get("pod_id") for each in page.samples} & {uid, hash_} == {uid}
+    assert page.find("kepler_ebpf_pod_info", pod_id=uid, cgroup_pod_id=hash_)
+
+
+def test_static_pod_whose_mirror_is_made_anew(tmp_path: Path, tree: CgroupTree) -> None:
+    """It was deleted at the API and runs on: it is one pod, under its new uid, with all it used."""
+    pod = recorded("static_mirror")
+    again = recorded("static_mirror")
+    again["metadata"]["uid"] = UID
+    name, uid = pod["metadata"]["name"], uid_of(pod)
+    hash_ = pod["metadata"]["annotations"]["kubernetes.io/config.hash"]
+    with (
+        cluster(tmp_path, "apiserver") as kube,
+        worker(tmp_path, "etcd") as etcd,
+        stepping(tmp_path, *kube.arguments, config=kube.config) as run,
+    ):
+        kube.server.put(pod)
+        run.until(lambda page: page.find("kepler_ebpf_pod_info", pod_id=uid))
+        tree.make(cgroupfs(hash_, PAUSE_ID)).enter(etcd.pid)
+        etcd.spin()
+        page = run.until(lambda page: pod_names(page, uid) == {name})
+        before_j = page.total(f"kepler_pod_{JOULES}", pod_id=uid)
+        kube.server.remove(uid)
+        kube.server.put(again)
+        page = run.until(lambda page: pod_names(page, UID) == {name})
+        assert page.total(f"kepler_pod_{JOULES}", pod_id=UID) >= before_j > 0
+        etcd.spin()
+        page = run.step()
+    assert off(page, UID) <= 1e-9
+    assert {each.labels.get("pod_id") for each in page.samples} & {uid, UID, hash_} == {UID}
+    assert page.find("kepler_ebpf_pod_info", pod_id=UID, cgroup_pod_id=hash_)

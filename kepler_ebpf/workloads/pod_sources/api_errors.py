@@ -11,6 +11,7 @@ Reason = Literal[
     "credentials",
     "forbidden",
     "gone",
+    "internal",
     "malformed",
     "network",
     "not_found",

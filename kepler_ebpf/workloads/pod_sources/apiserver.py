@@ -111,9 +111,11 @@ class ApiServerFollower:
                     heard = True
                     give_way()
         except ApiError as error:
-            # Silence is normal on a quiet node: watch again, which also finds a dead server out.
+            # Even a quiet node has a bookmark a minute. A server that sends none is dead, or was
+            # put back to before our position, and would be silent until it is there again.
             if error.reason != "timeout":
                 raise
+            self._position = None
         return heard
 
     def _take(self, event: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kepler_ebpf.errors import ConfigError
 
 from .api_errors import ApiError, reason_of
-from .credentials import Credentials, Endpoint, ServiceAccount, check_certificates
+from .credentials import Credentials, Endpoint, ServiceAccount, check_certificates, login_errors
 from .objects import mapping, text
 from .stream import JsonReader
 
@@ -26,6 +26,8 @@ _ERROR_BODY_BYTES = 4_096
 _LONGEST_RETRY_AFTER_S = 300.0
 _SHOWN_CHARS = 300
 _OK = 200
+_NO_CERTIFICATE = "TLSV1_ALERT_INTERNAL_ERROR"
+"""What a server of Go's says that waits for its certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,19 @@ class Connection:
         *,
         certificate_remedy: str,
     ) -> None:
-        """Read the credentials once, so that wrong ones are a ConfigError now, not later."""
+        """Look at the credentials, so that wrong ones are a ConfigError now, not later.
+
+        Who has to be logged in, which may take long, is so at the first request.
+        """
         self._credentials = credentials
         self._endpoint = endpoint
         self._certificate_remedy = certificate_remedy
         self._pool: PoolManager | None = None
         self._response: BaseHTTPResponse | None = None
         self._interrupted = False
-        self._configuration: Configuration | None = self._load()
+        self._configuration: Configuration | None = None
+        self.url = self._prepared(credentials.look()).host
+        """Where the server is."""
 
     @property
     def rereads_token(self) -> bool:
@@ -140,8 +147,7 @@ class Connection:
             if time.monotonic() > until_s:
                 raise ApiError("timeout", f"{self.url}: the answer takes too long")
 
-    def _load(self) -> Configuration:
-        configuration = self._credentials.load()
+    def _prepared(self, configuration: Configuration) -> Configuration:
         if self._endpoint is not None:
             self._endpoint.apply_to(configuration)
         check_certificates(configuration)
@@ -153,9 +159,10 @@ class Connection:
     def _configured(self) -> Configuration:
         if self._configuration is None:
             try:
-                self._configuration = self._load()
+                self._configuration = self._prepared(self._credentials.load())
             except ConfigError as error:
                 raise ApiError("credentials", str(error)) from error
+            self.url = self._configuration.host
         return self._configuration
 
     def _pooled(self, configuration: Configuration) -> PoolManager:
@@ -169,33 +176,31 @@ class Connection:
         return self._pool
 
     def _headers(self, configuration: Configuration) -> dict[str, str]:
-        from kubernetes.config import ConfigException
-
         headers = {"Accept": "application/json", "User-Agent": "kepler-ebpf"}
         try:
             settings = configuration.auth_settings()
-        except (ConfigException, OSError, UnicodeDecodeError) as error:
-            raise ApiError("credentials", f"cannot read the token again: {error}") from error
+        except login_errors() as error:
+            why = _short(str(error))
+            raise ApiError("credentials", f"cannot get the token again: {why}") from error
+        if self._endpoint is not None:
+            # A token that is renewed brings the API server's address and CA back with it.
+            self._endpoint.apply_to(configuration)
         token = settings.get("BearerToken")
         if token and token["value"]:
             headers["Authorization"] = _checked(token["value"].strip())
         return headers
 
-    @property
-    def url(self) -> str:
-        """Where the server is."""
-        return self._configuration.host if self._configuration else "the Kubernetes API"
-
     def _failure(self, error: Exception) -> ApiError:
-        cause = _certificate_error(error)
-        if cause is None:
+        cause = _tls_error(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = f"does not verify: {cause.verify_message.rstrip('.')}"
+        elif cause is not None and cause.reason == _NO_CERTIFICATE:
+            why = "is not there yet: perhaps nobody has approved the request for it"
+        else:
             said = error.args[0] if error.args else ""
             return ApiError("network", f"{self.url}: {_short(str(said or error))}")
-        return ApiError(
-            "certificate",
-            f"the certificate of {self.url} does not verify: {cause.verify_message}. "
-            f"{self._certificate_remedy}",
-        )
+        message = f"the certificate of {self.url} {why}. {self._certificate_remedy}"
+        return ApiError("certificate", message)
 
     def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
         reason = reason_of(response.status)
@@ -209,10 +214,10 @@ class Connection:
         return ApiError(reason, f"{what}. It says: {said}" if said else what, after_s)
 
 
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Find the verification error that urllib3 wrapped, if it is one."""
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Find the error of the handshake that urllib3 wrapped, if it is one."""
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
+        if isinstance(error, ssl.SSLError):
             return error
         inner = error.args[0] if error.args else None
         error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__

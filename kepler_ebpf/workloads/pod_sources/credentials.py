@@ -30,23 +30,37 @@ _NO_SERVICE_ACCOUNT = (
 )
 
 
+_LOGINS = ("auth-provider", "exec")
+"""The keys of a kubeconfig's user that have a command run, or a server asked, to log it in."""
+
+
+def login_errors() -> tuple[type[Exception], ...]:
+    """Return what the client raises where a command or a server gives it no login."""
+    from kubernetes.client import ApiException
+    from kubernetes.config import ConfigException
+    from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
+    from urllib3.exceptions import HTTPError
+
+    answers = (AttributeError, KeyError, TypeError, ValueError)
+    return ApiException, ConfigException, HTTPError, OAuth2Error, OSError, *answers
+
+
 @dataclass(frozen=True, slots=True)
 class KubeConfigFile:
     """The kubeconfig file at ``path``; its current context says which cluster and user."""
 
     path: str
 
-    def load(self) -> Configuration:
-        """Read the file. Raises ConfigError where it is missing or cannot be used."""
-        from kubernetes.client import Configuration
-        from kubernetes.config import ConfigException, load_kube_config
+    def look(self) -> Configuration:
+        """Read the file alone: nothing is run, and nobody is asked, to log its user in.
+
+        Raises ConfigError where it is missing or cannot be used.
+        """
+        from kubernetes.config import ConfigException
 
         self._check_readable()
-        configuration = Configuration(host="")
         try:
-            load_kube_config(  # type: ignore[no-untyped-call]
-                self.path, client_configuration=configuration, persist_config=False
-            )
+            configuration = self._read(without=_LOGINS)
         except (ConfigException, yaml.YAMLError, OSError) as error:
             raise self._invalid(str(error)) from error
         except (binascii.Error, UnicodeDecodeError) as error:
@@ -55,6 +69,37 @@ class KubeConfigFile:
             raise self._invalid("it does not have the shape of a kubeconfig") from error
         if not configuration.host:
             raise self._invalid("its current cluster names no server")
+        return configuration
+
+    def load(self) -> Configuration:
+        """Read the file and log its user in, which may take as long as a command or a server does.
+
+        Raises ConfigError where either fails.
+        """
+        self.look()
+        try:
+            return self._read()
+        except login_errors() as error:
+            raise ConfigError(
+                f"the user of the kubeconfig {self.path} cannot be logged in: "
+                f"{' '.join(str(error).split())}. Check that user's exec or auth-provider"
+            ) from error
+
+    def _read(self, without: tuple[str, ...] = ()) -> Configuration:
+        """Return what the file says, but for these keys of its users."""
+        from kubernetes.client import Configuration
+        from kubernetes.config import ConfigException
+        from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
+
+        merged = KubeConfigMerger(self.path).config  # type: ignore[no-untyped-call]
+        if merged is None:
+            raise ConfigException("no configuration found")
+        for user in merged.value["users"]:
+            for key in without:
+                (user.value.get("user") or {}).pop(key, None)
+        configuration = Configuration(host="")
+        loader = KubeConfigLoader(merged, config_base_path=None)  # type: ignore[no-untyped-call]
+        loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
         return configuration
 
     def _check_readable(self) -> None:
@@ -79,6 +124,10 @@ class ServiceAccount:
 
     directory: Path = SERVICE_ACCOUNT_DIR
     environ: Mapping[str, str] | None = None
+
+    def look(self) -> Configuration:
+        """Read them, as ``load`` does: they are files alone."""
+        return self.load()
 
     def load(self) -> Configuration:
         """Read the token and the CA as they are now. Raises ConfigError where there are none."""

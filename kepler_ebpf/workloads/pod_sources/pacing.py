@@ -67,12 +67,13 @@ class Sleeper:
         """Tell whether ``stop`` was called."""
         return self._stop.is_set()
 
-    def sleep(self, wait: Wait) -> None:
-        """Pause the calling thread; returns at once when stopped."""
+    def sleep(self, wait: Wait) -> bool:
+        """Pause the calling thread, not at all when stopped; tell whether a nudge has come."""
         if self._stop.wait(wait.least_s):
-            return
-        self._nudge.wait(max(0.0, wait.seconds - wait.least_s))
+            return False
+        nudged = self._nudge.wait(max(0.0, wait.seconds - wait.least_s))
         self._nudge.clear()
+        return nudged
 
     def nudge(self) -> None:
         """End the present pause, or the next one, as soon as its least time is over."""

@@ -44,6 +44,7 @@ class Journal:
     def __init__(self, server: str) -> None:
         """Begin for the server named *server* in messages."""
         self._server = server
+        self._before: str | None = None
         self._reported: str | None = None
         self.status = SourceStatus()
 
@@ -51,7 +52,7 @@ class Journal:
         """Note that the server was heard; *full* when it sent the whole list."""
         if not self.status.connected:
             _log.info("%s: connected", self._server)
-        self._reported = None
+        self._before = self._reported = None
         self.status = replace(
             self.status,
             connected=True,
@@ -60,10 +61,19 @@ class Journal:
         )
 
     def failed(self, error: ApiError) -> None:
-        """Count *error*; it is logged when it is another kind than the one before."""
+        """Count *error*; it is logged when it is the first, or of another kind and lasts.
+
+        A server that starts refuses for a moment what it grants later, and it has forgotten where
+        we were, which is no fault.
+        """
         self.count(error.reason)
         self.status = replace(self.status, connected=False)
-        if error.reason != self._reported:
+        if error.reason == "gone":
+            _log.info("%s: %s. Asking for all pods again", self._server, error)
+            return
+        is_first, is_lasting = self._before is None, self._before == error.reason
+        self._before = error.reason
+        if is_first or (is_lasting and error.reason != self._reported):
             self._reported = error.reason
             _log.warning("%s: %s. Pods known so far are kept; trying again", self._server, error)
 
@@ -148,16 +158,28 @@ class PodSource:
             self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
+        nudged = False
         while not self._sleeper.is_stopped():
-            try:
-                wait = self._follower.step()
-            except ApiError as error:
-                if self._sleeper.is_stopped():
-                    return
-                wait = self._after(error)
-            self._sleeper.sleep(wait)
+            wait = self._step()
+            if self._sleeper.is_stopped():
+                return
+            # A kubelet lists a container up to a second after it runs: a nudge is worth two looks.
+            nudged = self._sleeper.sleep(wait_of(wait.least_s) if nudged else wait)
+
+    def _step(self) -> Wait:
+        """Do the next piece of work. Whatever it raises, the thread goes on."""
+        try:
+            return self._follower.step()
+        except ApiError as error:
+            return self._after(error)
+        except Exception as error:  # noqa: BLE001 - a bug must not end the naming of pods
+            _log.debug("the source of pods failed", exc_info=error)
+            return self._after(ApiError("internal", f"{type(error).__name__}: {error}"))
 
     def _after(self, error: ApiError) -> Wait:
+        if self._sleeper.is_stopped():
+            # Closing ends a request in the middle, which is nobody's fault.
+            return wait_of(0.0)
         self._parts.journal.failed(error)
         self._parts.connection.renew()
         return wait_of(max(self._parts.backoff.next_s(), error.retry_after_s))
