@@ -21,6 +21,9 @@ DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 CHART = DEPLOY / "helm" / "kepler-ebpf"
 KUSTOMIZE = DEPLOY / "kustomize"
 
+JOB = "kepler-ebpf"
+"""The scrape job that the rules and the dashboards ask for."""
+
 NEWEST = "1.37.0"
 OLDEST = "1.25.0"
 """Of the Kubernetes versions that the schemas are held for."""

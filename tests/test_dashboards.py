@@ -20,16 +20,23 @@ import yaml
 from cgroup_tree import cgroup_tree, hierarchies
 from kube_certificates import write_kubeconfig
 from kube_server import NODE, container_id, make_pod, serving
-from manifests import DEPLOY, Json
+from manifests import DEPLOY, JOB, Json
 from processes import SHELL
 from running import GIVE_UP_S, Run, running
+
+from kepler_ebpf.exporters.catalog import ALWAYS, METRICS
 
 FILES = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
 SQUEEZED = {
     "[5m]": "[10s]",
-    "offset 5m": "offset 10s",
+    "[285s]": "[9500ms]",
+    "[15m]": "[30s]",
+    "[55m]": "[18s]",
     "[1h]": "[20s]",
+    "[3585s]": "[19500ms]",
+    "offset 30s": "offset 1s",
+    "offset 1m": "offset 2s",
     "interval: 30s": "interval: 1s",
     "$__rate_interval": "10s",
     "$__range": "20s",
@@ -136,7 +143,7 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [f"{rules}/*.yaml"],
         "scrape_configs": [
-            {"job_name": "kepler-ebpf", "static_configs": [{"targets": [target]}]},
+            {"job_name": JOB, "static_configs": [{"targets": [target]}]},
         ],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
@@ -178,7 +185,10 @@ def answer(server: str, query: str) -> list[Json]:
 
 
 def test_every_query_returns_data(tmp_path: Path) -> None:
-    """No panel stays empty on a host with a pod, a virtual machine and ended processes."""
+    """No panel stays empty on a host with a pod, a virtual machine and ended processes.
+
+    And none of the Node dashboard tells of a node that was not chosen.
+    """
     waiting = {place: chosen(query) for place, query in queries().items()}
     with populated_run(tmp_path) as run, prometheus(tmp_path, run.address) as server:
         give_up_at = time.monotonic() + SETTLED_S
@@ -187,7 +197,18 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
             waiting = {
                 place: query for place, query in waiting.items() if not answer(server, query)
             }
+        for place, query in queries().items():
+            if place.startswith("node / ") and "/ $" not in place:
+                assert answer(server, chosen(query.replace("$node", "another"))) == [], place
     assert waiting == {}
+
+
+def test_every_figure_about_ourselves_is_shown() -> None:
+    """What we count of our own work and its faults is on some dashboard."""
+    asked = " ".join(queries().values())
+    for metric in METRICS:
+        if metric.level == ALWAYS:
+            assert metric.name in asked
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """The Helm chart, rendered by helm and held against the schemas of Kubernetes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from manifests import (
     CHART,
     DEPLOY,
+    JOB,
     NEWEST,
     OLDEST,
     Json,
@@ -23,6 +25,7 @@ from kepler_ebpf.config import Config
 EVERYTHING = (
     "podMonitor.enabled=true",
     "podMonitor.sampleLimit=50000",
+    "config.web.listenAddresses[0]=:28282",
     "podMonitor.metricRelabelings[0].action=drop",
     "podMonitor.metricRelabelings[0].sourceLabels[0]=__name__",
     "podMonitor.metricRelabelings[0].regex=kepler_process_.*",
@@ -82,6 +85,7 @@ def test_lint_has_no_complaint() -> None:
         ("config.kube.podInformer.mode=api", "mode"),
         ("port=99999", "port"),
         ("podmonitor.enabled=true", "podmonitor"),
+        ("config.web.listenAddresses=:28282", "listenAddresses"),
     ],
 )
 def test_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
@@ -97,6 +101,63 @@ def test_both_monitors_are_refused() -> None:
     done = helm("template", "x", CHART, "--kube-version", NEWEST, *both)
     assert done.returncode != 0
     assert "enable one of the two" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("config.web.listenAddresses[0]=:9102",), "(:9102) lacks the port 28282"),
+        (("config.web.listenAddresses[0]=[::1]:28282", "port=9102"), "lacks the port 9102"),
+        (("extraArgs[0]=--web.listen-address=:9102",), "in place of --web.listen-address"),
+        (("extraArgs[0]=--web.listen-address", "extraArgs[1]=:9102"), "extraArgs: set port"),
+    ],
+)
+def test_two_ports_are_refused(settings: tuple[str, ...], said: str) -> None:
+    """An address that neither a probe nor a scrape would find stops helm, with the remedy."""
+    sets = [argument for setting in settings for argument in ("--set", setting)]
+    done = helm("template", "x", CHART, "--kube-version", NEWEST, *sets)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "addresses"),
+    [
+        ((), (":28282",)),
+        (("port=9102",), (":9102",)),
+        (
+            ("config.web.listenAddresses={127.0.0.1:9102,10.0.0.1:9103}", "port=9103"),
+            ("127.0.0.1:9102", "10.0.0.1:9103"),
+        ),
+    ],
+)
+def test_one_place_says_where_to_listen(
+    settings: tuple[str, ...], addresses: tuple[str, ...]
+) -> None:
+    """The configuration's addresses are those that are listened on, without them the port is."""
+    rendered = chart(*settings)
+    told = [
+        argument.removeprefix("--web.listen-address=")
+        for argument in container(rendered)["args"]
+        if argument.startswith("--web.listen-address")
+    ]
+    config = yaml.safe_load(the("ConfigMap", rendered)["data"]["config.yaml"])
+    assert (*told, *config.get("web", {}).get("listenAddresses", ())) == addresses
+    (port,) = container(rendered)["ports"]
+    assert any(address.endswith(f":{port['containerPort']}") for address in addresses)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "endpoints"),
+    [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")],
+)
+def test_job_is_the_one_of_rules_and_dashboards(monitor: str, endpoints: str) -> None:
+    """However the release is called, its series have the job that alerts and panels ask for."""
+    switch = f"{monitor[0].lower()}{monitor[1:]}.enabled=true"
+    rendered = the(monitor, chart("nameOverride=power", "fullnameOverride=x", switch))
+    (endpoint,) = rendered["spec"][endpoints]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": JOB}]
+    assert_valid(rendered)
 
 
 def test_service_monitor_is_valid_and_finds_the_service() -> None:
@@ -187,6 +248,27 @@ def test_rules_are_those_of_the_prometheus_folder() -> None:
     ]
     wanted = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
     assert list(groups.values()) == wanted
+
+
+def test_what_the_readme_shows_is_valid(tmp_path: Path) -> None:
+    """Its manifests fit their schemas, its values the chart, and no two releases share a node."""
+    text = (DEPLOY / "README.md").read_text()
+    blocks = list(map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)))
+    for manifest in blocks:
+        if "kind" in manifest:
+            assert_valid(manifest)
+    first, second = (each for each in blocks if {"affinity", "nodeSelector"} & each.keys())
+    for values in (first, second):
+        (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+        done = helm(
+            *("template", "x", CHART, "--kube-version", NEWEST, "-f", tmp_path / "values.yaml")
+        )
+        assert done.returncode == 0, done.stderr
+    (term,) = first["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    (left,) = term["matchExpressions"]
+    assert left == {"key": next(iter(second["nodeSelector"])), "operator": "DoesNotExist"}
 
 
 def test_dashboards_are_carried_whole() -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from manifests import (
     DEPLOY,
+    JOB,
     KUSTOMIZE,
     OLDEST,
     Json,
@@ -25,9 +26,10 @@ OVERLAYS = ("privileged", "least-privilege")
 COMPONENTS = ("kubelet", "network-policy", "prometheus-operator")
 
 
-def built(tmp_path: Path, overlay: str, *components: str) -> list[Json]:
+def built(tmp_path: Path, overlay: str, *components: str, namespace: str = "") -> list[Json]:
     """Build *overlay* with *components*, as a user's own kustomization does."""
     kustomization = {
+        **({"namespace": namespace} if namespace else {}),
         "resources": [_relative(KUSTOMIZE / "overlays" / overlay, tmp_path)],
         "components": [_relative(KUSTOMIZE / "components" / each, tmp_path) for each in components],
     }
@@ -72,6 +74,26 @@ def test_everything_is_in_the_namespace_that_admits_it(tmp_path: Path) -> None:
         each["metadata"].get("namespace") for each in rendered if each["kind"] not in cluster_wide
     }
     assert places == {"kepler-ebpf"}
+
+
+@pytest.mark.parametrize("namespace", ["", "monitoring"])
+def test_role_is_bound_to_the_account_of_the_pods(tmp_path: Path, namespace: str) -> None:
+    """Rights go to the account that the daemon set uses, in whatever namespace all of it is put."""
+    rendered = built(tmp_path, "least-privilege", *COMPONENTS, namespace=namespace)
+    (subject,) = the("ClusterRoleBinding", rendered)["subjects"]
+    account, pods = the("ServiceAccount", rendered)["metadata"], the("DaemonSet", rendered)
+    place = namespace or "kepler-ebpf"
+    assert (subject["name"], subject["namespace"]) == (account["name"], place)
+    assert account["namespace"] == pods["metadata"]["namespace"] == place
+    assert pods["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+
+
+def test_job_is_the_one_of_rules_and_dashboards(tmp_path: Path) -> None:
+    """The pod monitor gives its series the job that alerts and panels ask for."""
+    (endpoint,) = the("PodMonitor", built(tmp_path, "privileged", "prometheus-operator"))["spec"][
+        "podMetricsEndpoints"
+    ]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": JOB}]
 
 
 def test_configuration_is_read_without_a_warning(tmp_path: Path) -> None:

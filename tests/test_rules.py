@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from manifests import DEPLOY, Json
+from manifests import DEPLOY, JOB, Json
 
 from kepler_ebpf.exporters.catalog import METRICS
 
@@ -16,7 +16,10 @@ RULES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
 UNIT_TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
 
 NAME = re.compile(r"\b[a-z_]*:?kepler_\w+(?::\w+)?|\bkepler_ebpf:\w+")
-OPERATIONS = r"joules|watts5m|joules1h|names|owners|max|cost_per_hour|grams_co2e_per_hour"
+OPERATIONS = (
+    r"joules(_before|_renamed|_step|1h)?|watts5m|names|owners|last|watched"
+    r"|cost_per_hour|grams_co2e_per_hour"
+)
 
 
 def promtool(*arguments: str | Path) -> str:
@@ -53,6 +56,14 @@ def test_rules_ask_for_metrics_that_exist() -> None:
     for rule in rules():
         unknown = set(NAME.findall(rule["expr"])) - recorded - exported
         assert unknown == set(), rule
+
+
+def test_rules_ask_for_the_job_that_deploy_sets_up() -> None:
+    """The job of the rules is that of the shipped configuration."""
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yaml").read_text())
+    (scrape,) = config["scrape_configs"]
+    asked = {job for rule in rules() for job in re.findall(r'job="([^"]*)"', rule["expr"])}
+    assert asked == {scrape["job_name"]} == {JOB}
 
 
 def test_recorded_names_tell_level_metric_and_operation() -> None:

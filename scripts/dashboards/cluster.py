@@ -55,12 +55,12 @@ PANELS = [
             "topk(50, sum by (pod_namespace, owner_kind, owner_name)"
             ' (workload_zone:kepler_pod_cpu:watts5m{zone="$zone"}))'
         ),
-        "Needs kepler_ebpf_pod_info, so Kubernetes on.",
+        "Without an owner: pods of which kepler_ebpf_pod_info does not tell.",
         width=12,
     ),
     row("Cost and carbon, where cost.yaml and factors.yaml are loaded"),
-    stat("Cost per hour", 'zone:kepler_node_cpu:cost_per_hour{zone="$zone"}', "none"),
-    stat("CO₂e per hour", 'zone:kepler_node_cpu:grams_co2e_per_hour{zone="$zone"}', "massg"),
+    stat("Cost per hour", 'sum(zone:kepler_node_cpu:cost_per_hour{zone="$zone"})', "none"),
+    stat("CO₂e per hour", 'sum(zone:kepler_node_cpu:grams_co2e_per_hour{zone="$zone"})', "massg"),
     Panel(
         "Cost per hour by namespace",
         [

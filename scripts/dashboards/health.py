@@ -3,6 +3,8 @@
 from .choices import AT, NODE, ON, ZONE, rate
 from .grafana import Query, dashboard, graph, stat, table
 
+ONLY_WITH_KUBERNETES = "Only where Kubernetes is on (--kube.enable)."
+
 PANELS = [
     stat("Answering", 'sum(up{job="kepler-ebpf"})', "none"),
     stat("Silent", 'count(up{job="kepler-ebpf"} == 0) or vector(0)', "none"),
@@ -28,6 +30,10 @@ PANELS = [
             "{{node_name}} failed",
         ),
         Query(rate(f"kepler_ebpf_missed_ticks_total{{{ON}}}", "node_name"), "{{node_name}} missed"),
+        Query(
+            rate(f"kepler_ebpf_stdout_dropped_total{{{ON}}}", "node_name"),
+            "{{node_name}} not printed",
+        ),
     ),
     graph(
         "Length of an interval",
@@ -46,10 +52,20 @@ PANELS = [
             rate(f"kepler_ebpf_lost_cpu_seconds_total{{{ON}}}", "node_name"), "{{node_name}} lost"
         ),
         Query(
+            rate(f"kepler_ebpf_unseen_cpu_seconds_total{{{ON}}}", "node_name"),
+            "{{node_name}} unseen",
+        ),
+        Query(
             rate(f"kepler_ebpf_untracked_cpu_seconds_total{{{ON}}}", "node_name"),
             "{{node_name}} untracked",
         ),
-        about="In cores. Lost: nobody's. Untracked: known by cgroup only.",
+        about="In cores. Lost: nobody's, the unseen included. Untracked: known by cgroup only.",
+    ),
+    graph(
+        "Lost cgroup events",
+        "ops",
+        Query(rate(f"kepler_ebpf_lost_cgroup_events_total{{{ON}}}", "node_name"), "{{node_name}}"),
+        about="Cgroups made or removed that the full event map could not tell of.",
     ),
     graph(
         "Fill of the kernel maps",
@@ -64,6 +80,30 @@ PANELS = [
             "[$__rate_interval])) or vector(0)",
             "{{node_name}} {{path}} {{reason}}",
         ),
+    ),
+    graph(
+        "Source of pods answers",
+        "none",
+        Query(f"kepler_ebpf_pod_source_up{{{ON}}}", "{{node_name}}"),
+        about=f"1 or 0. {ONLY_WITH_KUBERNETES}",
+    ),
+    graph(
+        "Last word from the source of pods",
+        "s",
+        Query(
+            f"time() - kepler_ebpf_pod_source_last_sync_timestamp_seconds{{{ON}}}", "{{node_name}}"
+        ),
+        about=f"How long ago. {ONLY_WITH_KUBERNETES}",
+    ),
+    graph(
+        "Failed requests to the source of pods",
+        "ops",
+        Query(
+            f"sum by (node_name, reason) (rate(kepler_ebpf_pod_source_errors_total{{{ON}}}"
+            "[$__rate_interval])) or vector(0)",
+            "{{node_name}} {{reason}}",
+        ),
+        about=f"New pods get no name meanwhile. {ONLY_WITH_KUBERNETES}",
     ),
     graph(
         "Own CPU",

@@ -8,7 +8,12 @@ PANELS = [
     stat("Active", f"sum(kepler_node_cpu_active_watts{{{AT}}})", "watt"),
     stat("Idle", f"sum(kepler_node_cpu_idle_watts{{{AT}}})", "watt"),
     stat("CPU busy", f"avg(kepler_node_cpu_usage_ratio{{{ON}}})", "percentunit"),
-    stat("CPUs", "count(kepler_node_cpu_info)", "none", "Of all nodes that are scraped."),
+    # Kepler's metric says nothing of the node, but its target is the node's exporter.
+    stat(
+        "CPUs",
+        f"count(kepler_node_cpu_info and on (job, instance) kepler_ebpf_info{{{ON}}})",
+        "none",
+    ),
     stat("Meter age", f"max(kepler_ebpf_snapshot_age_seconds{{{ON}}})", "s"),
     graph(
         "Power by zone",

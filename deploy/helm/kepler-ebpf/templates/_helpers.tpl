@@ -86,12 +86,36 @@ seLinuxOptions:
 {{- end }}
 {{- end }}
 
+{{/* Where to listen: the port, unless the configuration names addresses, which must then hold it. */}}
+{{- define "kepler-ebpf.listen" -}}
+{{- range .Values.extraArgs }}
+{{- if hasPrefix "--web.listen-address" . }}
+{{- fail "extraArgs: set port, or config.web.listenAddresses, in place of --web.listen-address" }}
+{{- end }}
+{{- end }}
+{{- with (.Values.config.web | default dict).listenAddresses }}
+{{- $held := false }}
+{{- range . }}
+{{- $held = or $held (hasSuffix (printf ":%v" $.Values.port) .) }}
+{{- end }}
+{{- if not $held }}
+{{- fail (printf "config.web.listenAddresses (%s) lacks the port %v, where Kubernetes and Prometheus ask: set port to one of theirs" (join ", " .) $.Values.port) }}
+{{- end }}
+{{- else }}
+- --web.listen-address=:{{ .Values.port }}
+{{- end }}
+{{- end }}
+
 {{/* What both monitors say of a scrape; takes the monitor's own values. */}}
 {{- define "kepler-ebpf.endpoint" -}}
 - port: metrics
   path: /metrics
   interval: {{ .interval }}
   scrapeTimeout: {{ .scrapeTimeout }}
+  # The job that the rules and dashboards expect, whatever the release is called.
+  relabelings:
+    - targetLabel: job
+      replacement: kepler-ebpf
   {{- with .metricRelabelings }}
   metricRelabelings:
     {{- toYaml . | nindent 4 }}
