@@ -17,7 +17,6 @@ from kepler_ebpf.identity_index import Majors, Minors
 from kepler_ebpf.model import (
     PRIMARY_ORDER,
     Attribution,
-    ContainerLabels,
     Floats,
     NodeView,
     PodLabels,
@@ -131,10 +130,6 @@ class Ledger:
         self._groups.relabel_cgroup(cgroup_id, name)
         if name.container:
             self._processes.set_container(cgroup_id, name.container_id)
-
-    def relabel_container(self, labels: ContainerLabels) -> None:
-        """Show a container under new labels; its pod, if it had none, gets all its energy."""
-        self._groups.relabel_container(labels)
 
     def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
         """Show a pod under new labels; one that is not listed is left alone.

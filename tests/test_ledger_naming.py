@@ -207,8 +207,8 @@ def test_a_container_name_learned_later_is_shown():
     world.names.cgroups[2] = CgroupName("/a", container("a"))
     world.interval(record(cgroup_id=2))
     named = container("a")
-    world.ledger.relabel_container(named)
-    world.ledger.relabel_container(container("nobody"))
+    world.ledger.relabel_cgroup(2, CgroupName("/a", named))
+    world.ledger.relabel_cgroup(3, CgroupName("/b", container("nobody")))
     assert only(world.containers) is named
 
 
@@ -218,7 +218,7 @@ def test_a_pod_learned_later_has_all_its_containers_energy():
     world.names.cgroups[2] = CgroupName("/a", container("a"))
     world.interval(record(cgroup_id=2))
     for _ in range(2):
-        world.ledger.relabel_container(container("a", "p"))
+        world.ledger.relabel_cgroup(2, CgroupName("/a", container("a", "p"), "p"))
     world.interval(record(cgroup_id=2, cpu_ns=5))
     assert by(world.pods, "pod_id") == {"p": (1_005.0, 1_005, State.RUNNING)}
 
@@ -228,7 +228,7 @@ def test_two_pods_that_claim_one_container_share_no_joule():
     world = World()
     world.names.cgroups[2] = CgroupName("/a", container("a", "p"))
     world.interval(record(cgroup_id=2))
-    world.ledger.relabel_container(container("a", "q"))
+    world.ledger.relabel_cgroup(2, CgroupName("/a", container("a", "q"), "q"))
     world.interval(record(cgroup_id=2, cpu_ns=5))
     pods = by(world.pods, "pod_id")
     assert pods["p"] == (1_000.0, 1_000, State.TERMINATED)
