@@ -167,8 +167,10 @@ class GroupBook:
         if self.cgroups.state[row] == State.RUNNING:
             self._enter(container, pod)
             self._leave(had_container, had_pod)
-        self._bring(row, self.containers, had_container, container)
-        self._bring(row, self.pods, had_pod, pod)
+        if had_container == NO_ROW:
+            # Else a container has its energy, and is in a pod with it or is not.
+            self._bring(row, self.containers, had_container, container)
+            self._bring(row, self.pods, had_pod, pod)
         columns["container"][row], columns["pod"][row] = container, pod
         if name.unit and columns["unit"][row] == NO_ROW:
             self._assign_unit(row, name.unit)

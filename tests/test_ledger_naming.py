@@ -223,6 +223,18 @@ def test_a_pod_learned_later_has_all_its_containers_energy():
     assert by(world.pods, "pod_id") == {"p": (1_005.0, 1_005, State.RUNNING)}
 
 
+def test_a_cgroup_that_goes_to_a_container_of_a_pod_leaves_its_energy_behind():
+    """What it was given in another container, which is in no pod, is not the pod's."""
+    world = World()
+    world.names.cgroups[2] = CgroupName("/a", container("a"))
+    world.interval(record(cgroup_id=2))
+    world.ledger.relabel_cgroup(2, CgroupName("/b", container("b", "p"), "p"))
+    world.interval(record(cgroup_id=2, cpu_ns=5))
+    assert by(world.pods, "pod_id")["p"][:2] == (5.0, 5)
+    containers = by(world.containers, "container_id")
+    assert (containers["a"][:2], containers["b"][:2]) == ((1_000.0, 1_000), (5.0, 5))
+
+
 def test_two_pods_that_claim_one_container_share_no_joule():
     """The first pod keeps what was drawn in its time, the second has what comes after."""
     world = World()
