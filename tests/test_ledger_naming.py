@@ -1,5 +1,7 @@
 """Names are asked for once, followed when they change, and bring along what came before them."""
 
+from hypothesis import given
+from hypothesis import strategies as st
 from ledger_world import World, by, container, listed, record, vm
 
 from kepler_ebpf.ledger import CgroupName, ProcessName
@@ -295,3 +297,42 @@ def test_a_pod_is_asked_about_once_and_can_be_named_later():
     world.interval(record(cgroup_id=2))
     assert only(world.pods) == PodLabels("p", "web-0", "shop")
     assert questions(world, "pod") == [("pod", "p")]
+
+
+# --- laws -------------------------------------------------------------------------------------
+
+NAMES = st.builds(
+    lambda id_, pod: CgroupName("/x", container(id_, pod) if id_ else None, pod),
+    st.sampled_from(["", "a", "b"]),
+    st.sampled_from(["", "p", "q"]),
+)
+STEPS = st.lists(
+    st.tuples(st.sampled_from([2, 3, 4]), st.none() | NAMES, st.integers(0, 1000)), max_size=20
+)
+
+
+@given(STEPS)
+def test_no_name_doubles_a_joule(steps):
+    """Whatever cgroups turn out to be, no level has more than they were given."""
+    world, given_ns = World(), 0
+    for cgroup_id, name, cpu_ns in steps:
+        if name:
+            world.ledger.relabel_cgroup(cgroup_id, name)
+        world.interval(record(cgroup_id, cgroup_id=cgroup_id, cpu_ns=cpu_ns))
+        given_ns += cpu_ns
+        for view in (world.containers, world.pods):
+            assert view.cpu_ns.sum() + view.folded_cpu_ns <= given_ns
+
+
+@given(STEPS, st.sampled_from(["p", "q"]))
+def test_a_pod_is_the_sum_of_its_containers(steps, pod_id):
+    """Where each cgroup has a container that is in one pod at most, however late that is known."""
+    world = World()
+    for cgroup_id, name, cpu_ns in steps:
+        if name and name.container:
+            labels = container(f"of-{cgroup_id}", pod_id if name.pod_id else "")
+            world.ledger.relabel_cgroup(cgroup_id, CgroupName("/x", labels, labels.pod_id))
+        world.interval(record(cgroup_id, cgroup_id=cgroup_id, cpu_ns=cpu_ns))
+        containers = zip(world.containers.labels, world.containers.cpu_ns.tolist(), strict=True)
+        in_pod = sum(cpu_ns for label, cpu_ns in containers if label and label.pod_id == pod_id)
+        assert world.pods.cpu_ns.sum() == in_pod
