@@ -42,6 +42,7 @@ class Backlog:
         """Take *first* as the baseline: a first reading is nobody's consumption."""
         self._last_uj = first.energy_uj.copy()
         self._last_gaps = first.gaps.copy()
+        self._none = np.zeros(len(first.valid), np.bool_)
         self._unknown = ~first.valid
         self._held: deque[Usage] = deque()
         self._owing = np.zeros(len(first.energy_uj), np.int64)
@@ -62,22 +63,31 @@ class Backlog:
     def settle(self, usage: Usage, reading: MeterReading) -> Iterator[Due]:
         """Give what each zone drew, with the usage it is for; the current interval comes first."""
         valid = reading.valid
+        if self._is_usual(reading):
+            drawn_uj = reading.energy_uj - self._last_uj
+            self._last_uj, self._unknown = reading.energy_uj, self._none
+            yield Due(usage.tasks, usage.sockets, drawn_uj)
+            return
         gap = valid & (reading.gaps != self._last_gaps)
         self._last_gaps = np.where(valid, reading.gaps, self._last_gaps)
         self._unknown = gap | ~valid
         # The tasks that waited would be paid from what was counted after the gap.
         self._owing[gap] = 0
-        if not self._is_owing and valid.all():
-            drawn_uj = reading.energy_uj - self._last_uj
-            self._last_uj = reading.energy_uj
-            yield Due(usage.tasks, usage.sockets, drawn_uj)
-            return
         drawn_uj = np.where(valid, reading.energy_uj - self._last_uj, 0.0)
         self._last_uj = np.where(valid, reading.energy_uj, self._last_uj)
         on_time = valid & (self._owing == 0)
         yield Due(usage.tasks, usage.sockets, np.where(on_time, drawn_uj, 0.0))
         yield from self._settle_late(usage, valid & (self._owing > 0), drawn_uj)
         self._hold(usage, valid)
+
+    def _is_usual(self, reading: MeterReading) -> bool:
+        """Whether every zone was read, owes nothing and has no gap since the last reading."""
+        # Numbers, not arrays: there are few zones, and this is asked each interval.
+        return (
+            not self._is_owing
+            and all(reading.valid.tolist())
+            and reading.gaps.tolist() == self._last_gaps.tolist()
+        )
 
     def _settle_late(self, usage: Usage, back: Bools, drawn_uj: Floats) -> Iterator[Due]:
         held = [*self._held, usage]

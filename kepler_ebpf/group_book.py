@@ -63,14 +63,13 @@ class GroupBook:
     def credit(self, rows: Ints, weights: Floats, part: float) -> None:
         """Add *weights* (records, kinds + 1) to the cgroups and to what they belong to."""
         rows, sums = self.cgroups.credit(rows, weights, part)
-        of_rows = self.cgroups.columns[rows]
         for table, column in (
             (self.containers, "container"),
             (self.pods, "pod"),
             (self.units, "unit"),
         ):
             if table.is_used:
-                table.credit(of_rows[column], sums, part)
+                table.credit(self.cgroups.columns[column][rows], sums, part)
 
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the interval."""

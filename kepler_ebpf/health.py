@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.libbpf import ProgramStats
@@ -30,8 +28,6 @@ class HealthBook:
     _lateness_s: float = 0.0
     _residual_ratio: float = 0.0
     _accounting_ratio: float = 0.0
-    _own_cpu_ns: int = 0
-    _own_uj: Floats = field(default_factory=lambda: np.zeros(0))
     _stats: ProgramStats = field(default_factory=lambda: ProgramStats(0, 0, 0))
     _stats_at_s: float = 0.0
 
@@ -49,14 +45,13 @@ class HealthBook:
         counted_ns = int(usage.tasks["cpu_ns"].sum()) + sum(of_nobody_ns)
         self._accounting_ratio = abs(counted_ns - usage.wall_ns) / max(usage.wall_ns, 1)
 
-    def shared(self, usage_cpu_ns: int, own_uj: Floats, residual_ratio: float) -> None:
-        """Note an attribution: what of it was ours, and what did not add up."""
-        self._own_cpu_ns += usage_cpu_ns
-        self._own_uj = self._own_uj + own_uj if len(self._own_uj) else own_uj
-        self._residual_ratio = max(self._residual_ratio, residual_ratio)
+    def residual(self, ratio: float) -> None:
+        """Note what of an attribution did not add up."""
+        self._residual_ratio = max(self._residual_ratio, ratio)
 
-    def snapshot(self, work_s: float) -> Health:
-        """Everything at this moment."""
+    def snapshot(self, own: tuple[Floats, int], work_s: float) -> Health:
+        """Everything at this moment; *own* are our energy by kind in µJ and our CPU ns."""
+        own_uj, own_cpu_ns = own
         return Health(
             intervals=self.intervals,
             failed_intervals=self.failed_intervals,
@@ -79,8 +74,8 @@ class HealthBook:
             bpf_run_ns=self._program_stats().run_ns,
             bpf_run_count=self._stats.run_count,
             bpf_missed=self._stats.missed_count,
-            own_cpu_ns=self._own_cpu_ns,
-            own_uj=self._own_uj,
+            own_cpu_ns=own_cpu_ns,
+            own_uj=own_uj,
         )
 
     def _program_stats(self) -> ProgramStats:

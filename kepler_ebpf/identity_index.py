@@ -31,6 +31,10 @@ class IdentityIndex:
         row_of = self._rows.get
         return np.array([row_of(key, NO_ROW) for key in _keys(majors, minors)], np.int64)
 
+    def row(self, major: int, minor: int) -> int:
+        """Return the row of one identity, ``NO_ROW`` where there is none."""
+        return self._rows.get(major << _MINOR_BITS | minor, NO_ROW)
+
     def add(self, majors: Majors, minors: Minors, rows: Ints) -> None:
         """Enter identities that are not in the index yet."""
         self._rows.update(zip(_keys(majors, minors), rows.tolist(), strict=True))

@@ -151,6 +151,10 @@ class Ledger:
             units=self._groups.units.view(),
         )
 
+    def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, int]:
+        """Return a process's energy (kinds,) in µJ and its CPU ns; zeros if it is not listed."""
+        return self._processes.totals_of(tgid, start_ns)
+
     def cgroups(self) -> WorkloadView:
         """Return the totals of the cgroups; their labels are ``CgroupName``."""
         return self._groups.cgroups.view()

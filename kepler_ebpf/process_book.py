@@ -105,6 +105,13 @@ class ProcessBook:
         columns = self.processes.columns[rows]
         return columns["tgid"], columns["start"]
 
+    def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, int]:
+        """Return the energy (kinds,) and the CPU ns of a process, zeros where it is not listed."""
+        row = self._index.row(start_ns, tgid)
+        if row == NO_ROW:
+            return np.zeros(self.processes.energy_uj.shape[1]), 0
+        return self.processes.energy_uj[row].copy(), int(self.processes.cpu_ns[row])
+
     def end_interval(self, now_s: float, *, owing: bool) -> None:
         """End what has exited, and fold what is to be listed no longer.
 
@@ -123,7 +130,7 @@ class ProcessBook:
 
     def relabel(self, tgid: int, start_ns: int, name: ProcessName) -> None:
         """Give a listed process a better name."""
-        row = int(self._index.find(np.array([start_ns], "u8"), np.array([tgid], "u4"))[0])
+        row = self._index.row(start_ns, tgid)
         if row != NO_ROW:
             self._rename(row, name)
 

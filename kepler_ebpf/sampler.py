@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from kepler_ebpf.attribution import attribute
 from kepler_ebpf.backlog import Backlog, Due
 from kepler_ebpf.errors import ReadError
@@ -20,7 +18,7 @@ from kepler_ebpf.garbage import GarbageRounds
 from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
-from kepler_ebpf.model import NS_PER_S, Attribution, Floats, Meter, Snapshot, Usage
+from kepler_ebpf.model import NS_PER_S, Floats, Meter, Snapshot, Usage
 from kepler_ebpf.pod_book import PodBook
 from kepler_ebpf.ticker import Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
@@ -110,16 +108,8 @@ class Sampler:
             self._parts.ledger.credit(
                 due.tasks, shared, count_cpu=not due.late, interval_part=due.interval_part
             )
-            self._note(due, shared)
+            self._parts.health.residual(residual_ratio(shared, due.energy_uj, zones))
         return shares[0].shares_uj
-
-    def _note(self, due: Due, shared: Attribution) -> None:
-        tasks, (tgid, start_ns) = due.tasks, self._self
-        own = np.flatnonzero(tasks["tgid"] == tgid)
-        own = own[tasks["process_start_ns"][own] == start_ns]
-        own_cpu_ns = 0 if due.late else sum(tasks["cpu_ns"][own].tolist())
-        residual = residual_ratio(shared, due.energy_uj, self._parts.meter.zones)
-        self._parts.health.shared(own_cpu_ns, shared.shares_uj[own].sum(axis=0), residual)
 
     def _sweep(self) -> None:
         ledger = self._parts.ledger
@@ -145,6 +135,7 @@ class Sampler:
 
     def _snapshot(self, usage: Usage, task_uj: Floats, began_s: float) -> Snapshot:
         parts, views = self._parts, self._parts.ledger.views()
+        own = parts.ledger.totals_of(*self._self)
         busy_ns, window_ns = (
             sum(each.tolist()) for each in (usage.sockets.busy_ns, usage.sockets.window_ns)
         )
@@ -164,7 +155,7 @@ class Sampler:
             units=views.units,
             tasks=usage.tasks,
             task_uj=task_uj,
-            health=parts.health.snapshot(time.perf_counter() - began_s),
+            health=parts.health.snapshot(own, time.perf_counter() - began_s),
             pod_infos=parts.pods.infos(views.pods.labels),
             pod_source=parts.pods.health(),
         )

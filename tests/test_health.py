@@ -14,6 +14,7 @@ from kepler_ebpf.model import SocketTime, Usage, Zone
 from kepler_ebpf.ticker import Tick
 
 MS_NS = 1_000_000
+NO_USE = (np.zeros(2), 0)
 ZONES = (Zone("package", 0, "/package-0"), Zone("package", 1, "/package-1"), Zone("dram", 0, "/d"))
 
 
@@ -63,7 +64,7 @@ def test_missed_ticks_add_up(book: HealthBook) -> None:
     """Every tick's misses count; the lateness is the last one's."""
     for tick in (Tick(0.5, missed=3), Tick(0.125, missed=1)):
         book.tick(tick)
-    health = book.snapshot(0.0)
+    health = book.snapshot(NO_USE, 0.0)
     assert (health.missed_ticks, health.lateness_s) == (4, 0.125)
 
 
@@ -71,14 +72,12 @@ def test_wanted_tick_says_nothing_of_lateness(book: HealthBook) -> None:
     """A tick between two of the grid is not late, and does not hide that the last one was."""
     book.tick(Tick(0.5))
     book.tick(Tick(extra=True))
-    assert book.snapshot(0.0).lateness_s == 0.5
+    assert book.snapshot(NO_USE, 0.0).lateness_s == 0.5
 
 
-def test_own_use_adds_up(book: HealthBook) -> None:
-    """CPU time and joules of our own are totals since the start."""
-    for _ in range(3):
-        book.shared(2 * MS_NS, np.array([1.0, 0.5]), 0.0)
-    health = book.snapshot(0.0)
+def test_own_use_is_passed_on(book: HealthBook) -> None:
+    """CPU time and joules of our own are what the ledger says."""
+    health = book.snapshot((np.array([3.0, 1.5]), 6 * MS_NS), 0.0)
     assert health.own_cpu_ns == 6 * MS_NS
     assert health.own_uj.tolist() == [3.0, 1.5]
 
@@ -87,7 +86,7 @@ def test_snapshot_tells_account_and_meter(book: HealthBook) -> None:
     """Their own figures are passed on, and later faults do not change what was told."""
     book.meter.errors["/package-0", "jump"] = 1
     book.failed_intervals = 2
-    health = book.snapshot(0.0625)
+    health = book.snapshot(NO_USE, 0.0625)
     book.meter.errors["/package-0", "jump"] = 9
     assert (health.close_s, health.lost_ns, health.untracked_ns) == (0.001, 5, 6)
     assert health.unseen_ns == 3
@@ -98,14 +97,14 @@ def test_snapshot_tells_account_and_meter(book: HealthBook) -> None:
 
 def test_what_was_not_printed_is_told(book: HealthBook) -> None:
     """It is the printer's count, and none where nothing is printed."""
-    assert book.snapshot(0.0).stdout_dropped == 0
+    assert book.snapshot(NO_USE, 0.0).stdout_dropped == 0
     book.printer = Mock(dropped=3)
-    assert book.snapshot(0.0).stdout_dropped == 3
+    assert book.snapshot(NO_USE, 0.0).stdout_dropped == 3
 
 
 def test_program_figures_are_read_seldom(book: HealthBook) -> None:
     """At a hundred intervals a second the kernel is not asked each time."""
-    first, second = book.snapshot(0.0), book.snapshot(0.0)
+    first, second = book.snapshot(NO_USE, 0.0), book.snapshot(NO_USE, 0.0)
     assert (first.bpf_run_ns, first.bpf_run_count, first.bpf_missed) == (100, 1, 2)
     assert second.bpf_run_count == 1
 
@@ -121,7 +120,7 @@ def test_accounting_ratio_is_the_gap_to_the_clock(
 ) -> None:
     """Task, idle and lost time are held against the time that passed, whichever is more."""
     book.interval(usage(cpu_ns=60 * MS_NS, idle_ns=30 * MS_NS, lost_ns=10 * MS_NS, wall_ns=wall_ns))
-    health = book.snapshot(0.0)
+    health = book.snapshot(NO_USE, 0.0)
     assert health.accounting_ratio == pytest.approx(ratio)
     assert health.intervals == 1
 
@@ -131,11 +130,11 @@ def test_residual_is_the_worst_of_an_interval(book: HealthBook) -> None:
     quiet = usage(cpu_ns=1, idle_ns=1, lost_ns=0, wall_ns=2)
     book.interval(quiet)
     for ratio in (0.25, 0.125):
-        book.shared(0, np.zeros(2), ratio)
-    assert book.snapshot(0.0).residual_ratio == 0.25
+        book.residual(ratio)
+    assert book.snapshot(NO_USE, 0.0).residual_ratio == 0.25
     book.interval(quiet)
-    book.shared(0, np.zeros(2), 0.0)
-    assert book.snapshot(0.0).residual_ratio == 0.0
+    book.residual(0.0)
+    assert book.snapshot(NO_USE, 0.0).residual_ratio == 0.0
 
 
 def test_nothing_is_left_over_by_attribution() -> None:

@@ -310,3 +310,14 @@ def test_late_energy_is_no_burst_of_power():
     assert everything(world.processes)[0][0] == pytest.approx(40)
     node = world.ledger.node(1.0)
     assert node.interval_energy_uj[0] == pytest.approx((node.energy_uj[0] - before_uj) * 0.25)
+
+
+def test_totals_of_one_process():
+    """They are those of its row; a process that is not listed has none."""
+    world = World()
+    world.interval(record(pid=10, start=9, cpu_ns=1), record(pid=11, start=9, cpu_ns=2))
+    world.interval(record(pid=11, start=9, cpu_ns=3))
+    energy_uj, cpu_ns = world.ledger.totals_of(11, 9)
+    assert (energy_uj.tolist(), cpu_ns) == ([5.0, 1.25], 5)
+    energy_uj, cpu_ns = world.ledger.totals_of(11, 10)
+    assert (energy_uj.tolist(), cpu_ns) == ([0.0, 0.0], 0)
