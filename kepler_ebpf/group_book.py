@@ -168,8 +168,9 @@ class GroupBook:
             self._leave(had_container, had_pod)
         if had_container == NO_ROW:
             # Else a container has its energy, and is in a pod with it or is not.
-            self._bring(row, self.containers, had_container, container)
-            self._bring(row, self.pods, had_pod, pod)
+            self._bring(row, self.containers, container)
+            if had_pod == NO_ROW:
+                self._bring(row, self.pods, pod)
         columns["container"][row], columns["pod"][row] = container, pod
         if name.unit and columns["unit"][row] == NO_ROW:
             self._assign_unit(row, name.unit)
@@ -180,7 +181,7 @@ class GroupBook:
             unit = self.units.open(labels.unit, labels, self._now_s)
         if self.cgroups.state[row] == State.RUNNING:
             self.units.join(unit)
-        self._bring(row, self.units, NO_ROW, unit)
+        self._bring(row, self.units, unit)
         self.cgroups.columns["unit"][row] = unit
 
     def _container_row(self, labels: ContainerLabels) -> int:
@@ -232,9 +233,9 @@ class GroupBook:
         cgroups = self.cgroups.columns
         cgroups["pod"][cgroups["container"] == container] = pod
 
-    def _bring(self, cgroup: int, table: GroupTable[Label], had: int, has: int) -> None:
-        """Carry a cgroup's totals over into the row it has now, if it had none before."""
-        if had == NO_ROW and has >= 0:
+    def _bring(self, cgroup: int, table: GroupTable[Label], has: int) -> None:
+        """Carry a cgroup's totals over into the row it has now, if any, and had none before."""
+        if has >= 0:
             energy_uj, cpu_ns = self.cgroups.energy_uj, self.cgroups.cpu_ns
             table.carry_over(has, energy_uj[cgroup], int(cpu_ns[cgroup]))
 

@@ -1,7 +1,7 @@
-"""Files of the host's sysfs and procfs, read without ever waiting for anybody.
+"""Files of the host, read without ever waiting for anybody.
 
-What the kernel shows there are regular files. Anything else in a tree that was mounted or named by
-mistake, such as a FIFO, is an error and not a wait without end.
+What the kernel shows in sysfs and procfs and what runtimes write are regular files. Anything else,
+such as a FIFO in a tree that was mounted by mistake, is an error and not a wait without end.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from pathlib import Path
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def open_plain(path: str | Path) -> int:
-    """Open a regular file to read, and return its descriptor; OSError for any other."""
-    fd = os.open(path, _OPEN_FLAGS)
+def open_plain(path: str | Path, *, follow: bool = True) -> int:
+    """Open a regular file to read, and return its descriptor; OSError for any other.
+
+    Without *follow* a link is such an other, wherever it leads.
+    """
+    fd = os.open(path, _OPEN_FLAGS if follow else _OPEN_FLAGS | os.O_NOFOLLOW)
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
         return fd

@@ -324,15 +324,17 @@ class ProcessBook:
         """
         pids = self.processes.columns["tgid"][gone].tolist()
         for pid, row in zip(pids, gone.tolist(), strict=True):
-            if pid:
-                left = self._rows_of_pid[pid]
-                left.remove(row)
-                for heir in left:
-                    if self._look_the_same(row, heir):
-                        self.processes.leave_cpu_time(row, heir)
-                        break
-                if not left:
-                    del self._rows_of_pid[pid]
+            heir = self._heir(pid, row) if pid else None
+            if heir is not None:
+                self.processes.leave_cpu_time(row, heir)
+
+    def _heir(self, pid: int, row: int) -> int | None:
+        """Take a row from its pid's; return another of them that looks the same."""
+        left = self._rows_of_pid[pid]
+        left.remove(row)
+        if not left:
+            del self._rows_of_pid[pid]
+        return next((other for other in left if self._look_the_same(row, other)), None)
 
     def _look_the_same(self, one: int, other: int) -> bool:
         label = self.processes.label(other)

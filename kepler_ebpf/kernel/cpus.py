@@ -30,7 +30,7 @@ UNSEEN_WORD = SLOT_WORDS - 2
 """The slot ends in the unseen time and a word that is reserved."""
 
 ONLINE_PERIOD_NS = 100_000_000
-"""How long a list of CPUs online is trusted: the kernel tells at once of one that went away."""
+"""How long a list of CPUs online is trusted: who went or came meanwhile is noticed at once."""
 
 Figures = tuple[int, ...]
 

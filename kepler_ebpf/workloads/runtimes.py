@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from kepler_ebpf.plain_file import open_plain
 from kepler_ebpf.workloads.containers import short_id
-
-_OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 FILE_LIMIT = 4 * 1024 * 1024
 """Bytes; a larger metadata file is not read."""
@@ -74,9 +72,7 @@ def _kept_name(container_id: str, runtime: str, root: str) -> str:
 def _read(path: Path) -> str:
     """Return a text file's content, "" when there is none to be had."""
     try:
-        with os.fdopen(os.open(path, _OPEN_FLAGS), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return ""
+        with os.fdopen(open_plain(path, follow=False), "rb") as file:
             raw = file.read(FILE_LIMIT + 1)
     except OSError:
         return ""
