@@ -124,10 +124,11 @@ static __always_inline struct task_usage *charge(struct cpu_slot *slot, struct t
 
 /* Notes what the task did since its record was made: exec, and the end of its process. */
 static __always_inline void follow(struct task_usage *usage, struct task_struct *task,
-				   __u32 task_flags, __u64 exec_id)
+				   __u32 task_flags, __u64 exec_id, __u64 runtime_ns)
 {
 	if (!usage)
 		return;
+	usage->runtime_ns = runtime_ns;
 	if (usage->exec_id != exec_id) {
 		usage->exec_id = exec_id;
 		read_comms(usage, task);
@@ -174,14 +175,36 @@ static __always_inline __u64 lesser(__u64 one, __u64 other)
 	return one < other ? one : other;
 }
 
+/*
+ * The slice that began at since_ns in the key's cgroup. A task that was moved meanwhile leaves
+ * there what it had run until then.
+ */
+static __always_inline struct task_usage *charge_slice(struct cpu_slot *slot, struct task_key *key,
+						       struct task_struct *task, __u64 ran_ns)
+{
+	__u64 moved_ns = *(volatile __u64 *)&slot->moved_ns, before_ns;
+
+	if (moved_ns > slot->since_ns) {
+		before_ns = lesser(moved_ns - slot->since_ns, ran_ns);
+		charge(slot, key, task, before_ns);
+		key->cgroup_id = cgroup_id_read(task);
+		ran_ns -= before_ns;
+	}
+	return charge(slot, key, task, ran_ns);
+}
+
 /* For a task that no tracepoint handed over: every field is a checked read. */
 static __always_inline void charge_by_reads(struct cpu_slot *slot, struct task_struct *task,
-					    __u64 ran_ns)
+					    __u64 cgroup_id, __u64 ran_ns)
 {
-	struct task_key key = { .pid = READ(task, pid), .start_ns = READ(task, start_boottime) };
+	struct task_key key = {
+		.pid = READ(task, pid),
+		.start_ns = READ(task, start_boottime),
+		.cgroup_id = cgroup_id,
+	};
 
-	key.cgroup_id = cgroup_id_read(task);
-	follow(charge(slot, &key, task, ran_ns), task, READ(task, flags), READ(task, self_exec_id));
+	follow(charge_slice(slot, &key, task, ran_ns), task, READ(task, flags),
+	       READ(task, self_exec_id), READ(task, se.sum_exec_runtime));
 }
 
 /*
@@ -216,6 +239,27 @@ static __always_inline __u64 left_with_ns(struct cpu_slot *slot, struct task_str
 }
 
 /*
+ * How long the current task has been running unseen, by the scheduler's own sum for it: since it
+ * was charged last in this interval. If it was not, since the scheduler put it on the CPU, which it
+ * may have done again meanwhile, as it does on exit and where a task is reniced or moved.
+ */
+static __always_inline __u64 unseen_so_far_ns(struct cpu_slot *slot, struct task_struct *task)
+{
+	struct task_key key = {
+		.pid = READ(task, pid),
+		.start_ns = READ(task, start_boottime),
+		.cgroup_id = cgroup_id_read(task),
+		.socket = slot->socket,
+	};
+	struct task_usage *usage = get_task(slot->epoch, &key);
+	__u64 since_ns = usage ? usage->runtime_ns : 0;
+
+	if (!since_ns)
+		since_ns = READ(task, se.prev_sum_exec_runtime);
+	return READ(task, se.sum_exec_runtime) - since_ns;
+}
+
+/*
  * A switch went unseen: a CPU that goes offline is not traced to its end, and some kernels keep
  * tracing off certain tasks. The current task's own run time says how long it has been here; when
  * closing it is running still, and that is up to a tick late. The task switched in last says how
@@ -226,21 +270,21 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 					  __u32 closing, __u64 now_ns)
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
-	__u64 rest_ns = now_ns - slot->since_ns, left_ns, ran_ns, current_ns;
+	__u64 rest_ns = now_ns - slot->since_ns, left_ns, ran_ns, current_ns = 0;
+	struct control *control;
 
 	if (!slot->since_ns)
 		return;
 	recover_epoch(slot, closing);
-	current_ns = READ(current_task, se.sum_exec_runtime);
-	current_ns -= READ(current_task, se.prev_sum_exec_runtime);
-	current_ns = READ(current_task, pid) ? lesser(current_ns, rest_ns) : 0;
+	if (READ(current_task, pid))
+		current_ns = lesser(unseen_so_far_ns(slot, current_task), rest_ns);
 	rest_ns -= current_ns;
 	if (slot->running && READ(task, pid) == slot->running) {
 		left_ns = left_with_ns(slot, task);
 		ran_ns =
 		    left_ns > slot->running_runtime_ns ? left_ns - slot->running_runtime_ns : 0;
 		ran_ns = lesser(ran_ns, rest_ns);
-		charge_by_reads(slot, task, ran_ns);
+		charge_by_reads(slot, task, slot->running_cgroup_id, ran_ns);
 		rest_ns -= ran_ns;
 	}
 	if (!READ(current_task, pid)) {
@@ -251,10 +295,12 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		current_ns += rest_ns;
 		rest_ns = 0;
 	}
-	charge_by_reads(slot, current_task, current_ns);
+	charge_by_reads(slot, current_task, cgroup_id_read(current_task), current_ns);
 	slot->busy_ns += rest_ns;
 	slot->lost_ns += rest_ns;
-	slot->unseen_ns += rest_ns;
+	control = get_control();
+	if (control)
+		__sync_fetch_and_add(&control->unseen_ns, rest_ns);
 }
 
 #endif

@@ -37,16 +37,19 @@ ENTRY(on_switch, SWITCH)
 		recover_slice(slot, prev, 0, now_ns);
 	} else if (key.pid && slot->since_ns) {
 		key.start_ns = HOT(prev, start_boottime);
-		key.cgroup_id = cgroup_id_hot(prev);
-		usage = charge(slot, &key, prev, now_ns - slot->since_ns);
-		follow(usage, prev, HOT(prev, flags), HOT(prev, self_exec_id));
+		key.cgroup_id = slot->running_cgroup_id;
+		usage = charge_slice(slot, &key, prev, now_ns - slot->since_ns);
+		follow(usage, prev, HOT(prev, flags), HOT(prev, self_exec_id),
+		       HOT(prev, se.sum_exec_runtime));
 	}
 	if (!key.pid)
 		leave_idle(slot, now_ns);
 	slot->running = HOT(next, pid);
 	slot->running_task = (__u64)next;
 	slot->running_runtime_ns = HOT(next, se.sum_exec_runtime);
-	if (!slot->running)
+	if (slot->running)
+		slot->running_cgroup_id = cgroup_id_hot(next);
+	else
 		enter_idle(slot, now_ns);
 	slot->since_ns = now_ns;
 	return 0;
@@ -66,7 +69,7 @@ ENTRY(rotate, "raw_tp/rotate")
 	if ((__u64)task != slot->running_task) {
 		recover_slice(slot, task, 1, now_ns);
 	} else if (pid && slot->since_ns) {
-		charge_by_reads(slot, task, now_ns - slot->since_ns);
+		charge_by_reads(slot, task, slot->running_cgroup_id, now_ns - slot->since_ns);
 	}
 	if (!pid)
 		enter_idle(slot, now_ns);
@@ -74,6 +77,7 @@ ENTRY(rotate, "raw_tp/rotate")
 	slot->running = pid;
 	slot->running_task = (__u64)task;
 	slot->running_runtime_ns = READ(task, se.sum_exec_runtime);
+	slot->running_cgroup_id = cgroup_id_read(task);
 	slot->since_ns = now_ns;
 	return 0;
 }
@@ -92,6 +96,11 @@ ENTRY(whoami, "raw_tp/whoami")
 	return 0;
 }
 
+static __always_inline int is_counted(__u32 hierarchy, const struct control *control)
+{
+	return !hierarchy || hierarchy == control->v1_hierarchy;
+}
+
 /* The kernel holds its lock on the path buffer here, so events come one at a time. */
 static __always_inline int record_cgroup(struct cgroup *cgroup, const char *path, __u32 removed)
 {
@@ -102,7 +111,7 @@ static __always_inline int record_cgroup(struct cgroup *cgroup, const char *path
 	struct cgroup_event *event = get_scratch();
 	__u64 id = READ(kn, id);
 
-	if (!control || !event || (hierarchy && hierarchy != control->v1_hierarchy))
+	if (!control || !event || !is_counted(hierarchy, control))
 		return 0;
 	if (hierarchy)
 		id |= KEPLER_CGROUP_V1;
@@ -124,4 +133,31 @@ ENTRY(on_cgroup_mkdir, "raw_tp/cgroup_mkdir")
 ENTRY(on_cgroup_rmdir, "raw_tp/cgroup_rmdir")
 {
 	return record_cgroup(ARG(struct cgroup *, 0), ARG(const char *, 1), 1);
+}
+
+/*
+ * The task is in its new cgroup already. Where a thread of its process is running, the slice ends
+ * here in two; of a thread that stays where it is, both parts go to the same cgroup.
+ */
+ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
+{
+	struct cgroup *cgroup = ARG(struct cgroup *, 0);
+	struct task_struct *moved = ARG(struct task_struct *, 2), *running;
+	struct cgroup_root *root = READ(cgroup, root);
+	struct control *control = get_control();
+	__u32 tgid = READ(moved, tgid), cpu;
+	__u64 now_ns = bpf_ktime_get_ns();
+	struct cpu_slot *slot;
+
+	if (!control || !is_counted(READ(root, hierarchy_id), control))
+		return 0;
+	for (cpu = 0; cpu < MOST_CPUS; cpu++) {
+		slot = get_slot(cpu);
+		if (!slot)
+			break;
+		running = (struct task_struct *)slot->running_task;
+		if (READ(running, tgid) == tgid)
+			slot->moved_ns = now_ns;
+	}
+	return 0;
 }

@@ -31,7 +31,8 @@ struct task_usage {
 	__u32 parent_tgid;
 	__u32 switches;
 	__u32 flags;
-	__u64 exec_id; /* changes when the process calls exec */
+	__u64 exec_id;	  /* changes when the process calls exec */
+	__u64 runtime_ns; /* the scheduler's own sum for the task, when it was charged last */
 	char comm[KEPLER_COMM_LEN];
 	char process_comm[KEPLER_COMM_LEN];
 };
@@ -48,7 +49,8 @@ struct cgroup_usage {
 };
 
 /*
- * One CPU, written by that CPU alone (user space sets the socket before attaching).
+ * One CPU, written by that CPU alone but for moved_ns (and the socket, which user space sets before
+ * attaching).
  *
  * idle_ns holds cumulative idle time and the fact of being idle in one word, so that a reader
  * never sees half of a change: minus the start is added on entering idle, the end on leaving.
@@ -70,8 +72,8 @@ struct cpu_slot {
 	__u32 running;	    /* pid switched in last, 0 for idle */
 	__u64 running_task; /* its task_struct, and its own run time at that switch */
 	__u64 running_runtime_ns;
-	__u64 unseen_ns; /* cumulative: of the lost time, that of switches not seen */
-	__u64 reserved_line;
+	__u64 running_cgroup_id; /* where the slice began */
+	__u64 moved_ns;		 /* when the running task was moved to another; any CPU writes */
 };
 
 struct control {
@@ -81,6 +83,7 @@ struct control {
 	__u32 v1_hierarchy; /* hierarchy id of the v1 controller, 0 for none */
 	__u64 cgroup_events;
 	__u64 cgroup_events_lost;
+	__u64 unseen_ns; /* cumulative: of the lost time, that of switches not seen */
 };
 
 struct cgroup_event {
@@ -91,11 +94,11 @@ struct cgroup_event {
 
 #define KEPLER_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
 KEPLER_SIZE(task_key, 24);
-KEPLER_SIZE(task_usage, 72);
+KEPLER_SIZE(task_usage, 80);
 KEPLER_SIZE(cgroup_key, 16);
 KEPLER_SIZE(cgroup_usage, 16);
 KEPLER_SIZE(cpu_slot, 128);
-KEPLER_SIZE(control, 40);
+KEPLER_SIZE(control, 48);
 KEPLER_SIZE(cgroup_event, 520);
 
 #endif

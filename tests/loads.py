@@ -64,6 +64,41 @@ def spin_and_tell() -> None:
 
 
 @load
+def spin_unpreempted() -> None:
+    """Burn until killed in the first thread or, if so named, in the second."""
+
+    def spin_on() -> None:
+        _refuse_preemption()
+        while True:
+            pass
+
+    wait()
+    if sys.argv[2] == "second":
+        threading.Thread(target=spin_on).start()
+        threading.Event().wait()
+    spin_on()
+
+
+@load
+def move_itself() -> None:
+    """Burn, go into the cgroup whose cgroup.procs is named, burn, all without a pause.
+
+    Tells the CPU time when it went, when it was there, and in the end, in ns since it was told to.
+    """
+    with open(sys.argv[2], "wb", buffering=0) as procs:  # noqa: PTH123
+        wait()
+        _refuse_preemption()
+        told_ns = [time.thread_time_ns()]
+        burn()
+        told_ns.append(time.thread_time_ns())
+        procs.write(b"0")
+        told_ns.append(time.thread_time_ns())
+        burn()
+        told_ns.append(time.thread_time_ns())
+        wait(" ".join(str(each - told_ns[0]) for each in told_ns[1:]))
+
+
+@load
 def burn_once() -> None:
     """Burn one slice and exit."""
     wait()
@@ -206,6 +241,11 @@ def _burn_in_child(pid: int) -> int:
         raise OSError(ctypes.get_errno(), "clone3")
     os.waitpid(child, 0)
     return child
+
+
+def _refuse_preemption() -> None:
+    """Put this thread before all ordinary tasks."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
 def _exec(name: str) -> None:

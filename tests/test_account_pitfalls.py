@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from accounts import (
     ENTRIES,
     HIERARCHIES,
+    SETTLE_S,
     collect,
     cpu_ns,
     identities,
@@ -42,6 +44,17 @@ KTHREADD = 2
 STAT_PPID, STAT_START = 1, 19
 """Fields 4 and 22 of /proc/PID/stat, counted after the comm's closing bracket."""
 CPU_1 = Path("/sys/devices/system/cpu/cpu1/online")
+
+
+@contextmanager
+def staying_on(cpu: int) -> Iterator[None]:
+    """Run the test itself on one CPU only."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def stat_field(task: str, field: int) -> int:
@@ -146,6 +159,32 @@ def test_exec_from_another_thread_loses_no_time(account, start):
 # --- who a task is ------------------------------------------------------------------------------
 
 
+def test_run_that_began_unseen_is_charged_by_the_scheduler_s_own_sum(loader_name, start, stopwatch):
+    """Even of a task whose run the scheduler has begun anew, as it does where one is reniced."""
+    # To attach where another is attached takes no grace period.
+    with opened(loader_name), loaded(loader_name) as (programs, topology):
+        account = KernelAccount(programs, topology, ENTRIES)
+        account.start()
+        load = start("burn_twice")
+        account.interval()
+        before_ns = load.clock_ns()
+        load.pin(1)
+        os.setpriority(os.PRIO_PROCESS, load.pid, -20)
+        load.step()
+        time.sleep(SETTLE_S)
+        with staying_on(0):
+            programs.detach()
+            load.go()
+            time.sleep(SLICE_S / 2)
+            os.setpriority(os.PRIO_PROCESS, load.pid, -19)
+            programs.attach()
+            load.hear()
+        mine = of(settled(account).tasks, tgid=load.pid)
+        truth = stopwatch.truth(load.clock_ns() - before_ns)
+        assert truth.is_met_by(cpu_ns(mine))
+        account.close()
+
+
 def test_start_is_the_one_in_proc(account, start):
     """The starts of threads and processes are those that /proc/PID/stat gives in ticks."""
     load = start("burn_twice")
@@ -226,21 +265,52 @@ def test_migration_within_an_interval_splits_the_time(loader_name, start, make_c
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES)
-def test_slice_goes_to_the_cgroup_it_ends_in(loader_name, start, make_cgroup, hierarchy):
-    """A spinning process that is moved is charged once, and from the next interval as moved."""
+def test_task_that_moves_itself_leaves_what_it_ran(
+    loader_name, start, make_cgroup, stopwatch, hierarchy
+):
+    """What it ran before is its old cgroup's, though it was not switched out in between."""
     with opened(loader_name, hierarchy=hierarchy) as account:
-        before, after, load = make_cgroup(hierarchy), make_cgroup(hierarchy), start("spin")
-        before.take(load.pid)
-        load.go()
+        old, new = make_cgroup(hierarchy), make_cgroup(hierarchy)
+        load = start("move_itself", new.directory / "cgroup.procs")
+        old.take(load.pid)
         account.interval()
-        after.take(load.pid)
-        time.sleep(0.05)
+        went_ns, there_ns, used_ns = map(int, load.step().split())
         usage = account.interval()
-        assert set(of(usage.tasks, tgid=load.pid)["cgroup_id"]) <= {before.id, after.id}
+        mine, lost = of(usage.tasks, tgid=load.pid), lost_ns(usage)
+        left, taken = (cpu_ns(of(mine, cgroup_id=cgroup.id)) for cgroup in (old, new))
+        assert stopwatch.truth(went_ns, there_ns).is_met_by(left, lost_ns=lost)
+        taken_truth = stopwatch.truth(used_ns - there_ns, used_ns - went_ns)
+        assert taken_truth.is_met_by(taken, lost_ns=lost)
+        assert not unbalanced_ns(usage).any()
+
+
+@pytest.mark.parametrize("hierarchy", HIERARCHIES)
+@pytest.mark.parametrize("thread", ["first", "second"])
+def test_task_that_is_moved_leaves_what_it_ran(
+    loader_name, start, make_cgroup, stopwatch, hierarchy, thread
+):
+    """It runs on another CPU meanwhile, whichever thread of the process that is moved it is."""
+    with opened(loader_name, hierarchy=hierarchy) as account:
+        old, new = make_cgroup(hierarchy), make_cgroup(hierarchy)
+        load = start("spin_unpreempted", thread)
+        old.take(load.pid)
+        account.interval()
+        before_ns = load.clock_ns()
+        load.go()
+        time.sleep(0.1)
+        went_ns = load.clock_ns() - before_ns
+        new.take(load.pid)
+        there_ns = load.clock_ns() - before_ns
+        time.sleep(0.1)
+        usage = account.interval()
+        mine = of(usage.tasks, tgid=load.pid)
+        left_ns = cpu_ns(of(mine, cgroup_id=old.id))
+        truth = stopwatch.truth(went_ns, there_ns)
+        assert truth.is_met_by(left_ns, lost_ns=lost_ns(usage))
+        assert set(mine["cgroup_id"]) == {old.id, new.id}
         assert not unbalanced_ns(usage).any()
         time.sleep(0.05)
-        usage = account.interval()
-        assert set(of(usage.tasks, tgid=load.pid)["cgroup_id"]) == {after.id}
+        assert set(of(account.interval().tasks, tgid=load.pid)["cgroup_id"]) == {new.id}
 
 
 def test_task_in_the_v1_root_is_told_by_its_v2_cgroup(account, start, make_cgroup):
@@ -265,12 +335,8 @@ def test_cgroup_made_and_removed_within_one_interval_has_its_path(account, make_
 def test_path_after_a_longer_one_is_whole(account, make_cgroup):
     """The buffer of a longer path before it leaves no trace in the next one."""
     account.cgroup_events()
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
+    with staying_on(0):
         made = [make_cgroup(HIERARCHIES[0], "-" + "x" * 50), make_cgroup(HIERARCHIES[0])]
-    finally:
-        os.sched_setaffinity(0, allowed)
     paths = {event.cgroup_id: event.path for event in account.cgroup_events()}
     assert [paths[cgroup.id] for cgroup in made] == [cgroup.name for cgroup in made]
 
@@ -357,7 +423,7 @@ def test_hundred_thousand_tasks_in_one_interval_are_counted(account, start, make
     assert len(usage.tasks) > ENTRIES
     assert account.fill_ratio == 1
     assert not unbalanced_ns(usage).any()
-    assert cpu_ns(of(usage.tasks, cgroup_id=cgroup.id)) >= 0.99 * truth.used_ns
+    assert cpu_ns(of(usage.tasks, cgroup_id=cgroup.id)) >= 0.99 * truth.least_ns
 
 
 # --- CPUs that come and go ----------------------------------------------------------------------

@@ -24,12 +24,13 @@ def stolen_ns() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the kernel says was used, and what the hypervisor took meanwhile.
+    """The least and the most that the kernel says was used, and what the hypervisor took meanwhile.
 
     The kernel adds the way out of idle to the task that was woken; we leave that to idle.
     """
 
-    used_ns: int
+    least_ns: int
+    most_ns: int
     stolen_ns: int
 
     def is_met_by(self, charged_ns: int, within: float = 0.01, lost_ns: int = 0) -> bool:
@@ -37,8 +38,8 @@ class Truth:
 
         *lost_ns* was said to be lost, and may have been this one's.
         """
-        most_ns = self.used_ns * (1 + within) + self.stolen_ns + TICKS_NS
-        least_ns = self.used_ns * (1 - within) - EXIT_NS - lost_ns
+        most_ns = self.most_ns * (1 + within) + self.stolen_ns + TICKS_NS
+        least_ns = self.least_ns * (1 - within) - EXIT_NS - lost_ns
         return least_ns <= charged_ns <= most_ns
 
 
@@ -54,10 +55,13 @@ class Stopwatch:
         """What was stolen since the start."""
         return stolen_ns() - self._before_ns
 
-    def truth(self, used_ns: float) -> Truth:
-        """Return the truth of CPU time that was used since the start."""
-        return Truth(int(used_ns), self.stolen_ns)
+    def truth(self, used_ns: float, most_ns: float | None = None) -> Truth:
+        """Return the truth of CPU time used since the start: a figure, or what it lies between."""
+        return Truth(int(used_ns), int(used_ns if most_ns is None else most_ns), self.stolen_ns)
 
-    def agree(self, counted_s: float, used_s: float, within: float = 0.1) -> bool:
+    def agree(
+        self, counted_s: float, used_s: float, most_s: float | None = None, *, within: float = 0.1
+    ) -> bool:
         """Whether seconds that were counted since the start are those that the kernel saw used."""
-        return self.truth(used_s * NS_PER_S).is_met_by(int(counted_s * NS_PER_S), within)
+        most_ns = None if most_s is None else most_s * NS_PER_S
+        return self.truth(used_s * NS_PER_S, most_ns).is_met_by(int(counted_s * NS_PER_S), within)

@@ -106,7 +106,7 @@ class KernelAccount:
     @property
     def unseen_ns(self) -> int:
         """Part of the lost time: of tasks that the kernel hides from tracing."""
-        return min(self._cpus.unseen_ns, self.lost_ns)
+        return min(int(self._cpus.control["unseen_ns"][0]), self.lost_ns)
 
     def start(self, v1_hierarchy: int = 0) -> None:
         """Attach, and take the first boundary; what ran before it is nobody's."""

@@ -26,9 +26,6 @@ SLOT_WORDS = CPU_SLOT.itemsize // 8
 EPOCH_WORD = 2 * FIGURES
 """The slot has the figures as they are now, then as they were at its last change of epoch."""
 
-UNSEEN_WORD = SLOT_WORDS - 2
-"""The slot ends in the unseen time and a word that is reserved."""
-
 ONLINE_PERIOD_NS = 100_000_000
 """How long a list of CPUs online is trusted: who went or came meanwhile is noticed at once."""
 
@@ -84,11 +81,6 @@ class Cpus:
     def epoch(self) -> int:
         """The set of maps in use is the lowest bit of this."""
         return self._epoch[0]
-
-    @property
-    def unseen_ns(self) -> int:
-        """Lost time of tasks that the kernel hides from tracing, now, over all CPUs."""
-        return sum(self._word(UNSEEN_WORD))
 
     def close(self) -> None:
         """Let go of the shared memory, which keeps its maps alive; the last figures stay."""

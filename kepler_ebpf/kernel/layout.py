@@ -22,6 +22,7 @@ _USAGE_FIELDS = [
     ("switches", "<u4"),
     ("flags", "<u4"),
     ("exec_id", "<u8"),
+    ("runtime_ns", "<u8"),
     ("comm", f"S{COMM_LEN}"),
     ("process_comm", f"S{COMM_LEN}"),
 ]
@@ -56,8 +57,8 @@ CPU_SLOT = np.dtype(
         ("running", "<u4"),
         ("running_task", "<u8"),
         ("running_runtime_ns", "<u8"),
-        ("unseen_ns", "<u8"),
-        ("reserved_line", "<u8"),
+        ("running_cgroup_id", "<u8"),
+        ("moved_ns", "<u8"),
     ]
 )
 
@@ -69,6 +70,7 @@ CONTROL = np.dtype(
         ("v1_hierarchy", "<u4"),
         ("cgroup_events", "<u8"),
         ("cgroup_events_lost", "<u8"),
+        ("unseen_ns", "<u8"),
     ]
 )
 

@@ -28,6 +28,7 @@ HOOKS = {
     "on_switch": "sched_switch",
     "on_cgroup_mkdir": "cgroup_mkdir",
     "on_cgroup_rmdir": "cgroup_rmdir",
+    "on_cgroup_attach_task": "cgroup_attach_task",
 }
 """Programs that are attached, and the tracepoint of each."""
 
