@@ -2,12 +2,16 @@
 
 An interval is a transaction. What was drained is kept until its energy is known, and energy is
 cumulative, so a failed read only makes the next interval longer.
+
+Measuring keeps the grid. Accounting, which shares out each interval by itself, may be left until
+some have come together: most of what a short one costs is to wake the code that does it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +22,7 @@ from kepler_ebpf.garbage import GarbageRounds
 from kepler_ebpf.health import HealthBook, residual_ratio
 from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.ledger import Ledger
-from kepler_ebpf.model import NS_PER_S, Floats, Meter, Snapshot, Usage
+from kepler_ebpf.model import NS_PER_S, Floats, Meter, MeterReading, Snapshot, Usage
 from kepler_ebpf.pod_book import PodBook
 from kepler_ebpf.ticker import Ticker
 from kepler_ebpf.workloads.cgroups import CgroupPaths
@@ -30,7 +34,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a sampler is made of; ``publish`` takes each finished Snapshot."""
+    """What a sampler is made of; ``publish`` takes each finished Snapshot.
+
+    ``together`` is how many intervals are accounted for at once, with one Snapshot of the last.
+    """
 
     account: KernelAccount
     meter: Meter
@@ -41,6 +48,7 @@ class Parts:
     pods: PodBook
     health: HealthBook
     publish: Callable[[Snapshot], None]
+    together: int = 1
 
 
 class Sampler:
@@ -51,6 +59,8 @@ class Sampler:
         self._parts = parts
         self._self = parts.account.self_process
         self._backlog = Backlog(parts.meter.read())
+        self._measured: deque[tuple[Usage, MeterReading]] = deque()
+        self._began_s = time.perf_counter()
 
     def run(self, ticker: Ticker, garbage: GarbageRounds | None = None) -> None:
         """Sample at every tick until the ticker stops; between ticks, do what can wait.
@@ -70,7 +80,9 @@ class Sampler:
                 continue
             self._parts.health.tick(tick)
             try:
-                self.step()
+                self._measure()
+                if tick.extra or len(self._measured) >= self._parts.together:
+                    self._account()
             except ReadError as error:
                 self._parts.health.failed_intervals += 1
                 LOG.warning("interval skipped, the next one is longer: %s", error)
@@ -79,20 +91,27 @@ class Sampler:
             if garbage:
                 garbage.work()
 
-    def step(self) -> Snapshot:
-        """Close the running interval, share its energy and publish the result."""
-        began_s, parts = time.perf_counter(), self._parts
+    def _measure(self) -> None:
+        """Close the running interval, and keep what was used and what the meter says."""
+        self._began_s, parts = time.perf_counter(), self._parts
         parts.account.close_interval()
         reading = parts.meter.read()
         self._meet_cgroups()
         usage = parts.account.drain()
         parts.health.interval(usage)
-        parts.naming.begin_interval(usage.interval_s)
-        task_uj = self._share(list(self._backlog.settle(usage, reading)))
-        self._close_ledger(usage)
-        snapshot = self._snapshot(usage, task_uj, began_s)
-        parts.publish(snapshot)
-        return snapshot
+        self._measured.append((usage, reading))
+
+    def _account(self) -> None:
+        """Share the energy of each interval that was measured, and publish the last."""
+        parts = self._parts
+        while self._measured:
+            usage, reading = self._measured.popleft()
+            parts.naming.begin_interval(usage.interval_s)
+            task_uj = self._share(list(self._backlog.settle(usage, reading)))
+            if not self._measured:
+                self._learn_names_and_ends()
+            parts.ledger.end_interval(usage.end_ns / NS_PER_S, owing=self._backlog.may_pay)
+        parts.publish(self._snapshot(usage, task_uj))
 
     def _meet_cgroups(self) -> None:
         """Learn of cgroups that were made and removed; a container may be gone soon."""
@@ -117,7 +136,7 @@ class Sampler:
         if len(tgids):
             ledger.ended_processes(tgids, starts)
 
-    def _close_ledger(self, usage: Usage) -> None:
+    def _learn_names_and_ends(self) -> None:
         ledger, renewed = self._parts.ledger, self._parts.naming.renewed()
         # Pods first: a cgroup's new name may have the new id of its pod.
         for pod_id, pod in renewed.pods.items():
@@ -127,13 +146,12 @@ class Sampler:
         for (tgid, start_ns), process in renewed.processes.items():
             ledger.relabel_process(tgid, start_ns, process)
         ledger.ended_cgroups(self._parts.paths.take_ended())
-        ledger.end_interval(usage.end_ns / NS_PER_S, owing=self._backlog.may_pay)
 
     def _unread_kinds(self) -> frozenset[str]:
         pairs = zip(self._parts.meter.zones, self._backlog.unknown.tolist(), strict=True)
         return frozenset(zone.kind for zone, unknown in pairs if unknown)
 
-    def _snapshot(self, usage: Usage, task_uj: Floats, began_s: float) -> Snapshot:
+    def _snapshot(self, usage: Usage, task_uj: Floats) -> Snapshot:
         parts, views = self._parts, self._parts.ledger.views()
         own = parts.ledger.totals_of(*self._self)
         busy_ns, window_ns = (
@@ -155,7 +173,7 @@ class Sampler:
             units=views.units,
             tasks=usage.tasks,
             task_uj=task_uj,
-            health=parts.health.snapshot(own, time.perf_counter() - began_s),
+            health=parts.health.snapshot(own, time.perf_counter() - self._began_s),
             pod_infos=parts.pods.infos(views.pods.labels),
             pod_source=parts.pods.health(),
         )

@@ -162,7 +162,7 @@ def test_exec_from_another_thread_loses_no_time(account, start):
 # --- who a task is ------------------------------------------------------------------------------
 
 
-def test_run_that_began_unseen_is_charged_by_the_scheduler_s_own_sum(loader_name, start, stopwatch):
+def test_run_that_began_unseen_is_charged_by_the_scheduler(loader_name, start):
     """Even of a task whose run the scheduler has begun anew, as it does where one is reniced."""
     # To attach where another is attached takes no grace period.
     with opened(loader_name), loaded(loader_name) as (programs, topology):

@@ -16,6 +16,7 @@ from running import (
     COMMAND,
     GIVE_UP_S,
     Page,
+    assert_conserved,
     in_kernel,
     refused,
     running,
@@ -156,11 +157,30 @@ def test_rapl_asked_for_and_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interval", ["100ms", "10ms"])
-def test_short_interval_works(tmp_path: Path, interval: str) -> None:
-    """Intervals follow each other, and none fails."""
-    with running(tmp_path, "--meter", "fake", "--interval", interval) as run:
-        page = run.until(lambda page: page.intervals > 10)
+def test_short_interval_loses_nothing(tmp_path: Path, stopwatch: Stopwatch, interval: str) -> None:
+    """Intervals follow each other, none fails, and each is in the totals."""
+    running_it = running(tmp_path, "--meter", "fake", "--interval", interval)
+    with running_it as run, worker(tmp_path, "spinner") as spinner:
+        run.until(lambda page: page.find("kepler_process_cpu_seconds_total", comm="spinner"))
+        used_s = spinner.spin()
+        last = run.scrape()
+        page = run.until(lambda page: page.intervals > last.intervals + 10)
     assert page.total("kepler_ebpf_failed_intervals_total") == 0
+    assert_conserved(page)
+    counted_s = page.total("kepler_process_cpu_seconds_total", comm="spinner")
+    assert stopwatch.agree(counted_s, used_s)
+
+
+def test_each_interval_is_printed_however_short(tmp_path: Path) -> None:
+    """Whoever follows them sees every one, in order."""
+    lines = tmp_path / "lines"
+    options = ("--interval", "10ms", "--meter", "fake", "--exporter.stdout")
+    wrapper = ("sh", "-c", f'exec "$@" >{lines}', "sh")
+    with running(tmp_path, *options, "--stdout-format", "jsonl", wrapper=wrapper) as run:
+        page = run.until(lambda page: page.intervals > 20)
+        assert run.end() == 0
+    assert len(lines.read_text().splitlines()) >= page.intervals
+    assert page.total("kepler_ebpf_stdout_dropped_total") == 0
 
 
 def test_long_interval_is_cut_short_by_a_scrape(tmp_path: Path) -> None:

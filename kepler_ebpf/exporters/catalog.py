@@ -232,7 +232,12 @@ SAMPLER = (
         "kepler_ebpf_interval_lateness_seconds", (), ALWAYS, "Delay of the last tick on its grid."
     ),
     Metric("kepler_ebpf_drain_seconds", (), ALWAYS, "Time to close the last interval and read it."),
-    Metric("kepler_ebpf_work_seconds", (), ALWAYS, "Time spent on the last interval in all."),
+    Metric(
+        "kepler_ebpf_work_seconds",
+        (),
+        ALWAYS,
+        "Time spent on the last interval in all, with those accounted for together.",
+    ),
     Metric("kepler_ebpf_intervals_total", (), ALWAYS, "Intervals published since start."),
     Metric(
         "kepler_ebpf_failed_intervals_total",
