@@ -31,7 +31,7 @@ from kepler_ebpf.kernel.account import KernelAccount
 from kepler_ebpf.kernel.cpus import Boundary, Cpus
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import TestRun, library
-from kepler_ebpf.kernel.programs import CGROUP_ENTRIES
+from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, Programs
 from kepler_ebpf.model import UNTRACKED_COMM
 from kepler_ebpf.topology import Topology
 
@@ -41,8 +41,7 @@ FEW = 64
 """Entries of a task map that is soon full."""
 SLICE_NS = SLICE_S * 1e9
 ATTEMPTS = 4
-"""Where a host hides some tasks, a slice that follows one of theirs is as a whole the new cgroup's:
-now and then, and not so often in a row."""
+"""A task that the host hides may run just then: now and then, and not so often in a row."""
 KTHREADD = 2
 STAT_PPID, STAT_START = 1, 19
 """Fields 4 and 22 of /proc/PID/stat, counted after the comm's closing bracket."""
@@ -164,10 +163,8 @@ def test_exec_from_another_thread_loses_no_time(account, start):
 
 def test_run_that_began_unseen_is_charged_by_the_scheduler(loader_name, start):
     """Even of a task whose run the scheduler has begun anew, as it does where one is reniced."""
-    # To attach where another is attached takes no grace period.
-    with opened(loader_name), loaded(loader_name) as (programs, topology):
-        account = KernelAccount(programs, topology, ENTRIES)
-        account.start()
+
+    def is_whole(programs: Programs, account: KernelAccount) -> bool:
         load = start("burn_twice")
         account.interval()
         stopwatch, before_ns = Stopwatch(), load.clock_ns()
@@ -183,8 +180,14 @@ def test_run_that_began_unseen_is_charged_by_the_scheduler(loader_name, start):
             programs.attach()
             load.hear()
         mine = of(settled(account).tasks, tgid=load.pid)
-        truth = stopwatch.truth(load.clock_ns() - before_ns)
-        assert truth.is_met_by(cpu_ns(mine))
+        return stopwatch.truth(load.clock_ns() - before_ns).is_met_by(cpu_ns(mine))
+
+    # To attach where another is attached takes no grace period.
+    with opened(loader_name), loaded(loader_name) as (programs, topology):
+        account = KernelAccount(programs, topology, ENTRIES)
+        account.start()
+        # Whoever runs in between takes the end of it along unseen.
+        assert any(is_whole(programs, account) for _ in range(ATTEMPTS))
         account.close()
 
 
