@@ -240,8 +240,9 @@ static __always_inline __u64 left_with_ns(struct cpu_slot *slot, struct task_str
 
 /*
  * How long the current task has been running unseen, by the scheduler's own sum for it: since it
- * was charged last in this interval. If it was not, since the scheduler put it on the CPU, which it
- * may have done again meanwhile, as it does on exit and where a task is reniced or moved.
+ * was charged last in this interval, under this key. If it was not, since the scheduler put it on
+ * the CPU; that may have been anew meanwhile, as on exit and where a task is reniced or moved, and
+ * only the fair class notes it at all. So it is the most that may be claimed, and claimed last.
  */
 static __always_inline __u64 unseen_so_far_ns(struct cpu_slot *slot, struct task_struct *task)
 {
@@ -252,11 +253,13 @@ static __always_inline __u64 unseen_so_far_ns(struct cpu_slot *slot, struct task
 		.socket = slot->socket,
 	};
 	struct task_usage *usage = get_task(slot->epoch, &key);
-	__u64 since_ns = usage ? usage->runtime_ns : 0;
+	__u64 now_ns = READ(task, se.sum_exec_runtime), since_ns = usage ? usage->runtime_ns : 0;
 
-	if (!since_ns)
+	/* A thread that calls exec takes over the key of its leader, which may have run for longer.
+	 */
+	if (!since_ns || since_ns > now_ns)
 		since_ns = READ(task, se.prev_sum_exec_runtime);
-	return READ(task, se.sum_exec_runtime) - since_ns;
+	return now_ns - since_ns;
 }
 
 /*
@@ -270,15 +273,12 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 					  __u32 closing, __u64 now_ns)
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
-	__u64 rest_ns = now_ns - slot->since_ns, left_ns, ran_ns, current_ns = 0;
+	__u64 rest_ns = now_ns - slot->since_ns, left_ns, ran_ns, current_ns;
 	struct control *control;
 
 	if (!slot->since_ns)
 		return;
 	recover_epoch(slot, closing);
-	if (READ(current_task, pid))
-		current_ns = lesser(unseen_so_far_ns(slot, current_task), rest_ns);
-	rest_ns -= current_ns;
 	if (slot->running && READ(task, pid) == slot->running) {
 		left_ns = left_with_ns(slot, task);
 		ran_ns =
@@ -291,6 +291,8 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		enter_idle(slot, now_ns - rest_ns);
 		return;
 	}
+	current_ns = lesser(unseen_so_far_ns(slot, current_task), rest_ns);
+	rest_ns -= current_ns;
 	if (closing && rest_ns <= TICK_NS) {
 		current_ns += rest_ns;
 		rest_ns = 0;
@@ -299,7 +301,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 	slot->busy_ns += rest_ns;
 	slot->lost_ns += rest_ns;
 	control = get_control();
-	if (control)
+	if (control && rest_ns)
 		__sync_fetch_and_add(&control->unseen_ns, rest_ns);
 }
 

@@ -136,8 +136,9 @@ ENTRY(on_cgroup_rmdir, "raw_tp/cgroup_rmdir")
 }
 
 /*
- * The task is in its new cgroup already. Where a thread of its process is running, the slice ends
- * here in two; of a thread that stays where it is, both parts go to the same cgroup.
+ * The task is in its new cgroup already. Where a thread of its process is running and has left the
+ * cgroup that its slice began in, the slice has ended there now; what moves again before it is
+ * switched out ran the rest in the last.
  */
 ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 {
@@ -156,7 +157,8 @@ ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 		if (!slot)
 			break;
 		running = (struct task_struct *)slot->running_task;
-		if (READ(running, tgid) == tgid)
+		if (READ(running, tgid) == tgid && slot->moved_ns <= slot->since_ns &&
+		    cgroup_id_read(running) != slot->running_cgroup_id)
 			slot->moved_ns = now_ns;
 	}
 	return 0;

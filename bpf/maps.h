@@ -7,7 +7,7 @@
 #define MAPS_H
 
 #define CGROUP_ENTRIES 4096
-#define MOST_CPUS 2048 /* that one program looks at: the verifier follows each branch of each */
+#define MOST_CPUS 1024 /* that one program looks at: the verifier follows each branch of each */
 #define DOORBELL_BYTES 65536 /* a multiple of every page size */
 
 SHARED_ARRAY(control, struct control, 1);

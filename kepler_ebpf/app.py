@@ -42,7 +42,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 LOOP_NICENESS = -10
 
 TOGETHER_S = 0.05
-"""Intervals shorter than this are accounted for together, unless each is printed."""
+"""So much of short intervals is accounted for together, unless each is printed."""
 
 GIL_SWITCH_S = 0.0005
 """A scrape in another thread holds the interpreter no longer than this while the loop is due."""
@@ -143,16 +143,14 @@ def _build(
         pods=PodBook(pods),
         health=HealthBook(account, meter, loader_name, printer),
         publish=publisher.publish,
-        together=_together(config),
+        together_s=_together_s(config),
     )
     return Sampler(parts), _summary(loader_name, meter, hierarchy)
 
 
-def _together(config: Config) -> int:
-    """How many intervals may wait for each other before they are accounted for."""
-    if config.stdout_enabled:
-        return 1
-    return max(1, int(min(TOGETHER_S, config.staleness_s) / config.interval_s))
+def _together_s(config: Config) -> float:
+    """How much of what was measured may wait to be accounted for together."""
+    return 0.0 if config.stdout_enabled else min(TOGETHER_S, config.staleness_s)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ STATS_PERIOD_S = 1.0
 
 @dataclass(slots=True)
 class HealthBook:
-    """Counts over the life of a run, and the figures of the last interval."""
+    """Counts over the life of a run, and the figures of the intervals since the last snapshot."""
 
     account: KernelAccount
     meter: Meter
@@ -28,6 +28,7 @@ class HealthBook:
     _lateness_s: float = 0.0
     _residual_ratio: float = 0.0
     _accounting_ratio: float = 0.0
+    _fill_ratio: float = 0.0
     _stats: ProgramStats = field(default_factory=lambda: ProgramStats(0, 0, 0))
     _stats_at_s: float = 0.0
 
@@ -40,19 +41,23 @@ class HealthBook:
     def interval(self, usage: Usage) -> None:
         """Note a closed interval, and how well its CPU time adds up to the time that passed."""
         self.intervals += 1
-        self._residual_ratio = 0.0
         of_nobody_ns = (*usage.sockets.idle_ns.tolist(), *usage.sockets.lost_ns.tolist())
         counted_ns = int(usage.tasks["cpu_ns"].sum()) + sum(of_nobody_ns)
-        self._accounting_ratio = abs(counted_ns - usage.wall_ns) / max(usage.wall_ns, 1)
+        ratio = abs(counted_ns - usage.wall_ns) / max(usage.wall_ns, 1)
+        self._accounting_ratio = max(self._accounting_ratio, ratio)
+        self._fill_ratio = max(self._fill_ratio, self.account.fill_ratio)
 
     def residual(self, ratio: float) -> None:
         """Note what of an attribution did not add up."""
         self._residual_ratio = max(self._residual_ratio, ratio)
 
     def snapshot(self, own: tuple[Floats, int], work_s: float) -> Health:
-        """Everything at this moment; *own* are our energy by kind in µJ and our CPU ns."""
+        """Everything at this moment; *own* are our energy by kind in µJ and our CPU ns.
+
+        What may go wrong in an interval is the worst of those since the last snapshot.
+        """
         own_uj, own_cpu_ns = own
-        return Health(
+        health = Health(
             intervals=self.intervals,
             failed_intervals=self.failed_intervals,
             missed_ticks=self.missed_ticks,
@@ -64,7 +69,7 @@ class HealthBook:
             unseen_ns=self.account.unseen_ns,
             untracked_ns=self.account.untracked_ns,
             cgroup_events_lost=self.account.cgroup_events_lost,
-            map_fill_ratio=self.account.fill_ratio,
+            map_fill_ratio=max(self._fill_ratio, self.account.fill_ratio),
             residual_ratio=self._residual_ratio,
             accounting_ratio=self._accounting_ratio,
             meter_name=self.meter.name,
@@ -77,6 +82,8 @@ class HealthBook:
             own_cpu_ns=own_cpu_ns,
             own_uj=own_uj,
         )
+        self._residual_ratio = self._accounting_ratio = self._fill_ratio = 0.0
+        return health
 
     def _program_stats(self) -> ProgramStats:
         now_s = time.monotonic()

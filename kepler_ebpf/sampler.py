@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,7 +35,7 @@ LOG = logging.getLogger(__name__)
 class Parts:
     """What a sampler is made of; ``publish`` takes each finished Snapshot.
 
-    ``together`` is how many intervals are accounted for at once, with one Snapshot of the last.
+    Intervals are accounted for when they come to ``together_s``, with one Snapshot of the last.
     """
 
     account: KernelAccount
@@ -48,7 +47,7 @@ class Parts:
     pods: PodBook
     health: HealthBook
     publish: Callable[[Snapshot], None]
-    together: int = 1
+    together_s: float = 0.0
 
 
 class Sampler:
@@ -59,8 +58,9 @@ class Sampler:
         self._parts = parts
         self._self = parts.account.self_process
         self._backlog = Backlog(parts.meter.read())
-        self._measured: deque[tuple[Usage, MeterReading]] = deque()
+        self._measured: list[tuple[Usage, MeterReading]] = []
         self._began_s = time.perf_counter()
+        self._each_s = 0.0
 
     def run(self, ticker: Ticker, garbage: GarbageRounds | None = None) -> None:
         """Sample at every tick until the ticker stops; between ticks, do what can wait.
@@ -81,13 +81,14 @@ class Sampler:
             self._parts.health.tick(tick)
             try:
                 self._measure()
-                if tick.extra or len(self._measured) >= self._parts.together:
+                if tick.extra or self._is_time():
                     self._account()
             except ReadError as error:
                 self._parts.health.failed_intervals += 1
                 LOG.warning("interval skipped, the next one is longer: %s", error)
             self._parts.naming.work(ticker.remaining_s)
-            self._sweep()
+            if not self._measured:
+                self._sweep()
             if garbage:
                 garbage.work()
 
@@ -101,17 +102,31 @@ class Sampler:
         parts.health.interval(usage)
         self._measured.append((usage, reading))
 
+    def _is_time(self) -> bool:
+        """Whether with another interval more than may wait would wait, give or take half of one.
+
+        Or the work on those there are takes half an interval, which the next tick must not feel.
+        """
+        lengths_s = [usage.interval_s for usage, _ in self._measured]
+        half_s = lengths_s[-1] / 2
+        work_s = self._each_s * len(lengths_s)
+        return sum(lengths_s) + half_s >= self._parts.together_s or work_s >= half_s
+
     def _account(self) -> None:
         """Share the energy of each interval that was measured, and publish the last."""
-        parts = self._parts
-        while self._measured:
-            usage, reading = self._measured.popleft()
+        began_s, parts = time.perf_counter(), self._parts
+        measured, self._measured = self._measured, []
+        for number, (usage, reading) in enumerate(measured, 1):
             parts.naming.begin_interval(usage.interval_s)
             task_uj = self._share(list(self._backlog.settle(usage, reading)))
-            if not self._measured:
-                self._learn_names_and_ends()
+            # Names are given before, and ends noted after, what is still to be credited.
+            if number == 1:
+                self._learn_names()
+            if number == len(measured):
+                parts.ledger.ended_cgroups(parts.paths.take_ended())
             parts.ledger.end_interval(usage.end_ns / NS_PER_S, owing=self._backlog.may_pay)
         parts.publish(self._snapshot(usage, task_uj))
+        self._each_s = (time.perf_counter() - began_s) / len(measured)
 
     def _meet_cgroups(self) -> None:
         """Learn of cgroups that were made and removed; a container may be gone soon."""
@@ -136,7 +151,7 @@ class Sampler:
         if len(tgids):
             ledger.ended_processes(tgids, starts)
 
-    def _learn_names_and_ends(self) -> None:
+    def _learn_names(self) -> None:
         ledger, renewed = self._parts.ledger, self._parts.naming.renewed()
         # Pods first: a cgroup's new name may have the new id of its pod.
         for pod_id, pod in renewed.pods.items():
@@ -145,7 +160,6 @@ class Sampler:
             ledger.relabel_cgroup(cgroup_id, name)
         for (tgid, start_ns), process in renewed.processes.items():
             ledger.relabel_process(tgid, start_ns, process)
-        ledger.ended_cgroups(self._parts.paths.take_ended())
 
     def _unread_kinds(self) -> frozenset[str]:
         pairs = zip(self._parts.meter.zones, self._backlog.unknown.tolist(), strict=True)

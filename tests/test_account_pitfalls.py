@@ -168,11 +168,11 @@ def test_run_that_began_unseen_is_charged_by_the_scheduler(loader_name, start):
         load = start("burn_twice")
         account.interval()
         stopwatch, before_ns = Stopwatch(), load.clock_ns()
-        load.pin(1)
+        load.pin(max(os.sched_getaffinity(0)))
         os.setpriority(os.PRIO_PROCESS, load.pid, -20)
         load.step()
         time.sleep(SETTLE_S)
-        with staying_on(0):
+        with staying_on(min(os.sched_getaffinity(0))):
             programs.detach()
             load.go()
             time.sleep(SLICE_S / 2)
@@ -344,7 +344,7 @@ def test_cgroup_made_and_removed_within_one_interval_has_its_path(account, make_
 def test_path_after_a_longer_one_is_whole(account, make_cgroup):
     """The buffer of a longer path before it leaves no trace in the next one."""
     account.cgroup_events()
-    with staying_on(0):
+    with staying_on(min(os.sched_getaffinity(0))):
         made = [make_cgroup(HIERARCHIES[0], "-" + "x" * 50), make_cgroup(HIERARCHIES[0])]
     paths = {event.cgroup_id: event.path for event in account.cgroup_events()}
     assert [paths[cgroup.id] for cgroup in made] == [cgroup.name for cgroup in made]

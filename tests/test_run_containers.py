@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cgroup_tree import Cgroup, CgroupTree, cgroup_tree, hierarchies
-from running import GIVE_UP_S, Page, Run, stepping
+from running import GIVE_UP_S, Page, Run, assert_conserved, running, stepping
 from truth import Stopwatch
 from workers import LOOPS, worker
 
@@ -158,6 +158,28 @@ def test_container_that_came_and_went_is_exported(tmp_path: Path, tree: CgroupTr
     assert all(each.value > 0 for each in found)
 
 
+def test_container_of_a_few_short_intervals_is_exported(
+    tmp_path: Path, tree: CgroupTree, stopwatch: Stopwatch
+) -> None:
+    """It ends between others that are accounted for with its own, and has all it used."""
+    brief, arguments = container_id("few"), ("--meter", "fake", "--interval", "10ms")
+    with (
+        running(tmp_path, *arguments, "--cgroup-hierarchy", tree.hierarchy.name) as run,
+        worker(tmp_path, "brief") as inner,
+    ):
+        cgroup = tree.make(f"/docker/{brief}")
+        cgroup.enter(inner.pid)
+        used_s = inner.spin()
+        inner.end()
+        cgroup.remove()
+        labels = {"container_id": brief, "state": "terminated"}
+        page = run.until(lambda page: page.find("kepler_container_cpu_joules_total", **labels))
+    assert not page.find("kepler_container_cpu_joules_total", container_id=brief, state="running")
+    counted_s = page.total("kepler_container_cpu_seconds_total", **labels)
+    assert stopwatch.agree(counted_s, used_s)
+    assert_conserved(page)
+
+
 def test_name_of_a_container_that_its_runtime_has_forgotten(
     tmp_path: Path, tree: CgroupTree
 ) -> None:
@@ -213,7 +235,11 @@ def test_two_hundred_short_containers_are_all_there(
     assert set(ids) <= set(counted_s)
     told_s = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     least_s, most_s = map(sum, zip(*told_s, strict=True))
-    assert stopwatch.agree(sum(counted_s[id_] for id_ in ids), least_s, most_s, within=0.01)
+    sum_s, lost_s = (
+        sum(counted_s[id_] for id_ in ids),
+        page.total("kepler_ebpf_lost_cpu_seconds_total"),
+    )
+    assert stopwatch.agree(sum_s, least_s, most_s, within=0.01, lost_s=lost_s)
 
 
 def test_process_that_moves_takes_its_label_along(

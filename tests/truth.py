@@ -60,8 +60,14 @@ class Stopwatch:
         return Truth(int(used_ns), int(used_ns if most_ns is None else most_ns), self.stolen_ns)
 
     def agree(
-        self, counted_s: float, used_s: float, most_s: float | None = None, *, within: float = 0.1
+        self,
+        counted_s: float,
+        used_s: float,
+        most_s: float | None = None,
+        *,
+        within: float = 0.1,
+        lost_s: float = 0.0,
     ) -> bool:
         """Whether seconds that were counted since the start are those that the kernel saw used."""
-        most_ns = None if most_s is None else most_s * NS_PER_S
-        return self.truth(used_s * NS_PER_S, most_ns).is_met_by(int(counted_s * NS_PER_S), within)
+        truth = self.truth(used_s * NS_PER_S, None if most_s is None else most_s * NS_PER_S)
+        return truth.is_met_by(int(counted_s * NS_PER_S), within, int(lost_s * NS_PER_S))

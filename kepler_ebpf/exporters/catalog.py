@@ -238,7 +238,7 @@ SAMPLER = (
         ALWAYS,
         "Time spent on the last interval in all, with those accounted for together.",
     ),
-    Metric("kepler_ebpf_intervals_total", (), ALWAYS, "Intervals published since start."),
+    Metric("kepler_ebpf_intervals_total", (), ALWAYS, "Intervals measured since start."),
     Metric(
         "kepler_ebpf_failed_intervals_total",
         (),
