@@ -15,7 +15,7 @@ from kepler_ebpf.identity_index import Majors, Minors
 from kepler_ebpf.workloads.procfs import is_alive, start_ticks
 
 PERIOD_S = 5.0
-MOST_LOOKS = 64
+MOST_LOOKS = 24
 
 Listed = Callable[[], tuple[Minors, Majors]]
 """Gives pid and start of every process that is listed as running."""
