@@ -159,8 +159,10 @@ def test_rapl_asked_for_and_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("interval", ["100ms", "10ms"])
 def test_short_interval_loses_nothing(tmp_path: Path, stopwatch: Stopwatch, interval: str) -> None:
     """Intervals follow each other, none fails, and each is in the totals."""
-    running_it = running(tmp_path, "--meter", "fake", "--interval", interval)
-    with running_it as run, worker(tmp_path, "spinner") as spinner:
+    with (
+        running(tmp_path, "--meter", "fake", "--interval", interval) as run,
+        worker(tmp_path, "spinner") as spinner,
+    ):
         run.until(lambda page: page.find("kepler_process_cpu_seconds_total", comm="spinner"))
         used_s = spinner.spin()
         last = run.scrape()
