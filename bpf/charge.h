@@ -38,7 +38,7 @@
 		return GET(kn, id);                                                                \
 	}
 
-DEFINE_CGROUP_ID(cgroup_id_hot, HOT)
+DEFINE_CGROUP_ID(cgroup_id_load, LOAD)
 DEFINE_CGROUP_ID(cgroup_id_read, READ)
 
 static __always_inline __u32 ended_flag(struct task_struct *task)
@@ -96,7 +96,7 @@ static __always_inline void charge_cgroup(struct cpu_slot *slot, const struct ta
 	/* Every CPU of the socket may run tasks of this cgroup at once. */
 	__sync_fetch_and_add(&usage->cpu_ns, slice_ns);
 	__sync_fetch_and_add(&usage->switches, 1);
-	slot->untracked_ns += slice_ns;
+	slot->overflow_ns += slice_ns;
 }
 
 /* Gives CPU time to a task that runs on this CPU and no other; NULL where the map is full. */
@@ -146,7 +146,7 @@ static __always_inline void enter_epoch(struct cpu_slot *slot, __u64 epoch, __u6
 	slot->closed_at_ns = now_ns;
 	slot->closed_busy_ns = slot->busy_ns;
 	slot->closed_lost_ns = slot->lost_ns;
-	slot->closed_untracked_ns = slot->untracked_ns;
+	slot->closed_overflow_ns = slot->overflow_ns;
 	slot->closed_idle_ns = slot->idle_ns < 0 ? slot->idle_ns + now_ns : slot->idle_ns;
 }
 
@@ -244,7 +244,7 @@ static __always_inline __u64 left_with_ns(struct cpu_slot *slot, struct task_str
  * the CPU; that may have been anew meanwhile, as on exit and where a task is reniced or moved, and
  * only the fair class notes it at all. So it is the most that may be claimed, and claimed last.
  */
-static __always_inline __u64 unseen_so_far_ns(struct cpu_slot *slot, struct task_struct *task)
+static __always_inline __u64 hidden_so_far_ns(struct cpu_slot *slot, struct task_struct *task)
 {
 	struct task_key key = {
 		.pid = READ(task, pid),
@@ -291,7 +291,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		enter_idle(slot, now_ns - rest_ns);
 		return;
 	}
-	current_ns = lesser(unseen_so_far_ns(slot, current_task), rest_ns);
+	current_ns = lesser(hidden_so_far_ns(slot, current_task), rest_ns);
 	rest_ns -= current_ns;
 	if (closing && rest_ns <= TICK_NS) {
 		current_ns += rest_ns;
@@ -302,7 +302,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 	slot->lost_ns += rest_ns;
 	control = get_control();
 	if (control && rest_ns)
-		__sync_fetch_and_add(&control->unseen_ns, rest_ns);
+		__sync_fetch_and_add(&control->hidden_ns, rest_ns);
 }
 
 #endif

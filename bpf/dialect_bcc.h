@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The same maps, fields and entries as dialect_core.h, as bcc wants them. The loader defines
+ * The same maps, fields and entries as dialect_co_re.h, as bcc wants them. The loader defines
  * TASK_ENTRIES, CPU_ENTRIES and v1_subsys, and puts kernel_types.h, made from the running
  * kernel's BTF or its headers, before this.
  */
@@ -20,7 +20,7 @@
 #define SCRATCH(name, value_type) BPF_PERCPU_ARRAY(name, value_type, 1)
 
 /* bcc runs raw tracepoints without BTF: every field is a checked read. */
-#define HOT(ptr, field) READ(ptr, field)
+#define LOAD(ptr, field) READ(ptr, field)
 
 #define ENTRY(name, section) int name(struct bpf_raw_tracepoint_args *ctx)
 #define ARG(type, n) ((type)ctx->args[n])

@@ -15,7 +15,7 @@
 #ifdef KEPLER_BCC
 #include "dialect_bcc.h"
 #else
-#include "dialect_core.h"
+#include "dialect_co_re.h"
 #endif
 
 #include "maps.h"
@@ -32,23 +32,23 @@ ENTRY(on_switch, SWITCH)
 
 	if (!slot)
 		return 0;
-	key.pid = HOT(prev, pid);
+	key.pid = LOAD(prev, pid);
 	if ((__u64)prev != slot->running_task) {
 		recover_slice(slot, prev, 0, now_ns);
 	} else if (key.pid && slot->since_ns) {
-		key.start_ns = HOT(prev, start_boottime);
+		key.start_ns = LOAD(prev, start_boottime);
 		key.cgroup_id = slot->running_cgroup_id;
 		usage = charge_slice(slot, &key, prev, now_ns - slot->since_ns);
-		follow(usage, prev, HOT(prev, flags), HOT(prev, self_exec_id),
-		       HOT(prev, se.sum_exec_runtime));
+		follow(usage, prev, LOAD(prev, flags), LOAD(prev, self_exec_id),
+		       LOAD(prev, se.sum_exec_runtime));
 	}
 	if (!key.pid)
 		leave_idle(slot, now_ns);
-	slot->running = HOT(next, pid);
+	slot->running = LOAD(next, pid);
 	slot->running_task = (__u64)next;
-	slot->running_runtime_ns = HOT(next, se.sum_exec_runtime);
+	slot->running_runtime_ns = LOAD(next, se.sum_exec_runtime);
 	if (slot->running)
-		slot->running_cgroup_id = cgroup_id_hot(next);
+		slot->running_cgroup_id = cgroup_id_load(next);
 	else
 		enter_idle(slot, now_ns);
 	slot->since_ns = now_ns;
@@ -83,7 +83,7 @@ ENTRY(rotate, "raw_tp/rotate")
 }
 
 /* Never attached: the sampler runs it to learn its own pid and start as the host counts them. */
-ENTRY(whoami, "raw_tp/whoami")
+ENTRY(read_self, "raw_tp/read_self")
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct task_struct *leader = READ(task, group_leader);
@@ -121,7 +121,7 @@ static __always_inline int record_cgroup(struct cgroup *cgroup, const char *path
 		control->cgroup_events_lost += 1;
 	control->cgroup_events += 1;
 	if (!removed)
-		ring_doorbell(&id);
+		notify_cgroup(&id);
 	return 0;
 }
 
@@ -152,7 +152,7 @@ ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 
 	if (!control || !is_counted(READ(root, hierarchy_id), control))
 		return 0;
-	for (cpu = 0; cpu < MOST_CPUS; cpu++) {
+	for (cpu = 0; cpu < MAX_CPUS; cpu++) {
 		slot = get_slot(cpu);
 		if (!slot)
 			break;

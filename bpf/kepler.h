@@ -59,14 +59,14 @@ struct cgroup_usage {
 struct cpu_slot {
 	__u64 since_ns; /* start of the running slice */
 	__s64 idle_ns;
-	__u64 busy_ns;	    /* cumulative, lost and untracked included */
+	__u64 busy_ns;	    /* cumulative, lost and overflow included */
 	__u64 lost_ns;	    /* cumulative: nobody can be charged */
-	__u64 untracked_ns; /* cumulative: in the cgroup map only */
+	__u64 overflow_ns; /* cumulative: in the cgroup map only */
 	__u64 closed_at_ns; /* the last change of epoch, and the figures at that instant */
 	__s64 closed_idle_ns;
 	__u64 closed_busy_ns;
 	__u64 closed_lost_ns;
-	__u64 closed_untracked_ns;
+	__u64 closed_overflow_ns;
 	__u64 epoch; /* its lowest bit picks the set of maps */
 	__u32 socket;
 	__u32 running;	    /* pid switched in last, 0 for idle */
@@ -83,7 +83,7 @@ struct control {
 	__u32 v1_hierarchy; /* hierarchy id of the v1 controller, 0 for none */
 	__u64 cgroup_events;
 	__u64 cgroup_events_lost;
-	__u64 unseen_ns; /* cumulative: of the lost time, that of switches not seen */
+	__u64 hidden_ns; /* cumulative: of the lost time, that of switches not seen */
 };
 
 struct cgroup_event {

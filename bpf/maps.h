@@ -7,8 +7,8 @@
 #define MAPS_H
 
 #define CGROUP_ENTRIES 4096
-#define MOST_CPUS 1024 /* that one program looks at: the verifier follows each branch of each */
-#define DOORBELL_BYTES 65536 /* a multiple of every page size */
+#define MAX_CPUS 1024 /* that one program looks at: the verifier follows each branch of each */
+#define NOTIFIER_BYTES 65536 /* a multiple of every page size */
 
 SHARED_ARRAY(control, struct control, 1);
 SHARED_ARRAY(slots, struct cpu_slot, CPU_ENTRIES);
@@ -18,7 +18,7 @@ HASH(cgroups_0, struct cgroup_key, struct cgroup_usage, CGROUP_ENTRIES);
 HASH(cgroups_1, struct cgroup_key, struct cgroup_usage, CGROUP_ENTRIES);
 HASH(cgroup_events, __u64, struct cgroup_event, CGROUP_ENTRIES);
 /* Never read: that something is in it wakes user space, which then drains cgroup_events. */
-RING(doorbell, DOORBELL_BYTES);
+RING(cgroup_notifier, NOTIFIER_BYTES);
 SCRATCH(event_scratch, struct cgroup_event);
 
 #ifdef KEPLER_BCC
@@ -74,9 +74,9 @@ static __always_inline long put_event(__u64 *id, struct cgroup_event *event)
 	return cgroup_events.update(id, event);
 }
 
-static __always_inline void ring_doorbell(__u64 *id)
+static __always_inline void notify_cgroup(__u64 *id)
 {
-	doorbell.ringbuf_output(id, sizeof(*id), 0);
+	cgroup_notifier.ringbuf_output(id, sizeof(*id), 0);
 }
 
 #else
@@ -133,9 +133,9 @@ static __always_inline long put_event(__u64 *id, struct cgroup_event *event)
 	return bpf_map_update_elem(&cgroup_events, id, event, BPF_ANY);
 }
 
-static __always_inline void ring_doorbell(__u64 *id)
+static __always_inline void notify_cgroup(__u64 *id)
 {
-	bpf_ringbuf_output(&doorbell, id, sizeof(*id), 0);
+	bpf_ringbuf_output(&cgroup_notifier, id, sizeof(*id), 0);
 }
 
 #endif

@@ -11,13 +11,13 @@ import sys
 
 def main() -> None:
     """Run the command that the arguments name."""
-    _die_quietly()
+    exit_quietly()
     from kepler_ebpf.cli import main as command  # noqa: PLC0415  takes time
 
     command(prog_name="kepler-ebpf")
 
 
-def _die_quietly() -> None:
+def exit_quietly() -> None:
     """End at once at a signal: as told to, where it is `run`, else as any command does."""
     if sys.argv[1:2] == ["run"]:
         # There is nothing to undo before its loop, which has handlers of its own.

@@ -12,7 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from kepler_ebpf.model import Attribution, Floats, Records, SocketTime, Zone
+from kepler_ebpf.model.arrays import Floats, Records
+from kepler_ebpf.model.energy import Attribution, Zone
+from kepler_ebpf.model.usage import SocketTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from typing import Any
 import click
 
 from kepler_ebpf import __version__
-from kepler_ebpf.config import OPTIONS, Config, Option
-from kepler_ebpf.config_file import Setting
-from kepler_ebpf.config_foreign import FOREIGN
-from kepler_ebpf.config_load import load_config
+from kepler_ebpf.check.finding import can_run, to_json, to_table
+from kepler_ebpf.config.file import Setting
+from kepler_ebpf.config.load import load_config
+from kepler_ebpf.config.options import OPTIONS, Config, Option
+from kepler_ebpf.config.unsupported import UNSUPPORTED
 from kepler_ebpf.errors import KeplerError
-from kepler_ebpf.findings import can_run, to_json, to_table
-from kepler_ebpf.logs import set_up
+from kepler_ebpf.host.log import set_up
 
 LOG = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _param_name(key: str) -> str:
 
 
 def _foreign_keys() -> Iterator[tuple[str, str, bool]]:
-    for foreign in FOREIGN:
+    for foreign in UNSUPPORTED:
         for key, flag in foreign.keys.items():
             if flag:
                 yield key, flag, foreign.is_switch(key)
@@ -143,7 +143,7 @@ def run(**params: Any) -> None:
         config = configure(params)
         # Our arrays are small: the threads numpy's BLAS starts by default only cost.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from kepler_ebpf.app import run as run_app  # noqa: PLC0415 - numpy and more
+        from kepler_ebpf.wiring.run import run as run_app  # noqa: PLC0415 - numpy and more
 
         run_app(config)
 
@@ -152,7 +152,7 @@ def check(*, as_json: bool, **params: Any) -> None:
     """Show what this host offers and lacks; exit status 0 when `run` can work with these flags."""
     with reported_errors():
         config = configure(params)
-        from kepler_ebpf.check import gather  # noqa: PLC0415 - numpy and more, not for --help
+        from kepler_ebpf.check.gather import gather  # noqa: PLC0415 - numpy and more, not for --help
 
         findings = gather(config)
     click.echo(to_json(findings) if as_json else to_table(findings))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from kepler_ebpf.attribution import attribute, zone_kinds
 from kepler_ebpf.kernel.layout import TASK
-from kepler_ebpf.model import SocketTime, Zone
+from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.model.usage import SocketTime
 
 SOCKETS = 2
 PACKAGE_0 = Zone("package", 0, "/package-0")
@@ -38,10 +39,10 @@ def intervals(draw):
     """Draw tasks and the sockets' time that goes with them, and an energy for each zone."""
     pairs = draw(st.lists(st.tuples(st.integers(0, SOCKETS - 1), cpu_times_ns), max_size=20))
     per_socket = st.tuples(*[cpu_times_ns] * SOCKETS)
-    lost_ns, idle_ns, unseen_ns = draw(per_socket), draw(per_socket), draw(per_socket)
+    lost_ns, idle_ns, hidden_ns = draw(per_socket), draw(per_socket), draw(per_socket)
     tasks = tasks_of(*pairs)
     owned_ns = [int(tasks["cpu_ns"][tasks["socket"] == socket].sum()) for socket in (0, 1)]
-    busy_ns = np.add(np.add(owned_ns, lost_ns), unseen_ns)
+    busy_ns = np.add(np.add(owned_ns, lost_ns), hidden_ns)
     energy_uj = np.array(draw(st.tuples(*[energies_uj] * len(ZONES))))
     return tasks, sockets_of(busy_ns, idle_ns, lost_ns), energy_uj
 

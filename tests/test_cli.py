@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kepler_ebpf import __version__, cli
-from kepler_ebpf.config import OPTIONS, Config
-from kepler_ebpf.config_foreign import FOREIGN
+from kepler_ebpf.config.options import OPTIONS, Config
+from kepler_ebpf.config.unsupported import UNSUPPORTED
 from kepler_ebpf.errors import ConfigError, KeplerError, ReadError, SetupError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,7 +56,7 @@ def test_help_names_every_flag_of_ours(kepler: Run) -> None:
     text = kepler("run", "--help").stdout
     assert all(flag in text for option in OPTIONS for flag in option.flags)
     assert not [
-        flag for foreign in FOREIGN for flag in foreign.keys.values() if flag and flag in text
+        flag for foreign in UNSUPPORTED for flag in foreign.keys.values() if flag and flag in text
     ]
 
 

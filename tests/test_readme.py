@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kepler_ebpf.config import OPTIONS
+from kepler_ebpf.config.options import OPTIONS
 from kepler_ebpf.exporters.catalog import METRICS
 
 ROOT = Path(__file__).parent.parent

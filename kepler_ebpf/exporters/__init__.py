@@ -1,1 +1,5 @@
-"""Views of a Snapshot: Prometheus over HTTP, a table and JSON lines. None of them changes it."""
+"""Views of a Snapshot: Prometheus over HTTP, a table and JSON lines.
+
+``catalog`` has every metric. An exporter reads snapshots, changes none, and sees no map, meter or
+ledger.
+"""

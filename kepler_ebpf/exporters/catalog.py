@@ -165,13 +165,13 @@ LEDGER = (
         "Active energy of the zone that no task could be given, in joules.",
     ),
     Metric(
-        "kepler_ebpf_folded_joules_total",
+        "kepler_ebpf_retired_joules_total",
         ("level", "zone"),
         ALWAYS,
         "Energy of ended workloads that are no longer listed one by one, in joules.",
     ),
     Metric(
-        "kepler_ebpf_folded_cpu_seconds_total",
+        "kepler_ebpf_retired_cpu_seconds_total",
         ("level",),
         ALWAYS,
         "CPU time of ended workloads that are no longer listed one by one.",
@@ -195,13 +195,13 @@ LEDGER = (
         "CPU time that nobody could be charged for: the kernel maps were full, or it was unseen.",
     ),
     Metric(
-        "kepler_ebpf_unseen_cpu_seconds_total",
+        "kepler_ebpf_hidden_cpu_seconds_total",
         (),
         ALWAYS,
         "Part of the lost CPU time: of tasks that the kernel hides from tracing.",
     ),
     Metric(
-        "kepler_ebpf_untracked_cpu_seconds_total",
+        "kepler_ebpf_overflow_cpu_seconds_total",
         (),
         ALWAYS,
         "CPU time known by cgroup only, because the task map was full.",

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from kepler_ebpf.errors import ConfigError, SetupError
 
-HIGHEST_PORT = 65535
+MAX_PORT = 65535
 BACKLOG = 64
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
@@ -29,10 +29,10 @@ def parse_address(address: str) -> tuple[str, int]:
     Raises ConfigError for anything else.
     """
     match = _ADDRESS.fullmatch(address)
-    if not match or int(match["port"]) > HIGHEST_PORT:
+    if not match or int(match["port"]) > MAX_PORT:
         raise ConfigError(
             f"listen address {address!r} is not understood\n"
-            f"write :PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to {HIGHEST_PORT}"
+            f"write :PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to {MAX_PORT}"
         )
     return match["ipv6"] or match["name"] or "", int(match["port"])
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from kepler_ebpf.errors import KeplerError, SetupError
-from kepler_ebpf.model import Snapshot
+from kepler_ebpf.model.snapshot import Snapshot
 
 CLOSE_WAIT_S = 1.0
 """How long a reader has in the end to take what was handed over."""

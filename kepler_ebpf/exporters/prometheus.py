@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from kepler_ebpf.exporters import catalog
 from kepler_ebpf.exporters.accept import accepted
-from kepler_ebpf.exporters.exposition import WorkloadText, clean
-from kepler_ebpf.exporters.families import Host, snapshot_samples, static_samples
-from kepler_ebpf.model import Snapshot
+from kepler_ebpf.exporters.values import Host, snapshot_samples, static_samples
+from kepler_ebpf.exporters.workload_text import WorkloadText, clean
+from kepler_ebpf.model.snapshot import Snapshot
 
 GZIP_WBITS = 31
 """zlib's name for a gzip stream with the largest window."""

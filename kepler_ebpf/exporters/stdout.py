@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.exporters.catalog import LEVELS
-from kepler_ebpf.exporters.exposition import clean
-from kepler_ebpf.exporters.families import workloads
-from kepler_ebpf.model import (
-    NS_PER_S,
-    PRIMARY_ORDER,
-    UJ_PER_J,
-    Floats,
-    Snapshot,
-    State,
-    WorkloadView,
-)
+from kepler_ebpf.exporters.values import workloads
+from kepler_ebpf.exporters.workload_text import clean
+from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.energy import NS_PER_S, PRIMARY_ORDER, UJ_PER_J
+from kepler_ebpf.model.snapshot import Snapshot
+from kepler_ebpf.model.workloads import State, WorkloadView
 
 TOP = 10
 """Rows of each workload table that people are shown."""

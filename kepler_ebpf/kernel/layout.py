@@ -46,12 +46,12 @@ CPU_SLOT = np.dtype(
         ("idle_ns", "<i8"),
         ("busy_ns", "<u8"),
         ("lost_ns", "<u8"),
-        ("untracked_ns", "<u8"),
+        ("overflow_ns", "<u8"),
         ("closed_at_ns", "<u8"),
         ("closed_idle_ns", "<i8"),
         ("closed_busy_ns", "<u8"),
         ("closed_lost_ns", "<u8"),
-        ("closed_untracked_ns", "<u8"),
+        ("closed_overflow_ns", "<u8"),
         ("epoch", "<u8"),
         ("socket", "<u4"),
         ("running", "<u4"),
@@ -70,7 +70,7 @@ CONTROL = np.dtype(
         ("v1_hierarchy", "<u4"),
         ("cgroup_events", "<u8"),
         ("cgroup_events_lost", "<u8"),
-        ("unseen_ns", "<u8"),
+        ("hidden_ns", "<u8"),
     ]
 )
 

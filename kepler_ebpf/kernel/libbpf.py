@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from kepler_ebpf.errors import ReadError, SetupError
-from kepler_ebpf.model import Records
+from kepler_ebpf.model.arrays import Records
 
 LIBRARY = "libbpf.so.1"
 _RUN_ON_CPU = 1

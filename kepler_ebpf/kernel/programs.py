@@ -21,7 +21,7 @@ MAPS = (
     "cgroups_0",
     "cgroups_1",
     "cgroup_events",
-    "doorbell",
+    "cgroup_notifier",
     "event_scratch",
 )
 HOOKS = {
@@ -32,7 +32,7 @@ HOOKS = {
 }
 """Programs that are attached, and the tracepoint of each."""
 
-ON_DEMAND = ("rotate", "whoami")
+ON_DEMAND = ("rotate", "read_self")
 """Programs that user space runs itself."""
 
 CGROUP_ENTRIES = 4096

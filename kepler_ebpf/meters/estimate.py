@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from kepler_ebpf.model import NS_PER_S, UJ_PER_J, Bools, Ints, MeterReading, Zone
+from kepler_ebpf.model.arrays import Bools, Ints
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterReading, Zone
 
 _UJ_PER_W_NS: Final = UJ_PER_J / NS_PER_S
 
@@ -64,7 +65,7 @@ class EstimateMeter:
 
     name = "estimate"
     is_estimate = True
-    longest_wait_s = math.inf
+    max_wait_s = math.inf
 
     def __init__(
         self, busy: BusySource, cpus_per_socket: Sequence[int], coefficients: Coefficients

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from kepler_ebpf.errors import ConfigError
-from kepler_ebpf.meters.counted import Clock
-from kepler_ebpf.model import NS_PER_S, UJ_PER_J, ZONE_KINDS, MeterReading, Zone
+from kepler_ebpf.meters.counter_meter import Clock
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, ZONE_KINDS, MeterReading, Zone
 
 DEFAULT_KINDS: Final = ("package", "core", "dram")
 MEAN_W: Final = {"package": 60.0, "core": 40.0, "uncore": 4.0, "dram": 8.0, "psys": 120.0}
@@ -25,7 +25,7 @@ class FakeMeter:
 
     name = "fake"
     is_estimate = True
-    longest_wait_s = math.inf
+    max_wait_s = math.inf
 
     def __init__(
         self, kinds: Sequence[str] = (), sockets: int = 1, clock: Clock = time.monotonic_ns

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from kepler_ebpf.meters.counted import Clock, CountedMeter, CountedZone, MeterRefusedError
-from kepler_ebpf.meters.counters import EnergyCounter
+from kepler_ebpf.host.regular_file import read_regular
+from kepler_ebpf.host.topology import parse_cpu_list
+from kepler_ebpf.meters.counter_meter import Clock, CounterMeter, CounterZone, MeterRefusedError
+from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.perf_event import open_event
 from kepler_ebpf.meters.powercap import BOUND_W
-from kepler_ebpf.model import UJ_PER_J, Zone
-from kepler_ebpf.plain_file import read_plain
-from kepler_ebpf.topology import parse_cpu_list
+from kepler_ebpf.model.energy import UJ_PER_J, Zone
 
 KINDS: Final = {
     "energy-pkg": "package",
@@ -81,7 +81,7 @@ def open_perf(
     sysfs: str,
     socket_of: Mapping[int, int] | None = None,
     clock: Clock = time.monotonic_ns,
-) -> CountedMeter:
+) -> CounterMeter:
     """Find the ``power`` PMU's events below ``sysfs``; MeterRefusedError when there is none.
 
     Nothing is opened before the first read. ``socket_of`` maps physical package ids to socket
@@ -96,31 +96,31 @@ def open_perf(
         raise MeterRefusedError(f"cannot use {pmu}: {error}", REMEDY) from error
     if not parts:
         raise MeterRefusedError(f"{pmu}/events names no energy event", REMEDY)
-    return CountedMeter("perf", parts, clock)
+    return CounterMeter("perf", parts, clock)
 
 
-def _parts(pmu: Path, sockets: Mapping[int, int | None]) -> Iterator[CountedZone]:
-    pmu_type = int(read_plain(pmu / "type"))
+def _parts(pmu: Path, sockets: Mapping[int, int | None]) -> Iterator[CounterZone]:
+    pmu_type = int(read_regular(pmu / "type"))
     for event, kind in KINDS.items():
         path = pmu / "events" / event
         if not path.exists():
             continue
-        match = _EVENT.search(read_plain(path))
+        match = _EVENT.search(read_regular(path))
         if match is None:
             raise ValueError(f"{path} names no event number")
-        joules = float(read_plain(f"{path}.scale"))
+        joules = float(read_regular(f"{path}.scale"))
         # The platform is one: every CPU shows the same psys counter.
         cpus = list(sockets)[:1] if kind == "psys" else list(sockets)
         for cpu in cpus:
             socket = None if kind == "psys" else sockets[cpu]
             zone = Zone(kind, socket, f"{path}:cpu{cpu}")
             source = PerfCounter(pmu_type, int(match[1], 0), cpu, joules)
-            yield CountedZone(zone, source, EnergyCounter(math.inf, bound_w=BOUND_W[kind]))
+            yield CounterZone(zone, source, EnergyCounter(math.inf, bound_w=BOUND_W[kind]))
 
 
 def _sockets(sysfs: Path, pmu: Path, socket_of: Mapping[int, int]) -> dict[int, int | None]:
     """Give the socket of each CPU that the PMU names, one for each package or die."""
-    packages = {cpu: _package(sysfs, cpu) for cpu in parse_cpu_list(read_plain(pmu / "cpumask"))}
+    packages = {cpu: _package(sysfs, cpu) for cpu in parse_cpu_list(read_regular(pmu / "cpumask"))}
     return {
         cpu: socket_of.get(package) if socket_of else package for cpu, package in packages.items()
     }
@@ -128,4 +128,4 @@ def _sockets(sysfs: Path, pmu: Path, socket_of: Mapping[int, int]) -> dict[int, 
 
 def _package(sysfs: Path, cpu: int) -> int:
     path = sysfs / f"devices/system/cpu/cpu{cpu}/topology/physical_package_id"
-    return max(0, int(read_plain(path)))
+    return max(0, int(read_regular(path)))

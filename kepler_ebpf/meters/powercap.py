@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kepler_ebpf.model import ZONE_KINDS, Zone
-from kepler_ebpf.plain_file import read_plain
+from kepler_ebpf.host.regular_file import read_regular
+from kepler_ebpf.model.energy import ZONE_KINDS, Zone
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ BOUND_W: Final = {"package": 1500.0, "core": 1500.0, "uncore": 500.0, "dram": 80
 HEADROOM: Final = 8
 """Short turbo peaks reach several times the sustained maximum that the constraints name."""
 
-LEAST_BOUND_W: Final = 100.0
+MIN_BOUND_W: Final = 100.0
 
 _ENTRY = re.compile(r"(?P<driver>intel-rapl(?:-mmio)?):(?P<index>\d+)(?::(?P<sub>\d+))?")
 _PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?")
@@ -131,13 +131,13 @@ def _bound_w(path: Path, kind: str) -> float:
     most_w = max(named_uw, default=0.0) / 1e6
     if most_w <= 0:
         return BOUND_W[kind]
-    return min(BOUND_W[kind], max(LEAST_BOUND_W, HEADROOM * most_w))
+    return min(BOUND_W[kind], max(MIN_BOUND_W, HEADROOM * most_w))
 
 
 def _read(path: Path) -> str | None:
     """Read a small attribute; None where it is absent, unreadable or empty."""
     try:
-        return read_plain(path).strip() or None
+        return read_regular(path).strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -7,17 +7,17 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from kepler_ebpf.meters.counted import Clock, CountedMeter, CountedZone, MeterRefusedError
-from kepler_ebpf.meters.counters import EnergyCounter
+from kepler_ebpf.host.regular_file import open_regular
+from kepler_ebpf.meters.counter_meter import Clock, CounterMeter, CounterZone, MeterRefusedError
+from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.powercap import PowercapZone, find_zones
-from kepler_ebpf.plain_file import open_plain
 
 REMEDY: Final = (
     "on hardware, load the driver (modprobe intel_rapl_msr) and run as root, since energy_uj is "
     "readable by root only; a virtual machine rarely has RAPL: use --meter estimate there"
 )
 
-_LONGEST_NUMBER: Final = 32
+_MAX_NUMBER_BYTES: Final = 32
 
 
 class CounterFile:
@@ -34,8 +34,8 @@ class CounterFile:
     def read_uj(self) -> int:
         """Read the counter; OSError when it cannot be read, ValueError when it is not a number."""
         if self._fd < 0:
-            self._fd = open_plain(self._path)
-        text = os.pread(self._fd, _LONGEST_NUMBER, 0).strip()
+            self._fd = open_regular(self._path)
+        text = os.pread(self._fd, _MAX_NUMBER_BYTES, 0).strip()
         if not text.isdigit():
             message = f"not a number: {text!r}" if text else "empty"
             raise ValueError(message)
@@ -53,7 +53,7 @@ def open_rapl(
     wanted: Collection[str] = (),
     socket_of: Mapping[int, int] | None = None,
     clock: Clock = time.monotonic_ns,
-) -> CountedMeter:
+) -> CounterMeter:
     """Open the RAPL zones below ``sysfs``; MeterRefusedError when there is none.
 
     ``wanted`` keeps only these kinds (``package``) or kernel names (``package-1``); empty: all.
@@ -63,7 +63,7 @@ def open_rapl(
     if not found:
         detail = f"there is no RAPL zone in {sysfs}/class/powercap"
         raise MeterRefusedError(detail, REMEDY)
-    return CountedMeter("rapl", [_part(zone) for zone in _only(found, wanted)], clock)
+    return CounterMeter("rapl", [_part(zone) for zone in _only(found, wanted)], clock)
 
 
 def _only(found: list[PowercapZone], wanted: Collection[str]) -> list[PowercapZone]:
@@ -78,6 +78,6 @@ def _only(found: list[PowercapZone], wanted: Collection[str]) -> list[PowercapZo
     return kept
 
 
-def _part(found: PowercapZone) -> CountedZone:
+def _part(found: PowercapZone) -> CounterZone:
     source = CounterFile(str(found.counter_path))
-    return CountedZone(found.zone, source, EnergyCounter(found.wraps_at_uj, bound_w=found.bound_w))
+    return CounterZone(found.zone, source, EnergyCounter(found.wraps_at_uj, bound_w=found.bound_w))

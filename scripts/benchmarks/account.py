@@ -8,27 +8,27 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from kepler_ebpf.kernel import loader, v1
-from kepler_ebpf.kernel.account import KernelAccount
+from kepler_ebpf.host.topology import Topology
+from kepler_ebpf.kernel import cgroup_v1, loaders
 from kepler_ebpf.kernel.programs import LoadRequest
-from kepler_ebpf.model import Records
-from kepler_ebpf.topology import Topology
-from kepler_ebpf.workloads.cgroups import discover
+from kepler_ebpf.kernel.tracker import CpuTimeTracker
+from kepler_ebpf.model.arrays import Records
+from kepler_ebpf.names.cgroups.paths import discover
 
 
 @contextmanager
-def kernel_account(interval_s: float = 1.0) -> Iterator[KernelAccount]:
+def cpu_time_tracker(interval_s: float = 1.0) -> Iterator[CpuTimeTracker]:
     """Count from here on, with the programs that were compiled before."""
     with ExitStack() as stack:
         topology = stack.enter_context(Topology())
         count, hierarchy = len(topology.socket_of), discover()
-        entries = loader.task_entries(0, count, interval_s)
+        entries = loaders.task_entries(0, count, interval_s)
         is_v1 = hierarchy.v1_root is not None
-        subsys = v1.subsys_index(hierarchy.name) if is_v1 else None
-        programs = loader.load("core", LoadRequest(count, entries, subsys))
-        account = KernelAccount(programs, topology, entries)
+        subsys = cgroup_v1.subsys_index(hierarchy.name) if is_v1 else None
+        programs = loaders.load("core", LoadRequest(count, entries, subsys))
+        account = CpuTimeTracker(programs, topology, entries)
         stack.callback(account.close)
-        account.start(v1.hierarchy_id(hierarchy.name) if is_v1 else 0)
+        account.start(cgroup_v1.hierarchy_id(hierarchy.name) if is_v1 else 0)
         yield account
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.account import kernel_account
+from benchmarks.account import cpu_time_tracker
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.processes import grid, two_cpus, working
-from kepler_ebpf.model import Usage
+from kepler_ebpf.model.usage import Usage
 
 INTERVAL_S = 0.1
 INTERVALS = 60
@@ -20,7 +20,7 @@ def measure() -> Iterator[Figure]:
     with (
         working("commands", 0, cpu=first),
         working("commands", 0, cpu=second),
-        kernel_account(INTERVAL_S) as account,
+        cpu_time_tracker(INTERVAL_S) as account,
     ):
         account.interval()
         usages = [account.interval() for _ in grid(INTERVAL_S, INTERVALS)]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kepler_ebpf.workloads.cgroups import V1_BIT, CgroupHierarchy, discover
+from kepler_ebpf.names.cgroups.paths import V1_BIT, CgroupHierarchy, discover
 
 NS_PER_S = 1e9
 US_PER_S = 1e6

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.account import cpu_ns_of, kernel_account, punctual
+from benchmarks.account import cpu_ns_of, cpu_time_tracker, punctual
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.load import STAMP
 from benchmarks.processes import grid, two_cpus, working
-from kepler_ebpf.kernel.account import KernelAccount
+from kepler_ebpf.kernel.tracker import CpuTimeTracker
 
 INTERVAL_S = 0.1
 INTERVALS = 50
@@ -63,7 +63,7 @@ class Stretch:
 def measure() -> Iterator[Figure]:
     """Spin on one CPU at the highest ordinary priority and look every 100 ms."""
     own_cpu, cpu = two_cpus()
-    with _hog(cpu) as hog, kernel_account(INTERVAL_S) as account, punctual(own_cpu):
+    with _hog(cpu) as hog, cpu_time_tracker(INTERVAL_S) as account, punctual(own_cpu):
         seen = list(_stretches(account, hog))
     scale_ns = INTERVAL_S * 1e9
     errors = [each.error_ns / scale_ns for each in seen]
@@ -91,7 +91,7 @@ def _hog(cpu: int) -> Iterator[Hog]:
             yield Hog(started.pid, stamp)
 
 
-def _stretches(account: KernelAccount, hog: Hog) -> Iterator[Stretch]:
+def _stretches(account: CpuTimeTracker, hog: Hog) -> Iterator[Stretch]:
     _until_running(account, hog)
     waited_ns, intervals, counted_ns, wall_ns = hog.waited_ns(), 0, 0, 0
     for _ in grid(INTERVAL_S, INTERVALS):
@@ -108,7 +108,7 @@ def _stretches(account: KernelAccount, hog: Hog) -> Iterator[Stretch]:
             waited_ns, intervals, counted_ns, wall_ns = now_waited_ns, 0, 0, 0
 
 
-def _until_running(account: KernelAccount, hog: Hog) -> None:
+def _until_running(account: CpuTimeTracker, hog: Hog) -> None:
     """Begin at an end of an interval where it runs."""
     for _ in grid(INTERVAL_S, INTERVALS):
         account.interval()

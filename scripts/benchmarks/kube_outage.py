@@ -19,7 +19,7 @@ from benchmarks.figure import Bar, Details, Figure, rounded
 from benchmarks.kube_memory import MODE
 from benchmarks.processes import ROOT, group, line_of, tell
 from benchmarks.watched import Watch, Window, watched
-from kepler_ebpf.model import Floats
+from kepler_ebpf.model.arrays import Floats
 
 PODS = 500
 HALVES = (slice(0, PODS // 2), slice(PODS // 2, PODS))

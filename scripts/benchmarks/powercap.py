@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT, group
 
-DRIVER = ROOT / "tests" / "powercap.py"
+DRIVER = ROOT / "tests" / "support" / "powercap.py"
 
 
 @contextmanager

@@ -32,13 +32,13 @@ def measure() -> Iterator[Figure]:
 
 
 def _page_residual(page: Scrape) -> float:
-    """Totals on one page: processes, folded ones, unattributed and idle against the zones."""
+    """Totals on one page: processes, retired ones, unattributed and idle against the zones."""
     read = page.by("zone", "kepler_ebpf_zone_joules_total")
     idle = page.by("zone", "kepler_ebpf_zone_joules_total", split="idle")
     nobody = page.by("zone", "kepler_ebpf_unattributed_joules_total")
     listed = page.by("zone", "kepler_process_cpu_joules_total")
-    folded = page.by("zone", "kepler_ebpf_folded_joules_total", level="process")
+    retired = page.by("zone", "kepler_ebpf_retired_joules_total", level="process")
     placed = {
-        zone: sum(part.get(zone, 0.0) for part in (idle, nobody, listed, folded)) for zone in read
+        zone: sum(part.get(zone, 0.0) for part in (idle, nobody, listed, retired)) for zone in read
     }
     return max(abs(placed[zone] / joules - 1) for zone, joules in read.items())

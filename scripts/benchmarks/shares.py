@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from benchmarks.account import cpu_ns_of, kernel_account, punctual
+from benchmarks.account import cpu_ns_of, cpu_time_tracker, punctual
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.processes import cpu_clock_s, grid, two_cpus, working
 
@@ -18,7 +18,7 @@ def measure() -> Iterator[Figure]:
     """Run three tasks at 75, 50 and 25 % duty and compare each second of each."""
     with ExitStack() as stack:
         pids = [stack.enter_context(working("duty", duty)).pid for duty in DUTIES]
-        account = stack.enter_context(kernel_account())
+        account = stack.enter_context(cpu_time_tracker())
         stack.enter_context(punctual(two_cpus()[0]))
         account.interval()
         before = _clocks(pids)

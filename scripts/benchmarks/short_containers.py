@@ -62,10 +62,10 @@ def _run_one(made: Cgroups, number: int) -> tuple[str, float]:
 
 def _joules(page: Scrape) -> float:
     """What all processes were given."""
-    folded = page.total("kepler_ebpf_folded_joules_total", level="process")
-    return page.total("kepler_process_cpu_joules_total") + folded
+    retired = page.total("kepler_ebpf_retired_joules_total", level="process")
+    return page.total("kepler_process_cpu_joules_total") + retired
 
 
 def _seconds(page: Scrape) -> float:
-    folded = page.total("kepler_ebpf_folded_cpu_seconds_total", level="process")
-    return page.total("kepler_process_cpu_seconds_total") + folded
+    retired = page.total("kepler_ebpf_retired_cpu_seconds_total", level="process")
+    return page.total("kepler_process_cpu_seconds_total") + retired

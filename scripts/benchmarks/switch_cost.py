@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from collections.abc import Iterator
 
-from benchmarks.account import kernel_account
+from benchmarks.account import cpu_time_tracker
 from benchmarks.figure import Bar, Details, Figure, rounded
 from benchmarks.processes import two_cpus
 from kepler_ebpf.kernel.libbpf import enable_stats
@@ -32,7 +32,7 @@ def measure() -> Iterator[Figure]:
 
 def _ns_per_run(cpus: str) -> float:
     """Run time of the programs for each run, the statistics' own cost included."""
-    with kernel_account() as account:
+    with cpu_time_tracker() as account:
         descriptor = enable_stats()
         try:
             before = account.stats()
@@ -48,7 +48,7 @@ def _pipe_with_and_without(cpus: str) -> Details:
     without_us, with_us = [], []
     for _ in range(ROUNDS):
         without_us.append(_pipe_us(cpus))
-        with kernel_account():
+        with cpu_time_tracker():
             with_us.append(_pipe_us(cpus))
     medians = statistics.median(without_us), statistics.median(with_us)
     return {

@@ -17,8 +17,8 @@ FEW, MANY = 100, 10_000
 SETTLE_S = 6.0
 SECONDS = 30
 SMALL_LOADS_PERCENT = (2, 3, 5)
-MOST_MS = 3.0
-MOST_RATIO = 1.2
+MAX_MS = 3.0
+MAX_RATIO = 1.2
 WHEN = ("before", "after")
 
 
@@ -38,7 +38,7 @@ def measure() -> Iterator[Figure]:
         of_count = {when: costs[count, when] for when in WHEN}
         ratios = {when: cost.mean_ms / costs[FEW, when].mean_ms for when, cost in of_count.items()}
         details: Details = {
-            "bar_ratio": f"<= {MOST_RATIO}",
+            "bar_ratio": f"<= {MAX_RATIO}",
             **{
                 f"started_{when}": {
                     "ratio": rounded(ratios[when]),
@@ -50,8 +50,8 @@ def measure() -> Iterator[Figure]:
             },
         }
         value = max(cost.mean_ms for cost in of_count.values())
-        also = max(ratios.values()) <= MOST_RATIO
-        yield Figure(f"tick_cpu_ms_{count}_idle", value, "ms", Bar(MOST_MS), details, also=also)
+        also = max(ratios.values()) <= MAX_RATIO
+        yield Figure(f"tick_cpu_ms_{count}_idle", value, "ms", Bar(MAX_MS), details, also=also)
 
 
 def _cost(count: int, when: str) -> Cost:

@@ -20,14 +20,16 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.exporter import Exporter, running
-from kepler_ebpf import app
 from kepler_ebpf.cli import main as kepler_ebpf
+from kepler_ebpf.loop.publisher import Publisher
+from kepler_ebpf.loop.ticker import Tick, Ticker
 from kepler_ebpf.meters import BusyTime, MeterRequest, open_meter
-from kepler_ebpf.model import Floats, Meter, MeterReading, Snapshot
-from kepler_ebpf.naming import CgroupName, ProcessName
-from kepler_ebpf.publisher import Publisher
-from kepler_ebpf.ticker import Tick, Ticker
-from kepler_ebpf.workloads.naming import WorkloadNaming
+from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.energy import Meter, MeterReading
+from kepler_ebpf.model.names import CgroupName, ProcessName
+from kepler_ebpf.model.snapshot import Snapshot
+from kepler_ebpf.names.resolver import NameResolver
+from kepler_ebpf.wiring import run
 
 NOTES: list[tuple[float, float]] = []
 """What was noted, and when on the monotonic clock."""
@@ -128,7 +130,7 @@ class NotingPublisher(Publisher):
         super().publish(snapshot)
 
 
-class NotingNaming(WorkloadNaming):
+class NotingNaming(NameResolver):
     """Notes the CPU time of naming a process."""
 
     def process(self, tgid: int, start_ns: int, comm: str, cgroup: CgroupName) -> ProcessName:
@@ -164,7 +166,7 @@ def _note(number: float) -> None:
 PARTS: dict[str, dict[str, object]] = {
     "hindrance": {"Ticker": HinderedTicker},
     "lateness": {"Ticker": NotingTicker},
-    "naming": {"WorkloadNaming": NotingNaming},
+    "naming": {"NameResolver": NotingNaming},
     "residual": {"Publisher": NotingPublisher, "open_meter": open_noted_meter},
 }
 """What replaces which part of the exporter."""
@@ -175,7 +177,7 @@ def main() -> None:
     what, path, *arguments = sys.argv[1:]
     try:
         for name, part in PARTS[what].items():
-            patch.object(app, name, part).start()
+            patch.object(run, name, part).start()
         kepler_ebpf(arguments)
     finally:
         Path(path).write_text(json.dumps(NOTES), "ascii")

@@ -46,20 +46,20 @@ PANELS = [
         Query(f"abs(kepler_ebpf_accounting_error_ratio{{{ON}}})", "{{node_name}}"),
     ),
     graph(
-        "Lost and untracked CPU time",
+        "Lost and overflow CPU time",
         "percentunit",
         Query(
             rate(f"kepler_ebpf_lost_cpu_seconds_total{{{ON}}}", "node_name"), "{{node_name}} lost"
         ),
         Query(
-            rate(f"kepler_ebpf_unseen_cpu_seconds_total{{{ON}}}", "node_name"),
+            rate(f"kepler_ebpf_hidden_cpu_seconds_total{{{ON}}}", "node_name"),
             "{{node_name}} unseen",
         ),
         Query(
-            rate(f"kepler_ebpf_untracked_cpu_seconds_total{{{ON}}}", "node_name"),
-            "{{node_name}} untracked",
+            rate(f"kepler_ebpf_overflow_cpu_seconds_total{{{ON}}}", "node_name"),
+            "{{node_name}} overflow",
         ),
-        about="In cores. Lost: nobody's, the unseen included. Untracked: known by cgroup only.",
+        about="In cores. Lost: nobody's, the unseen included. Overflow: known by cgroup only.",
     ),
     graph(
         "Lost cgroup events",
@@ -127,10 +127,10 @@ PANELS = [
         Query(rate(f"kepler_ebpf_bpf_missed_runs_total{{{ON}}}", "node_name"), "{{node_name}}"),
     ),
     graph(
-        "CPU time of folded workloads",
+        "CPU time of retired workloads",
         "percentunit",
         Query(
-            rate(f"kepler_ebpf_folded_cpu_seconds_total{{{ON}}}", "node_name, level"),
+            rate(f"kepler_ebpf_retired_cpu_seconds_total{{{ON}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
         about="In cores.",

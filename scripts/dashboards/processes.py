@@ -63,13 +63,13 @@ PANELS = [
             " (last_over_time(kepler_process_cpu_joules_total"
             f'{{{OF}, state="terminated"}}[$__range])))'
         ),
-        "Those above monitor.minTerminatedEnergyThreshold; the rest is in the folded energy.",
+        "Those above monitor.minTerminatedEnergyThreshold; the rest is in the retired energy.",
     ),
     graph(
         "Folded energy",
         "watt",
         Query(
-            rate(f"kepler_ebpf_folded_joules_total{{{AT}}}", "node_name, level"),
+            rate(f"kepler_ebpf_retired_joules_total{{{AT}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
         about="Of ended workloads that are not listed one by one.",

@@ -15,7 +15,7 @@ RIGHT = {
 }
 """What is needed, in our words, and what the server says."""
 
-FOREIGN = "eyJhbGciOiJub25lIn0.e30."
+UNSUPPORTED = "eyJhbGciOiJub25lIn0.e30."
 """A token that nobody signed."""
 
 
@@ -59,7 +59,7 @@ def test_token_that_is_not_accepted_is_read_again(
 ) -> None:
     """A good one in its file's place is all it takes."""
     cluster.apply_deployment(*COMPONENTS[mode])
-    with following(tmp_path, cluster, mode, token=FOREIGN) as run:
+    with following(tmp_path, cluster, mode, token=UNSUPPORTED) as run:
         run.until(lambda page: failures(page).get("unauthorized", 0) > 1)
         assert len(warnings(run)) == 1
         (tmp_path / "token").write_text(cluster.token())

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from accounts import collect, cpu_ns, identities, joined, of, settled, unbalanced_ns
 from test_run_rapl import machine, metered, process_j
+from trackers import collect, cpu_ns, identities, joined, of, settled, unbalanced_ns
 from workers import worker
 
-from kepler_ebpf.topology import Topology
+from kepler_ebpf.host.topology import Topology
 
 LAST = 3
 """A CPU of the second socket."""

@@ -1,9 +1,9 @@
 """What a host with v1 hierarchies cannot show: cgroups in the unified hierarchy alone."""
 
-from accounts import of, settled
 from cgroup_tree import cgroup_tree
+from trackers import of, settled
 
-from kepler_ebpf.workloads.cgroups import CgroupPaths, discover
+from kepler_ebpf.names.cgroups.paths import CgroupPaths, discover
 
 
 def test_v2_is_chosen_where_it_is_alone():

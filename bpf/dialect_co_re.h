@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Maps, fields and entries as CO-RE and libbpf want them; dialect_bcc.h says the same for bcc. */
+#ifndef DIALECT_CO_RE_H
+#define DIALECT_CO_RE_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "kepler.h"
+#include "kernel_types.h"
+
+/* User space sets the number of tasks and CPUs before loading. */
+#define TASK_ENTRIES 1
+#define CPU_ENTRIES 1
+
+#define MAP(name, kind, key_type, value_type, entries, flags)                                      \
+	struct {                                                                                   \
+		__uint(type, kind);                                                                \
+		__uint(max_entries, entries);                                                      \
+		__uint(map_flags, flags);                                                          \
+		__type(key, key_type);                                                             \
+		__type(value, value_type);                                                         \
+	} name SEC(".maps")
+
+#define HASH(name, key_type, value_type, entries)                                                  \
+	MAP(name, BPF_MAP_TYPE_HASH, key_type, value_type, entries, 0)
+#define SHARED_ARRAY(name, value_type, entries)                                                    \
+	MAP(name, BPF_MAP_TYPE_ARRAY, __u32, value_type, entries, BPF_F_MMAPABLE)
+#define RING(name, bytes)                                                                          \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
+		__uint(max_entries, bytes);                                                        \
+	} name SEC(".maps")
+#define SCRATCH(name, value_type) MAP(name, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, value_type, 1, 0)
+
+/* A field of a pointer that the tracepoint itself handed over: a plain load, no helper call. */
+#define LOAD(ptr, field) ((ptr)->field)
+#define SWITCH "tp_btf/sched_switch"
+
+#define ENTRY(name, section)                                                                       \
+	SEC(section)                                                                               \
+	int name(unsigned long long *ctx)
+#define ARG(type, n) ((type)ctx[n])
+
+/* A knob of the loader's, constant to the verifier. */
+const volatile __u32 v1_subsys SEC(".rodata.knobs") = KEPLER_NO_SUBSYS;
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#endif

@@ -1,0 +1,96 @@
+"""What `check` finds and how it is shown: as a table for people or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import KeplerError
+from kepler_ebpf.host import facts
+
+
+class Status(StrEnum):
+    """How a finding stands: there, missing and missed, or missing and not needed now."""
+
+    OK = "ok"
+    LACK = "lack"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; ``remedy`` is empty where there is nothing to do.
+
+    A ``required`` thing that is lacking keeps `run` from working.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+    required: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether `run` cannot work because of it."""
+        return self.required and self.status is Status.LACK
+
+
+def from_error(name: str, error: KeplerError) -> Finding:
+    """Make the finding of something `run` would leave with, for the same reason."""
+    problem, _, remedy = str(error).partition("\n")
+    return Finding(name, Status.LACK, problem, remedy, required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckContext:
+    """What several findings are judged by."""
+
+    config: Config
+    release: str
+    capabilities: frozenset[str]
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Major and minor version of the running kernel."""
+        return facts.kernel_version(self.release)
+
+    def may(self, capability: str) -> bool:
+        """Whether this process holds *capability*, or the one that includes nearly all others."""
+        return bool(self.capabilities & {capability, "CAP_SYS_ADMIN"})
+
+
+def can_run(findings: Iterable[Finding]) -> bool:
+    """Whether `run` can work here."""
+    return not any(finding.blocks for finding in findings)
+
+
+def to_json(findings: Sequence[Finding]) -> str:
+    """Write the findings as a JSON object with ``can_run`` and ``findings``."""
+    listed = [dataclasses.asdict(finding) for finding in findings]
+    return json.dumps({"can_run": can_run(findings), "findings": listed}, indent=2)
+
+
+def to_table(findings: Sequence[Finding]) -> str:
+    """Write the findings as lines for people, required lacks in capitals, and the verdict."""
+    width = max(len(finding.name) for finding in findings)
+    return "\n".join([*_rows(findings, width), "", _verdict(findings)])
+
+
+def _rows(findings: Iterable[Finding], width: int) -> Iterator[str]:
+    for finding in findings:
+        word = finding.status.upper() if finding.blocks else finding.status
+        yield f"{word:4}  {finding.name:{width}}  {finding.detail}"
+        if finding.remedy:
+            yield f"{'':4}  {'':{width}}  -> {finding.remedy}"
+
+
+def _verdict(findings: Iterable[Finding]) -> str:
+    blocking = ", ".join(finding.name for finding in findings if finding.blocks)
+    return (
+        f"`run` cannot work here, for lack of: {blocking}" if blocking else "`run` can work here."
+    )

@@ -1,0 +1,69 @@
+"""Features of Kepler that kepler-ebpf lacks: their settings are known, and named when used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedFeature:
+    """A feature of Kepler that kepler-ebpf lacks: its keys are known, and named once when used.
+
+    ``keys`` maps each YAML key to its flag, None where it has none. With a ``switch`` only that
+    key asks for the feature, else any of them. ``refusal`` says why going on without is unsafe.
+    """
+
+    feature: str
+    keys: dict[str, str | None]
+    switch: str | None = None
+    refusal: str | None = None
+
+    @staticmethod
+    def is_switch(key: str) -> bool:
+        """Whether the flag of *key* may stand without a value: such keys say so by their name."""
+        return key.lower().endswith("enabled")
+
+
+UNSUPPORTED = (
+    UnsupportedFeature(
+        "TLS and basic authentication are",
+        {"web.configFile": "--web.config-file"},
+        refusal="kepler-ebpf would serve without them; put a proxy in front, bind to 127.0.0.1 "
+        "with --web.listen-address, and leave this out",
+    ),
+    UnsupportedFeature(
+        "Go profiling is", {"debug.pprof.enabled": "--debug.pprof"}, "debug.pprof.enabled"
+    ),
+    UnsupportedFeature(
+        "Redfish platform power is",
+        {
+            "experimental.platform.redfish.enabled": "--experimental.platform.redfish.enabled",
+            "experimental.platform.redfish.nodeName": "--experimental.platform.redfish.node-name",
+            "experimental.platform.redfish.configFile": (
+                "--experimental.platform.redfish.config-file"
+            ),
+            "experimental.platform.redfish.nodeID": None,
+            "experimental.platform.redfish.httpTimeout": None,
+            "experimental.platform.redfish.staleness": None,
+        },
+        "experimental.platform.redfish.enabled",
+    ),
+    UnsupportedFeature(
+        "hwmon metering is",
+        {
+            "experimental.hwmon.enabled": "--experimental.hwmon.enabled",
+            "experimental.hwmon.forceEnabled": "--experimental.hwmon.force-enabled",
+            "experimental.hwmon.zones": "--experimental.hwmon.zones",
+            "experimental.hwmon.chipRules": None,
+        },
+    ),
+    UnsupportedFeature(
+        "GPU metering is",
+        {
+            "experimental.gpu.enabled": "--experimental.gpu.enabled",
+            "experimental.gpu.idlePower": "--experimental.gpu.idle-power",
+            "experimental.gpu.dcgmEndpoint": "--experimental.gpu.dcgm-endpoint",
+        },
+        "experimental.gpu.enabled",
+    ),
+)

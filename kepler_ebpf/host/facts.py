@@ -1,0 +1,106 @@
+"""CheckContext about the host and this process's standing on it, each read by one small function.
+
+What cannot be read is None, never a guess. Judging the facts is `check`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from kepler_ebpf.host.regular_file import read_regular
+
+CAPABILITY_BITS = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+"""Bit numbers of the capabilities that matter here, from linux/capability.h."""
+
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""The inode of the host's PID namespace: fixed in the kernel (PROC_PID_INIT_INO)."""
+
+KTHREADD_PID = 2
+"""The parent of the kernel's own threads, which exist in the host's PID namespace only."""
+
+
+def read_text(path: Path) -> str | None:
+    """Read a small file without its last line break; None where that cannot be done."""
+    try:
+        return read_regular(path, "utf-8", "replace").rstrip("\n")
+    except OSError:
+        return None
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Take major and minor out of a kernel release; (0, 0) where it starts with no number."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def effective_capabilities(procfs: str) -> frozenset[str]:
+    """Read which of the capabilities that matter this process may use now."""
+    try:
+        mask = int(_own_status(procfs).get("CapEff", "0"), 16)
+    except ValueError:
+        mask = 0
+    return frozenset(name for name, bit in CAPABILITY_BITS.items() if mask >> bit & 1)
+
+
+def is_host_user_namespace(procfs: str) -> bool:
+    """Whether this process's user ids are the host's, all of them."""
+    mapping = (read_text(Path(procfs, "self/uid_map")) or "").split()
+    return mapping == ["0", "0", str(2**32 - 1)]
+
+
+def own_pids(procfs: str) -> tuple[int, ...]:
+    """Read this process's PID in each PID namespace, from *procfs*'s own one inwards."""
+    try:
+        return tuple(map(int, _own_status(procfs).get("NSpid", "").split()))
+    except ValueError:
+        return ()
+
+
+def _own_status(procfs: str) -> dict[str, str]:
+    text = read_text(Path(procfs, "self/status")) or ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key: value.strip() for key, _, value in pairs}
+
+
+def pid_namespace(procfs: str, pid: str) -> int | None:
+    """Read the inode of the PID namespace of process *pid* (or "self")."""
+    try:
+        link = Path(procfs, pid, "ns/pid").readlink()
+    except OSError:
+        return None
+    return int(re.sub(r"\D", "", str(link)) or 0)
+
+
+def shows_kernel_threads(procfs: str) -> bool:
+    """Whether *procfs* lists the kernel's threads, as only the host's does."""
+    return read_text(Path(procfs, str(KTHREADD_PID), "comm")) == "kthreadd"
+
+
+def mount_points(procfs: str, kind: str) -> Iterator[str]:
+    """Yield where file systems of one kind are mounted, as this process sees it."""
+    for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines():
+        _, where, this_kind, *_ = (*line.split(" "), "", "", "")
+        if this_kind == kind:
+            yield where
+
+
+def locked_memory_limit_bytes() -> int | None:
+    """Read the soft limit of locked memory; None where there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def release() -> str:
+    """Name the running kernel, as `uname -r` does."""
+    return os.uname().release

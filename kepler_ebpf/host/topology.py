@@ -1,0 +1,232 @@
+"""The host's CPUs: which are online, which socket each sits on, and what they are.
+
+Reads any sysfs and procfs root. Knows nothing of meters or BPF. Sockets are numbered 0..n-1 in
+the order of the kernel's package ids, which may have gaps.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from kepler_ebpf.errors import ReadError, SetupError
+from kepler_ebpf.host.regular_file import open_regular, read_regular
+
+LOG = logging.getLogger(__name__)
+
+CPU_LIST_BYTES = 4096
+"""Room for any CPU list: the kernel never writes more than a page into a sysfs file."""
+
+MAX_CPUS = 1 << 16
+"""More than any kernel can be built for."""
+
+VENDOR_KEYS = ("vendor_id", "CPU implementer")
+MODEL_KEYS = ("model name", "cpu", "CPU part")
+"""Names of the same field on x86, POWER and arm64, first found wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuInfo:
+    """One online logical CPU, as text for labels. A field this host does not state is empty."""
+
+    processor: str
+    vendor_id: str
+    model_name: str
+    physical_id: str
+    core_id: str
+
+
+class Topology:
+    """CPU numbers and sockets of one sysfs tree; ``online`` is cheap enough for every interval.
+
+    ``possible`` are the numbers of all CPUs there could ever be, ascending. ``package_ids`` are
+    the kernel's ids of the sockets, in socket order.
+
+    Raises SetupError where *sysfs* is not a sysfs tree. Close it, or use it in ``with``.
+    """
+
+    def __init__(self, sysfs: str | Path = "/sys") -> None:
+        self._cpus = Path(sysfs, "devices/system/cpu")
+        self.possible = self._read_possible()
+        self._online_text: bytes | None = None
+        self._online: tuple[int, ...] = ()
+        self._online_fd = _open(self._cpus / "online")
+        self._package_of: dict[int, int] = {}
+        self.package_ids: tuple[int, ...] = ()
+        try:
+            online = self.online()
+        except ReadError as error:
+            os.close(self._online_fd)
+            raise SetupError(str(error)) from error
+        self.package_ids = tuple(sorted({self._package_of[cpu] for cpu in online}))
+
+    @property
+    def sockets(self) -> int:
+        """How many sockets had an online CPU at the start; the count never changes."""
+        return len(self.package_ids)
+
+    @property
+    def socket_of(self) -> tuple[int, ...]:
+        """The socket index of each CPU, by CPU number up to the highest possible one.
+
+        A CPU that has not been online yet counts to socket 0: its package is not known. So does
+        one whose package came up after the start, since nothing was set up to account for it.
+        """
+        index = {package: socket for socket, package in enumerate(self.package_ids)}
+        highest = max(self.possible)
+        return tuple(index.get(self._package_of.get(cpu, -1), 0) for cpu in range(highest + 1))
+
+    @property
+    def cpus_per_socket(self) -> tuple[int, ...]:
+        """How many CPUs were online at the last reading, in socket order."""
+        sockets = self.socket_of
+        used = [sockets[cpu] for cpu in self._online]
+        return tuple(used.count(socket) for socket in range(self.sockets))
+
+    def online(self) -> tuple[int, ...]:
+        """Read the numbers of the CPUs online now, ascending; the same object while unchanged.
+
+        Raises ReadError where the file cannot be read or makes no sense.
+        """
+        try:
+            text = os.pread(self._online_fd, CPU_LIST_BYTES, 0)
+        except OSError as error:
+            raise ReadError(f"cannot read {self._cpus / 'online'}: {error.strerror}") from error
+        if text != self._online_text:
+            self._online = self._parse_online(text)
+            self._online_text = text
+        return self._online
+
+    def close(self) -> None:
+        """Close the file that ``online`` reads."""
+        os.close(self._online_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read_possible(self) -> tuple[int, ...]:
+        path = self._cpus / "possible"
+        try:
+            return parse_cpu_list(read_regular(path))
+        except (OSError, ValueError) as error:
+            raise SetupError(_not_sysfs(path, error)) from error
+
+    def _parse_online(self, text: bytes) -> tuple[int, ...]:
+        try:
+            online = parse_cpu_list(text.decode("ascii"))
+            self._require_possible(online)
+        except ValueError as error:
+            raise ReadError(_not_sysfs(self._cpus / "online", error)) from error
+        for cpu in online:
+            if cpu not in self._package_of:
+                self._learn_package(cpu)
+        return online
+
+    def _require_possible(self, online: tuple[int, ...]) -> None:
+        strange = set(online).difference(self.possible)
+        if strange:
+            raise ValueError(f"CPU {min(strange)} is not in {self._cpus / 'possible'}")
+
+    def _learn_package(self, cpu: int) -> None:
+        package = self._package_of[cpu] = self._read_package(cpu)
+        # Empty while the first list is read: nothing is unknown yet.
+        if self.package_ids and package not in self.package_ids:
+            LOG.warning(
+                "CPU %d came up on package %d, unknown at the start: it is accounted to socket 0 "
+                "until a restart",
+                cpu,
+                package,
+            )
+
+    def _read_package(self, cpu: int) -> int:
+        """Read the kernel's package id of an online CPU; 0 where the platform has none."""
+        try:
+            text = read_regular(self._cpus / f"cpu{cpu}/topology/physical_package_id")
+            return max(0, int(text))
+        except (OSError, ValueError):
+            # Some arm64 and virtual platforms write -1 or no file: they have one socket.
+            return 0
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """Turn the kernel's list form, as in ``0-3,6``, into ascending CPU numbers.
+
+    Raises ValueError for an empty list or anything else.
+    """
+    cpus: set[int] = set()
+    for part in text.strip().split(","):
+        first, dash, last = part.partition("-")
+        end = int(last if dash else first) + 1
+        if end > MAX_CPUS:
+            raise ValueError(f"no kernel has a CPU {end - 1}")
+        cpus.update(range(int(first), end))
+    if not cpus:
+        raise ValueError(f"no CPU in {text!r}")
+    return tuple(sorted(cpus))
+
+
+def read_cpu_info(procfs: str | Path = "/proc", sysfs: str | Path = "/sys") -> tuple[CpuInfo, ...]:
+    """Read what each online CPU is; ids that cpuinfo lacks (arm64) come from sysfs.
+
+    Raises SetupError where cpuinfo cannot be read.
+    """
+    path = Path(procfs, "cpuinfo")
+    try:
+        text = read_regular(path, "utf-8", "replace")
+    except OSError as error:
+        raise SetupError(_not_readable(path, error, "--host.procfs")) from error
+    return tuple(_cpu_info(fields, Path(sysfs)) for fields in _cpu_blocks(text))
+
+
+def _cpu_blocks(text: str) -> Iterator[dict[str, str]]:
+    for block in text.split("\n\n"):
+        pairs = (line.partition(":") for line in block.splitlines())
+        fields = {key.strip(): value.strip() for key, _, value in pairs}
+        if fields.get("processor", "").isdigit():
+            yield fields
+
+
+def _cpu_info(fields: dict[str, str], sysfs: Path) -> CpuInfo:
+    processor = fields["processor"]
+    topology = sysfs / f"devices/system/cpu/cpu{processor}/topology"
+    return CpuInfo(
+        processor=processor,
+        vendor_id=_first(fields, VENDOR_KEYS),
+        model_name=_first(fields, MODEL_KEYS),
+        physical_id=fields.get("physical id") or _optional(topology / "physical_package_id"),
+        core_id=fields.get("core id") or _optional(topology / "core_id"),
+    )
+
+
+def _first(fields: dict[str, str], keys: tuple[str, ...]) -> str:
+    return next((fields[key] for key in keys if fields.get(key)), "")
+
+
+def _optional(path: Path) -> str:
+    try:
+        return read_regular(path).strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _open(path: Path) -> int:
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise SetupError(_not_readable(path, error, "--host.sysfs")) from error
+
+
+def _not_readable(path: Path, error: OSError, flag: str) -> str:
+    return f"cannot read {path}: {error.strerror}\nname the right mount with {flag}"
+
+
+def _not_sysfs(path: Path, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"cannot use {path}: {reason}\nname the right mount with --host.sysfs"

@@ -1,0 +1,90 @@
+"""Workloads: their labels, their state, and the totals of all of one kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kepler_ebpf.model.arrays import Floats, Ints
+
+
+class State(IntEnum):
+    """The life of a row in a workload table."""
+
+    FREE = 0
+    RUNNING = 1
+    TERMINATED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLabels:
+    """A process as the exporters show it. A changed label is a new object."""
+
+    pid: int
+    start_ns: int
+    comm: str
+    exe: str
+    type: str
+    container_id: str
+    vm_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLabels:
+    """A container as the exporters show it. A changed label is a new object."""
+
+    container_id: str
+    container_name: str
+    runtime: str
+    pod_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmLabels:
+    """A virtual machine as the exporters show it."""
+
+    vm_id: str
+    vm_name: str
+    hypervisor: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodLabels:
+    """A pod as the exporters show it."""
+
+    pod_id: str
+    pod_name: str
+    pod_namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLabels:
+    """A systemd unit or a Slurm step as the exporters show it; ``kind`` is systemd or slurm."""
+
+    unit: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadView:
+    """Totals of every workload of one kind, row by row; rows whose state is FREE are gaps.
+
+    ``labels[row]`` is None for a gap. ``energy_uj`` (rows, kinds), ``cpu_ns`` (rows,) and
+    ``state`` (rows,) are totals since start. ``ran_rows`` (ran,) are the rows that used CPU in
+    the last interval and ``ran_uj`` (ran, kinds) what they were given for it; every other row
+    drew 0 W. ``retired_uj`` (kinds,) and ``retired_cpu_ns`` carry ended workloads that are not
+    listed any more, so rows + retired is everything this level was ever given.
+    """
+
+    labels: tuple[Any, ...]
+    energy_uj: Floats
+    cpu_ns: Ints
+    state: NDArray[np.uint8]
+    ran_rows: Ints
+    ran_uj: Floats
+    retired_uj: Floats
+    retired_cpu_ns: int

@@ -1,0 +1,35 @@
+"""From a cgroup path to the systemd unit or the Slurm step it belongs to. Pure, never raises.
+
+What is in a container or a pod is the container's: its own systemd's units are not the host's.
+A unit from which containers were started below its own cgroup has their energy too.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kepler_ebpf.model.workloads import UnitLabels
+from kepler_ebpf.names.cgroups.containers import outside_of_containers
+
+_SYSTEMD = re.compile(r"(?<=/)[^/]+\.(?:service|scope)(?=/|\Z)")
+# Below /slurm/uid_N of a v1 hierarchy, or below the scope of slurmstepd in v2; with several
+# daemons on a host the node's name is part of either.
+_SLURM = re.compile(
+    r"/(?:slurm(?:_[^/]+)?|(?:[^/]+_)?slurmstepd\.scope)(?:/uid_[0-9]+)?"
+    r"/job_(?P<job>[0-9]+)(?:/step_(?P<step>[^/]+))?(?=/|\Z)"
+)
+
+
+def match_unit(path: str) -> UnitLabels | None:
+    """Find the innermost unit of a cgroup path; None outside of any.
+
+    A Slurm step is named as Slurm's own tools do, ``JOB.STEP``. A unit of a user's systemd, or
+    one that another unit manages by itself, stands behind that one's name and a slash: two users
+    may each have a unit of one name.
+    """
+    path = outside_of_containers(path)
+    step = _SLURM.search(path)
+    if step is not None:
+        return UnitLabels(".".join(filter(None, step.groups())), "slurm")
+    units = _SYSTEMD.findall(path)
+    return UnitLabels("/".join(units), "systemd") if units else None

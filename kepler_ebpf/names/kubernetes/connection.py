@@ -1,0 +1,258 @@
+"""GET requests to the API server or a kubelet, with every failure turned into an ApiError."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import TYPE_CHECKING
+
+from kepler_ebpf.errors import ConfigError
+
+from .api_errors import ApiError, reason_of
+from .credentials import Credentials, Endpoint, ServiceAccount, check_certificates, login_errors
+from .objects import mapping, text
+from .stream import JsonReader
+
+if TYPE_CHECKING:  # at run time these are imported when Kubernetes is on, see credentials.py
+    from kubernetes.client import Configuration
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+_READ_BYTES = 65_536
+_ERROR_BODY_BYTES = 4_096
+_MAX_RETRY_AFTER_S = 300.0
+_SHOWN_CHARS = 300
+_OK = 200
+_NO_CERTIFICATE = "TLSV1_ALERT_INTERNAL_ERROR"
+"""What a server of Go's says that waits for its certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET: its path and query, and in words what it does and which right it needs."""
+
+    path: str
+    query: Mapping[str, str]
+    action: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds to wait for a connection, for the next bytes, and for a whole body."""
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    body_s: float = 60.0
+
+
+class Connection:
+    """One server, one set of credentials; used by one thread, interrupted by any."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        endpoint: Endpoint | None = None,
+        *,
+        certificate_remedy: str,
+    ) -> None:
+        """Look at the credentials, so that wrong ones are a ConfigError now, not later.
+
+        Who has to be logged in, which may take long, is so at the first request.
+        """
+        self._credentials = credentials
+        self._endpoint = endpoint
+        self._certificate_remedy = certificate_remedy
+        self._pool: PoolManager | None = None
+        self._response: BaseHTTPResponse | None = None
+        self._interrupted = False
+        self._configuration: Configuration | None = None
+        self.url = self._prepared(credentials.look()).host
+        """Where the server is."""
+
+    @property
+    def rereads_token(self) -> bool:
+        """True where the credentials are files that Kubernetes renews under us."""
+        return isinstance(self._credentials, ServiceAccount)
+
+    def renew(self) -> None:
+        """Drop the connection and the credentials; the next request reads them again."""
+        self._configuration = None
+        if self._pool is not None:
+            self._pool.clear()
+            self._pool = None
+
+    def interrupt(self) -> None:
+        """Wake the thread that waits for a body, and let none wait again; from any thread."""
+        self._interrupted = True
+        response = self._response
+        if response is not None:
+            with suppress(OSError, RuntimeError, ValueError):
+                response.shutdown()
+
+    @contextmanager
+    def get(self, request: Request, limits: Limits) -> Iterator[Iterator[bytes]]:
+        """Send *request* and yield the chunks of its body; reading them may raise ApiError too."""
+        with self._open(request, limits) as response:
+            if response.status != _OK:
+                raise self._refused(request, response)
+            yield self._chunks(response, time.monotonic() + limits.body_s)
+
+    @contextmanager
+    def _open(self, request: Request, limits: Limits) -> Iterator[BaseHTTPResponse]:
+        response = self._send(request, limits)
+        self._response = response
+        try:
+            if self._interrupted:
+                raise ApiError("network", "closing")
+            yield response
+        finally:
+            self._response = None
+            # What is left unread would have to be drained before the connection is used again.
+            response.close()
+
+    def _send(self, request: Request, limits: Limits) -> BaseHTTPResponse:
+        import urllib3
+
+        configuration = self._configured()
+        try:
+            return self._pooled(configuration).request(
+                "GET",
+                configuration.host + request.path,
+                fields=dict(request.query),
+                headers=self._headers(configuration),
+                timeout=urllib3.Timeout(connect=limits.connect_s, read=limits.read_s),
+                preload_content=False,
+                retries=False,
+            )
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+            raise self._failure(error) from error
+
+    def _chunks(self, response: BaseHTTPResponse, until_s: float) -> Iterator[bytes]:
+        import urllib3
+
+        while True:
+            try:
+                chunk = response.read1(_READ_BYTES)
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise ApiError("timeout", f"{self.url}: nothing more came: {error}") from error
+            except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
+                raise self._failure(error) from error
+            if not chunk:
+                return
+            yield chunk
+            if time.monotonic() > until_s:
+                raise ApiError("timeout", f"{self.url}: the answer takes too long")
+
+    def _prepared(self, configuration: Configuration) -> Configuration:
+        if self._endpoint is not None:
+            self._endpoint.apply_to(configuration)
+        check_certificates(configuration)
+        configuration.retries = False
+        configuration.keep_alive = True
+        configuration.connection_pool_maxsize = 1
+        return configuration
+
+    def _configured(self) -> Configuration:
+        if self._configuration is None:
+            try:
+                self._configuration = self._prepared(self._credentials.load())
+            except ConfigError as error:
+                raise ApiError("credentials", str(error)) from error
+            self.url = self._configuration.host
+        return self._configuration
+
+    def _pooled(self, configuration: Configuration) -> PoolManager:
+        if self._pool is None:
+            import urllib3
+            from kubernetes.client.rest import RESTClientObject
+
+            if not configuration.verify_ssl:
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            self._pool = RESTClientObject(configuration).pool_manager
+        return self._pool
+
+    def _headers(self, configuration: Configuration) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "kepler-ebpf"}
+        try:
+            settings = configuration.auth_settings()
+        except login_errors() as error:
+            why = _short(str(error))
+            raise ApiError("credentials", f"cannot get the token again: {why}") from error
+        if self._endpoint is not None:
+            # A token that is renewed brings the API server's address and CA back with it.
+            self._endpoint.apply_to(configuration)
+        token = settings.get("BearerToken")
+        if token and token["value"]:
+            headers["Authorization"] = _checked(token["value"].strip())
+        return headers
+
+    def _failure(self, error: Exception) -> ApiError:
+        cause = _tls_error(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = f"does not verify: {cause.verify_message.rstrip('.')}"
+        elif cause is not None and cause.reason == _NO_CERTIFICATE:
+            why = "is not there yet: perhaps nobody has approved the request for it"
+        else:
+            said = error.args[0] if error.args else ""
+            return ApiError("network", f"{self.url}: {_short(str(said or error))}")
+        message = f"the certificate of {self.url} {why}. {self._certificate_remedy}"
+        return ApiError("certificate", message)
+
+    def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
+        reason = reason_of(response.status)
+        said = _message(self._chunks(response, time.monotonic() + 1.0))
+        what = f"{self.url} refused to {request.action}: HTTP {response.status}"
+        if reason == "forbidden":
+            what = f"{what}. Needed: {request.right}"
+        if reason == "unauthorized":
+            what = f"{what}. The token or certificate was not accepted; it is read again"
+        after_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        return ApiError(reason, f"{what}. It says: {said}" if said else what, after_s)
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Find the error of the handshake that urllib3 wrapped, if it is one."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        inner = error.args[0] if error.args else None
+        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+    return None
+
+
+def _checked(token: str) -> str:
+    """Return *token*; one that no header can carry must not reach an error message either."""
+    if token.isascii() and token.isprintable():
+        return token
+    raise ApiError("credentials", "the token holds characters that no token can have")
+
+
+def _retry_after_s(header: str) -> float:
+    try:
+        return min(max(0.0, float(header)), _MAX_RETRY_AFTER_S)
+    except ValueError:
+        return 0.0
+
+
+def _message(chunks: Iterator[bytes]) -> str:
+    """Return what an error answer says: the message of a Status object, else its first words."""
+    body = bytearray()
+    with suppress(ApiError):
+        for chunk in chunks:
+            body += chunk
+            if len(body) >= _ERROR_BODY_BYTES:
+                break
+    with suppress(ApiError):
+        message = text(mapping(JsonReader(iter([bytes(body), b"\n"])).value()).get("message"))
+        if message:
+            return _short(message)
+    return _short(body.decode("utf-8", "replace"))
+
+
+def _short(message: str) -> str:
+    words = " ".join(message.split())
+    return words if len(words) <= _SHOWN_CHARS else f"{words[:_SHOWN_CHARS]}..."

@@ -1,0 +1,84 @@
+"""Follow this node's pods by asking its kubelet for all of them, every poll interval."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from kepler_ebpf.names.kubernetes.index import PodState
+
+from .connection import Limits, Request
+from .pacing import Wait, yield_gil
+from .source import FollowerContext
+from .stream import ListBody
+
+_log = logging.getLogger(__name__)
+
+KUBELET_PORT = 10250
+PODS_RIGHT = (
+    "a ClusterRole with the verb get on nodes/pods, bound to this account (a cluster older than "
+    "Kubernetes 1.33 knows only nodes/proxy for it)"
+)
+CERTIFICATE_REMEDY = (
+    "Many kubelets sign their own: let it have one from the cluster (serverTLSBootstrap: true, "
+    "then approve its request), or give the CA file that signed it, or use the apiserver mode"
+)
+
+_MIN_GAP_S = 2.0
+_SPREAD = 0.1
+_LIMITS = Limits()
+
+
+class KubeletFollower:
+    """One GET of /pods a step, with the token read again before each."""
+
+    def __init__(self, parts: FollowerContext, poll_interval_s: float) -> None:
+        """Poll every *poll_interval_s*, earlier where an unknown container asks for it."""
+        self._parts = parts
+        self._poll_interval_s = poll_interval_s
+        self._node_checked = False
+
+    def step(self) -> Wait:
+        """Poll once."""
+        if self._parts.connection.rereads_token:
+            self._parts.connection.renew()
+        states = self._poll()
+        self._parts.index.replace(states)
+        self._parts.backoff.reset()
+        self._parts.journal.connected(full=True)
+        self._check_node(states)
+        spread = 1.0 + _SPREAD * random.uniform(-1.0, 1.0)  # noqa: S311 - only a spread
+        pause_s = self._poll_interval_s * spread
+        return Wait(pause_s, min(_MIN_GAP_S, pause_s))
+
+    def _poll(self) -> list[PodState]:
+        request = Request("/pods", {}, "get nodes/pods (GET /pods)", PODS_RIGHT)
+        states: list[PodState] = []
+        with self._parts.connection.get(request, _LIMITS) as chunks:
+            for item in ListBody(chunks).items():
+                states.extend(self._parts.parsed(item))
+                yield_gil()
+        return states
+
+    def _check_node(self, states: list[PodState]) -> None:
+        """Warn, once, when the kubelet that answers is another node's."""
+        nodes = {state.pod.node for state in states if state.pod.node}
+        if self._node_checked or not nodes:
+            return
+        self._node_checked = True
+        if self._parts.node_name not in nodes:
+            _log.warning(
+                "the kubelet that answers is that of node %s, not %s: check --kube.node-name "
+                "and the kubelet's address",
+                ", ".join(sorted(nodes)),
+                self._parts.node_name,
+            )
+
+
+def kubelet_url(host: str) -> str:
+    """Return the kubelet's address on *host*, a name or an IP address, with its port or without."""
+    name, _, port = host.rpartition(":")
+    if port.isdigit() and name and (":" not in name or name.endswith("]")):
+        return f"https://{host}"
+    bracketed = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"https://{bracketed}:{KUBELET_PORT}"

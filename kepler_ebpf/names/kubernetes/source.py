@@ -1,0 +1,185 @@
+"""The thread that keeps a PodIndex up to date, and what it tells about itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from kepler_ebpf.names.kubernetes.index import PodContainer, PodIndex, PodState, UnknownIds
+
+from .api_errors import ApiError
+from .connection import Connection
+from .objects import MalformedPodError, parse_pod
+from .pacing import Backoff, Sleeper, Wait, wait_of
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """A pod source about itself: immutable, the counters since start.
+
+    ``connected``: the last thing tried worked. ``running``: the thread is alive.
+    ``last_sync_s``: Unix time of the last word from the server, None before the first.
+    ``errors``: how often, by reason (see ``api_errors.Reason``). ``syncs``: full lists taken in.
+    """
+
+    connected: bool = False
+    running: bool = False
+    last_sync_s: float | None = None
+    live_pods: int = 0
+    syncs: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+class Journal:
+    """Counts what happens to a source, and logs only what changes."""
+
+    def __init__(self, server: str) -> None:
+        """Begin for the server named *server* in messages."""
+        self._server = server
+        self._before: str | None = None
+        self._reported: str | None = None
+        self.status = SourceStatus()
+
+    def connected(self, *, full: bool) -> None:
+        """Note that the server was heard; *full* when it sent the whole list."""
+        if not self.status.connected:
+            _log.info("%s: connected", self._server)
+        self._before = self._reported = None
+        self.status = replace(
+            self.status,
+            connected=True,
+            last_sync_s=time.time(),
+            syncs=self.status.syncs + full,
+        )
+
+    def failed(self, error: ApiError) -> None:
+        """Count *error*; it is logged when it is the first, or of another kind and lasts.
+
+        A server that starts refuses for a moment what it grants later, and it has forgotten where
+        we were, which is no fault.
+        """
+        self.count(error.reason)
+        self.status = replace(self.status, connected=False)
+        if error.reason == "gone":
+            _log.info("%s: %s. Asking for all pods again", self._server, error)
+            return
+        is_first, is_lasting = self._before is None, self._before == error.reason
+        self._before = error.reason
+        if is_first or (is_lasting and error.reason != self._reported):
+            self._reported = error.reason
+            _log.warning("%s: %s. Pods known so far are kept; trying again", self._server, error)
+
+    def count(self, reason: str) -> None:
+        """Count one error of this kind."""
+        errors = dict(self.status.errors)
+        errors[reason] = errors.get(reason, 0) + 1
+        self.status = replace(self.status, errors=errors)
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerContext:
+    """What a follower works with: whom it asks, where it writes, whose pods it wants."""
+
+    connection: Connection
+    index: PodIndex
+    journal: Journal
+    backoff: Backoff
+    node_name: str
+    label_names: frozenset[str]
+
+    def parsed(self, item: object) -> tuple[PodState, ...]:
+        """Return the Pod object *item* as (state,), or () with a count where it is none."""
+        try:
+            return (parse_pod(item, self.label_names),)
+        except MalformedPodError:
+            self.journal.count("malformed")
+            return ()
+
+
+class Follower(Protocol):
+    """One way of following the pods of a node."""
+
+    def step(self) -> Wait:
+        """Do the next piece of work; return the pause after it. Raises ApiError."""
+
+
+class PodSource:
+    """Follows the pods of one node in a thread of its own, so that no reader ever waits for it."""
+
+    def __init__(self, follower: Follower, parts: FollowerContext, sleeper: Sleeper) -> None:
+        """Be ready; ``start`` begins. *parts* are those the follower has."""
+        self._follower = follower
+        self._parts = parts
+        self._sleeper = sleeper
+        self._unknown = UnknownIds()
+        self._thread = threading.Thread(target=self._run, name="kepler-pods", daemon=True)
+
+    @property
+    def index(self) -> PodIndex:
+        """What is known of the node's pods now."""
+        return self._parts.index
+
+    @property
+    def status(self) -> SourceStatus:
+        """How the source is doing."""
+        return replace(
+            self._parts.journal.status,
+            running=self._thread.is_alive(),
+            live_pods=self._parts.index.live_pods,
+        )
+
+    def find(self, container_id: str) -> PodContainer | None:
+        """Look a container up; an id not seen before makes a polling source look earlier.
+
+        For the sampling thread alone. It never waits.
+        """
+        found = self._parts.index.find(container_id)
+        if found is None and self._unknown.is_news(container_id):
+            self._sleeper.nudge()
+        return found
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a request that is being sent right now ends on its own, behind our back."""
+        self._sleeper.stop()
+        self._parts.connection.interrupt()
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        nudged = False
+        while not self._sleeper.is_stopped():
+            wait = self._step()
+            if self._sleeper.is_stopped():
+                return
+            # A kubelet lists a container up to a second after it runs: a nudge is worth two looks.
+            nudged = self._sleeper.sleep(wait_of(wait.least_s) if nudged else wait)
+
+    def _step(self) -> Wait:
+        """Do the next piece of work. Whatever it raises, the thread goes on."""
+        try:
+            return self._follower.step()
+        except ApiError as error:
+            return self._after(error)
+        except Exception as error:  # noqa: BLE001 - a bug must not end the naming of pods
+            _log.debug("the source of pods failed", exc_info=error)
+            return self._after(ApiError("internal", f"{type(error).__name__}: {error}"))
+
+    def _after(self, error: ApiError) -> Wait:
+        if self._sleeper.is_stopped():
+            # Closing ends a request in the middle, which is nobody's fault.
+            return wait_of(0.0)
+        self._parts.journal.failed(error)
+        self._parts.connection.renew()
+        return wait_of(max(self._parts.backoff.next_s(), error.retry_after_s))

@@ -1,0 +1,132 @@
+"""Where pods are learned from: the API server (a watch) or this node's kubelet (polled).
+
+Nothing of Kubernetes is imported before ``start_pod_source`` is called.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.names.kubernetes.index import PodIndex
+
+from . import apiserver, kubelet
+from .apiserver import ApiServerFollower
+from .connection import Connection
+from .credentials import SERVICE_ACCOUNT_DIR, Credentials, Endpoint, KubeConfigFile, ServiceAccount
+from .kubelet import KubeletFollower, kubelet_url
+from .pacing import Backoff, Sleeper
+from .source import Follower, FollowerContext, Journal, PodSource, SourceStatus
+
+__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "server_address", "start_pod_source"]
+
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class PodSourceOptions:
+    """How to learn of the node's pods.
+
+    ``kubeconfig`` empty: the service account of the pod we run in. ``kubelet_host``: the node's
+    IP address or name, empty: the node's name. ``kubelet_ca``: the CA file that signed the
+    kubelet's certificate, empty: the cluster's. ``label_names``: the pod labels to keep.
+    ``retention_s``: how long pods that ended stay known; at least as long as ended workloads
+    are exported.
+    """
+
+    mode: Literal["apiserver", "kubelet"]
+    node_name: str
+    kubeconfig: str = ""
+    poll_interval_s: float = 15.0
+    kubelet_host: str = ""
+    kubelet_ca: str = ""
+    kubelet_verify: bool = True
+    label_names: frozenset[str] = frozenset()
+    retention_s: float = 600.0
+    service_account_dir: Path = SERVICE_ACCOUNT_DIR
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+def start_pod_source(options: PodSourceOptions) -> PodSource:
+    """Start following the node's pods; returns at once, whether or not the API answers.
+
+    Raises ConfigError where the node name is empty or none, or the credentials cannot be read,
+    SetupError where the Kubernetes client is not installed.
+    """
+    connection = _connection(options)
+    by_kubelet = options.mode == "kubelet"
+    parts = FollowerContext(
+        connection=connection,
+        index=PodIndex(options.retention_s),
+        journal=Journal("kubelet" if by_kubelet else "Kubernetes API"),
+        backoff=options.backoff,
+        node_name=options.node_name,
+        label_names=options.label_names,
+    )
+    source = PodSource(_follower(options, parts), parts, Sleeper())
+    source.start()
+    return source
+
+
+def server_address(options: PodSourceOptions) -> str:
+    """Return the URL that pods would be asked for at; raises as ``start_pod_source`` does."""
+    return _connection(options).url
+
+
+def _connection(options: PodSourceOptions) -> Connection:
+    _require_client()
+    _check_node_name(options.node_name)
+    return _kubelet_connection(options) if options.mode == "kubelet" else _api_connection(options)
+
+
+def _require_client() -> None:
+    if find_spec("kubernetes") is None:
+        raise SetupError(
+            "Kubernetes is on, but its client for Python is not installed\n"
+            "install the package kubernetes beside kepler-ebpf (in a checkout: "
+            "pip install '.[kubernetes]')"
+        )
+
+
+def _follower(options: PodSourceOptions, parts: FollowerContext) -> Follower:
+    if options.mode == "kubelet":
+        return KubeletFollower(parts, options.poll_interval_s)
+    return ApiServerFollower(parts)
+
+
+def _credentials(options: PodSourceOptions) -> Credentials:
+    if options.kubeconfig:
+        return KubeConfigFile(options.kubeconfig)
+    return ServiceAccount(options.service_account_dir)
+
+
+def _api_connection(options: PodSourceOptions) -> Connection:
+    return Connection(_credentials(options), certificate_remedy=apiserver.CERTIFICATE_REMEDY)
+
+
+def _kubelet_connection(options: PodSourceOptions) -> Connection:
+    endpoint = Endpoint(
+        kubelet_url(options.kubelet_host or options.node_name),
+        options.kubelet_ca or None,
+        options.kubelet_verify,
+    )
+    return Connection(
+        _credentials(options), endpoint, certificate_remedy=kubelet.CERTIFICATE_REMEDY
+    )
+
+
+def _check_node_name(name: str) -> None:
+    if not name:
+        raise ConfigError(
+            "Kubernetes is on but the node has no name: give --kube.node-name (YAML: "
+            "kube.nodeName), in a pod from the downward API's spec.nodeName"
+        )
+    if not _NODE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"kube.nodeName {name!r} cannot be a node's name: it is made of lower-case letters, "
+            "digits, '-' and '.', as `kubectl get nodes` shows it"
+        )

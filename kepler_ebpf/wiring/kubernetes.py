@@ -1,0 +1,25 @@
+"""What a configuration asks of the source of pods. Imported only where Kubernetes is on."""
+
+from __future__ import annotations
+
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.names.kubernetes.start import PodSourceOptions
+
+GRACE_S = 60.0
+"""A pod may be deleted from the API so long before its last process has ended."""
+
+
+def pod_source_options(config: Config) -> PodSourceOptions:
+    """Put together what ``start_pod_source`` needs to know."""
+    return PodSourceOptions(
+        mode="apiserver" if config.kube_mode == "apiserver" else "kubelet",
+        node_name=config.kube_node_name,
+        kubeconfig=config.kube_config,
+        poll_interval_s=config.kube_poll_interval_s,
+        kubelet_host=config.kubelet_host,
+        kubelet_ca=config.kubelet_ca,
+        kubelet_verify=config.kubelet_verify,
+        label_names=frozenset(config.pod_labels),
+        # Longer than their energy is listed: until then it may be asked for by name.
+        retention_s=config.terminated_retention_s + GRACE_S,
+    )

@@ -1,1 +1,0 @@
-"""Whose energy it is: processes, cgroups, containers, virtual machines and pods by name."""

@@ -1,0 +1,504 @@
+"""The HTTP server, over real sockets."""
+
+import gzip
+import http.client
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from snapshots import HOST, Row, process, snapshot
+
+from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.exporters.http import LANDING_PAGE, MAX_CONNECTIONS, Server, Service, start_server
+from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.model.snapshot import Snapshot
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start servers on loopback that show a fresh snapshot; all are closed in the end."""
+    servers = []
+
+    def start_one(
+        *addresses: str,
+        latest: Callable[[], Snapshot | None] = lambda: snapshot(at_s=time.time()),
+        timeout_s: float = 5.0,
+        refresh: Callable[[], None] | None = None,
+    ) -> Server:
+        service = Service(MetricsPage(HOST), latest, 1.0, refresh, timeout_s)
+        server = start_server(addresses or ("127.0.0.1:0",), service)
+        servers.append(server)
+        return server
+
+    yield start_one
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Run one server with a fresh snapshot for every test that only asks."""
+    service = Service(MetricsPage(HOST), lambda: snapshot(at_s=time.time()), interval_s=1.0)
+    server = start_server(["127.0.0.1:0"], service)
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Whatever a client does, nothing is printed and nothing above debug is logged."""
+    yield
+    assert [r for r in caplog.records if r.levelno > logging.DEBUG] == []
+    assert capsys.readouterr() == ("", "")
+
+
+def port_of(server: Server) -> int:
+    """Return the port of the server's first address."""
+    return int(server.addresses[0].rpartition(":")[2])
+
+
+def fetch(
+    server: Server, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of one request to the first address."""
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=10)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers=named)
+        response = connection.getresponse()
+        return response.status, dict(response.headers), response.read()
+    finally:
+        connection.close()
+
+
+def dial(server: Server) -> socket.socket:
+    """Return a connected socket to the first address."""
+    return socket.create_connection(("127.0.0.1", port_of(server)), timeout=10)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the server closes, by whatever means."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            received += part
+    return received
+
+
+def connection_threads() -> list[threading.Thread]:
+    """Return the threads that serve a connection right now."""
+    return [thread for thread in threading.enumerate() if "process_request" in thread.name]
+
+
+def wait_until(happened: Callable[[], bool]) -> bool:
+    """Wait until it happened, at most ten seconds; returns whether it did."""
+    give_up_s = time.monotonic() + 10
+    while not happened() and time.monotonic() < give_up_s:
+        time.sleep(0.02)
+    return happened()
+
+
+def test_metrics_are_served_as_text(server: Server) -> None:
+    """A scrape without wishes gets the text format with its length and type."""
+    status, headers, body = fetch(server, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert headers["Content-Length"] == str(len(body))
+    assert "kepler_process_cpu_joules" in {family.name for family in parse_text(body.decode())}
+
+
+def test_metrics_are_served_as_openmetrics(server: Server) -> None:
+    """A scrape that asks for OpenMetrics gets it, with its end mark."""
+    accept = "application/openmetrics-text;version=1.0.0"
+    _, headers, body = fetch(server, "/metrics", Accept=accept)
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "deflate, gzip;q=0.5", "br,GZIP"])
+def test_metrics_are_gzipped_when_accepted(accepted: str, server: Server) -> None:
+    """A client that takes gzip gets it."""
+    _, headers, body = fetch(server, "/metrics", Accept_Encoding=accepted)
+    assert headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(body).startswith(b"# HELP")
+
+
+@pytest.mark.parametrize("accepted", ["", "identity", "gzip;q=0", "gzip; q=0.0, br"])
+def test_metrics_are_plain_when_gzip_is_not_accepted(accepted: str, server: Server) -> None:
+    """A client that does not take gzip, or refuses it by name, gets plain text."""
+    _, headers, body = fetch(server, "/metrics", Accept_Encoding=accepted)
+    assert "Content-Encoding" not in headers
+    assert body.startswith(b"# HELP")
+
+
+def test_metrics_can_be_filtered_by_name(server: Server) -> None:
+    """``name[]`` keeps the metrics it names."""
+    query = f"{quote('name[]')}=kepler_node_cpu_watts&name[]=kepler_vm_cpu_watts"
+    _, _, body = fetch(server, f"/metrics?{query}")
+    names = {family.name for family in parse_text(body.decode())}
+    assert names == {"kepler_node_cpu_watts", "kepler_vm_cpu_watts"}
+
+
+def test_refresh_comes_before_a_scrape(start: Start) -> None:
+    """A scrape shows what its refresh published; a probe asks for no refresh."""
+    published: list[Snapshot] = []
+    server = start(
+        latest=lambda: published[-1] if published else None,
+        refresh=lambda: published.append(snapshot(at_s=time.time())),
+    )
+    fetch(server, "/healthz")
+    fetch(server, "/readyz")
+    assert published == []
+    assert b"kepler_node_cpu_watts" in fetch(server, "/metrics")[2]
+    assert len(published) == 1
+
+
+def test_landing_page_points_to_the_metrics(server: Server) -> None:
+    """The root says where to go."""
+    status, headers, body = fetch(server, "/")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'href="/metrics"' in body
+
+
+def test_healthz_needs_no_snapshot(start: Start) -> None:
+    """A program that answers is alive, measured anything or not."""
+    assert fetch(start(latest=lambda: None), "/healthz")[::2] == (200, b"ok\n")
+
+
+def test_readyz_waits_for_the_first_snapshot(start: Start) -> None:
+    """Before the first interval the server is not ready and says why."""
+    status, _, body = fetch(start(latest=lambda: None), "/readyz")
+    assert (status, b"no interval has been measured" in body) == (503, True)
+
+
+def test_readyz_with_a_fresh_snapshot(start: Start) -> None:
+    """A recent snapshot makes the server ready, even some intervals old."""
+    server = start(latest=lambda: snapshot(at_s=time.time() - 10))
+    assert fetch(server, "/readyz")[::2] == (200, b"ready\n")
+
+
+def test_readyz_with_an_old_snapshot(start: Start) -> None:
+    """A snapshot that is older than 15 s and five intervals is not good enough."""
+    server = start(latest=lambda: snapshot(at_s=time.time() - 16))
+    status, _, body = fetch(server, "/readyz")
+    assert (status, b"more than 15 s" in body) == (503, True)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/healthz"])
+def test_head_has_the_headers_of_get(path: str, start: Start) -> None:
+    """HEAD answers as GET does, without the body."""
+    server = start(latest=lambda: None)
+    status, headers, body = fetch(server, path, "HEAD")
+    assert (status, body) == (200, b"")
+    assert headers["Content-Length"] == fetch(server, path)[1]["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("http://node-1:28282/healthz", b"ok\n"),
+        ("HTTPS://[::1]/healthz?why", b"ok\n"),
+        ("http://node-1", LANDING_PAGE),
+        ("http://node-1?why", LANDING_PAGE),
+    ],
+)
+def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: Server) -> None:
+    """A client may name scheme and host in its request, as HTTP wants servers to accept."""
+    assert fetch(server, target)[::2] == (200, answer)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/metrics/", "http://x/no", "x://y/healthz", "//[", "/%00", "/../etc/passwd"],
+)
+def test_unknown_path_is_a_clear_404(path: str, server: Server) -> None:
+    """An unknown path is told in plain text what there is."""
+    status, headers, body = fetch(server, path)
+    assert (status, headers["Content-Type"]) == (404, "text/plain; charset=utf-8")
+    assert body.startswith(b"404 Not Found: there are /metrics")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+def test_other_methods_are_a_clear_405(method: str, server: Server) -> None:
+    """A method that is not GET or HEAD is refused with what is allowed."""
+    status, headers, body = fetch(server, "/metrics", method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    assert body == b"405 Method Not Allowed: use GET or HEAD\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /metrics HT",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /metrics HTTP/x.y\r\n\r\n",
+        b"GET /metrics HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost\xff : \xfe\r\n\r\n",
+        b"GET /metrics\r\n",
+        b"GET /metrics HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+    ],
+)
+def test_broken_request_leaves_the_server_alive(sent: bytes, server: Server) -> None:
+    """Half, wrong and strange requests end their own connection and nothing else."""
+    with dial(server) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        read_all(connection)
+    assert fetch(server, "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+    ],
+    ids=["line", "header", "headers"],
+)
+def test_oversized_request_is_refused(sent: bytes, server: Server) -> None:
+    """A request line or headers of 100 kB get a 4xx and the server lives."""
+    with dial(server) as connection:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(sent)
+        answer = read_all(connection)
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 414", b"HTTP/1.1 431"))
+    assert fetch(server, "/healthz")[0] == 200
+
+
+def test_client_that_leaves_early_is_survived(server: Server) -> None:
+    """Clients that reset the connection while their page is made disturb nobody."""
+    for _ in range(10):
+        with dial(server) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert fetch(server, "/metrics")[0] == 200
+
+
+def test_silent_client_is_cut_off(start: Start) -> None:
+    """A client that sends nothing is closed when its time is over."""
+    server = start(timeout_s=0.2)
+    with dial(server) as connection:
+        assert read_all(connection) == b""
+
+
+def test_trickling_client_is_cut_off(start: Start) -> None:
+    """A client that always sends a little, and never all, is closed when its time is over."""
+    server = start(timeout_s=0.3)
+    with dial(server) as connection:
+        connection.settimeout(0.1)
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        for place in range(200):
+            try:
+                connection.sendall(b"X-%d: y\r\n" % (place % 90))
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        else:
+            pytest.fail("the connection was never closed")
+
+
+def test_client_that_does_not_read_is_cut_off(start: Start) -> None:
+    """A client that does not read a page of 10 MB loses the rest of it, and its thread."""
+    shown = snapshot([Row(process(pid)) for pid in range(10_000)])
+    server = start(latest=lambda: shown, timeout_s=0.3)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port_of(server)))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert wait_until(lambda: bool(connection_threads()))
+        assert wait_until(lambda: not connection_threads())
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    [length] = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Le")]
+    assert len(body) < length
+
+
+def test_too_many_connections_are_refused_and_let_in_later(start: Start) -> None:
+    """Beyond the limit a client is told to come back; when the others are gone it is served."""
+    server = start()
+    held = [dial(server) for _ in range(MAX_CONNECTIONS)]
+    with dial(server) as connection:
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert answer.endswith(b"too many connections\n")
+    for connection in held:
+        connection.close()
+    assert wait_until(lambda: fetch(server, "/healthz")[0] == 200)
+
+
+def test_many_readers_at_once_get_the_same_page(start: Start) -> None:
+    """Concurrent scrapes of one snapshot all get the same, whole page."""
+    shown = snapshot(at_s=time.time())
+    server = start(latest=lambda: shown)
+    pages = []
+    query = "/metrics?name[]=kepler_process_cpu_joules_total"
+    readers = [
+        threading.Thread(target=lambda: pages.append(fetch(server, query)[2])) for _ in range(12)
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(pages) == 12
+    assert len(set(pages)) == 1
+
+
+def test_fault_of_ours_is_logged_and_survived(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug while a page is made ends that request with a trace in the log, and no other."""
+
+    def latest() -> Snapshot | None:
+        raise RuntimeError("a bug")
+
+    server = start(latest=latest)
+    with pytest.raises(http.client.RemoteDisconnected):
+        fetch(server, "/metrics")
+    assert fetch(server, "/healthz")[0] == 200
+    assert "a bug" in caplog.text
+    caplog.clear()
+
+
+def test_all_interfaces_are_both_families(start: Start) -> None:
+    """``:PORT`` answers on IPv4 and on IPv6."""
+    server = start(":0")
+    port = port_of(server)
+    assert server.addresses == (f":{port}",)
+    for host in ("127.0.0.1", "[::1]"):
+        with urlopen(f"http://{host}:{port}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+
+
+def test_several_addresses_are_served(start: Start) -> None:
+    """Each address is listened on, and tells its real port."""
+    server = start("127.0.0.1:0", "[::1]:0", "localhost:0")
+    hosts = [address.rpartition(":")[0] for address in server.addresses]
+    assert hosts == ["127.0.0.1", "[::1]", "localhost"]
+    for address in server.addresses:
+        assert not address.endswith(":0")
+        with urlopen(f"http://{address}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+
+
+def test_closed_server_frees_its_port_and_its_clients(start: Start) -> None:
+    """After close nothing listens, open connections end, and the port can be had again."""
+    server = start()
+    with dial(server) as connection:
+        server.close()
+        assert read_all(connection) == b""
+    with pytest.raises(ConnectionRefusedError):
+        dial(server)
+    start(server.addresses[0])
+
+
+@pytest.mark.parametrize("pattern", ["127.0.0.1:{}", ":{}", "[::]:{}"])
+def test_taken_port_is_a_setup_error(pattern: str, start: Start) -> None:
+    """A port that is in use is named together with what to do."""
+    taken = pattern.format(port_of(start(":0")))
+    with pytest.raises(SetupError) as raised:
+        start(taken)
+    problem, remedy = str(raised.value).splitlines()
+    assert problem == f"cannot listen on {taken}: Address already in use"
+    assert "choose another port" in remedy
+
+
+def test_failing_address_frees_the_ones_before(start: Start) -> None:
+    """When one of several addresses fails, none stays open."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(SetupError):
+        start(f"127.0.0.1:{port}", "192.0.2.1:0")
+    start(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("192.0.2.1:0", "one of this host's interfaces"),
+        ("no-such-host.invalid:0", "choose another address"),
+        ("a..b:0", "choose another address"),
+    ],
+)
+def test_address_of_another_host_is_a_setup_error(address: str, remedy: str, start: Start) -> None:
+    """An address this host does not have is named together with what to do."""
+    with pytest.raises(SetupError) as raised:
+        start(address)
+    problem, hint = str(raised.value).splitlines()
+    assert address in problem
+    assert remedy in hint
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "28282", ":", "localhost", ":70000", ":-1", "::1:80", "[::1]80", "h:8o", "a b:1"],
+)
+def test_address_that_is_none_is_a_config_error(address: str, start: Start) -> None:
+    """An address that cannot be understood is shown with the forms that can."""
+    with pytest.raises(ConfigError) as raised:
+        start(address)
+    problem, remedy = str(raised.value).splitlines()
+    assert repr(address) in problem
+    assert "HOST:PORT" in remedy
+
+
+@pytest.fixture
+def prometheus(start: Start, tmp_path: Path) -> Iterator[str]:
+    """Run a real Prometheus that scrapes a server of ours; returns its address."""
+    program = shutil.which("prometheus")
+    assert program, "prometheus is missing: install Debian's package prometheus"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"job_name": "kepler", "static_configs": [{"targets": [start().addresses[0]]}]}
+    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}}
+    (tmp_path / "p.yml").write_text(json.dumps(config | {"scrape_configs": [job]}))
+    command = [program, f"--config.file={tmp_path}/p.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    process = subprocess.Popen(
+        [*command, f"--web.listen-address={address}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_real_prometheus_stores_our_series(prometheus: str) -> None:
+    """A real Prometheus scrapes us and answers with our series, labels and figures."""
+    query = 'kepler_process_cpu_joules_total{state="running",zone="package"} and on() up == 1'
+    url = f"http://{prometheus}/api/v1/query?query={quote(query)}"
+    results: list[dict[str, Any]] = []
+    give_up_s = time.monotonic() + 30
+    while not results:
+        assert time.monotonic() < give_up_s, "Prometheus did not store our series"
+        time.sleep(0.1)
+        try:
+            with urlopen(url, timeout=5) as answer:
+                results = json.load(answer)["data"]["result"]
+        except OSError:
+            continue
+    [series] = results
+    assert series["metric"]["comm"] == "worker"
+    assert series["metric"]["node_name"] == "node-1"
+    assert series["value"][1] == "2"

@@ -1,0 +1,132 @@
+"""The log: one record a line in both forms, and silence where it would only repeat itself."""
+
+import fcntl
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kepler_ebpf.host.log import JsonLines, Repeats, TextLines, Unwaiting, set_up
+
+
+def record(message: str, level: int = logging.WARNING, *args: object) -> logging.LogRecord:
+    """Make a record as a logger would."""
+    return logging.LogRecord("kepler_ebpf.test", level, "file.py", 1, message, args, None)
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[str, str], io.StringIO]]:
+    """Set the log up on a buffer, and put back what was set up before."""
+    root, ours = logging.getLogger(), logging.getLogger("kepler_ebpf")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+
+    def start(level: str, form: str) -> io.StringIO:
+        stream = io.StringIO()
+        set_up(level, form, stream)
+        return stream
+
+    yield start
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def test_level_bounds_what_is_said(log: Callable[[str, str], io.StringIO]) -> None:
+    """Below the level nothing is written."""
+    stream = log("warn", "text")
+    logging.getLogger("kepler_ebpf").info("quiet")
+    logging.getLogger("kepler_ebpf").warning("loud")
+    assert stream.getvalue().endswith("warn  loud\n")
+    assert "quiet" not in stream.getvalue()
+
+
+def test_nobody_waits_for_who_reads_the_log() -> None:
+    """What a full pipe has no room for is left out; when there is room again, it goes on."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "w") as stream:
+        handler = Unwaiting(stream)
+        os.write(writer, b"." * size)
+        handler.emit(record("left out"))
+        assert read.read() == b"." * size
+        handler.emit(record("said"))
+        assert read.read() == b"said\n"
+
+
+def test_debugging_of_other_packages_is_not_heard(log: Callable[[str, str], io.StringIO]) -> None:
+    """Asking for our debug messages does not open every library's."""
+    stream = log("debug", "text")
+    logging.getLogger("urllib3").debug("theirs")
+    logging.getLogger("kepler_ebpf.x").debug("ours")
+    assert stream.getvalue().endswith("debug ours\n")
+    assert "theirs" not in stream.getvalue()
+
+
+def test_json_line_has_its_fields(log: Callable[[str, str], io.StringIO]) -> None:
+    """Each line of the JSON form is an object by itself."""
+    stream = log("info", "json")
+    logging.getLogger("kepler_ebpf.x").error('a "b"\n%s', "c")
+    fields = json.loads(stream.getvalue())
+    assert (fields["level"], fields["msg"], fields["logger"]) == (
+        "error",
+        'a "b"\nc',
+        "kepler_ebpf.x",
+    )
+
+
+@pytest.mark.parametrize("form", [TextLines(), JsonLines()])
+def test_message_with_line_breaks_is_one_line(form: logging.Formatter) -> None:
+    """A process may be named so as to forge a line; it does not become one."""
+    assert "\n" not in form.format(record("comm %s", logging.WARNING, "x\n2026 info all is well"))
+
+
+@pytest.mark.parametrize("form", [TextLines(), JsonLines()])
+def test_traceback_of_a_bug_is_kept(form: logging.Formatter) -> None:
+    """What nobody expected is told in full."""
+    try:
+        _ = 1 // 0
+    except ZeroDivisionError as error:
+        line = record("bug")
+        line.exc_info = (type(error), error, error.__traceback__)
+    assert "ZeroDivisionError" in form.format(line)
+
+
+def test_repeated_message_is_said_once() -> None:
+    """What fails at every tick is one line, not a hundred a second."""
+    repeats = Repeats(quiet_s=300.0, clock=lambda: 0.0)
+    assert [repeats.filter(record("zone failed")) for _ in range(3)] == [True, False, False]
+
+
+def test_message_is_said_again_with_its_count() -> None:
+    """After the quiet time the next one tells how many were dropped."""
+    now = [0.0]
+    repeats = Repeats(quiet_s=300.0, clock=lambda: now[0])
+    for _ in range(3):
+        repeats.filter(record("zone %s failed", logging.WARNING, "dram"))
+    now[0] = 301.0
+    again = record("zone %s failed", logging.WARNING, "dram")
+    assert repeats.filter(again)
+    assert again.getMessage() == "zone dram failed (2 more times since)"
+
+
+def test_other_messages_are_not_held_back() -> None:
+    """The same words about another thing are another message."""
+    repeats = Repeats(clock=lambda: 0.0)
+    assert repeats.filter(record("zone %s failed", logging.WARNING, "dram"))
+    assert repeats.filter(record("zone %s failed", logging.WARNING, "core"))
+
+
+def test_debug_messages_all_pass() -> None:
+    """Who asks for debug messages gets every one."""
+    repeats = Repeats(clock=lambda: 0.0)
+    assert all(repeats.filter(record("tick", logging.DEBUG)) for _ in range(3))
+
+
+def test_memory_of_messages_is_bounded() -> None:
+    """Messages that all differ do not pile up for ever, and all are said."""
+    repeats = Repeats(clock=lambda: 0.0)
+    assert all(repeats.filter(record(f"process {pid} vanished")) for pid in range(5_000))

@@ -1,0 +1,35 @@
+"""Reading what may turn out to be anything: a wait is never one of the outcomes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kepler_ebpf.host.regular_file import open_regular, read_regular
+
+
+def test_files_of_the_kernel_are_plain() -> None:
+    """Those of procfs and sysfs can be read whole."""
+    assert read_regular("/proc/self/mountinfo", "utf-8", "replace").endswith("\n")
+    assert read_regular(Path("/sys/devices/system/cpu/possible")).startswith("0")
+
+
+def test_fifo_is_an_error_at_once(tmp_path: Path) -> None:
+    """Opening one waits for a writer, for ever if there is none."""
+    os.mkfifo(tmp_path / "fifo")
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - iterdir would hold one open itself
+    with pytest.raises(OSError, match="Not a regular file"):
+        read_regular(tmp_path / "fifo")
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_directory_is_told_as_such(tmp_path: Path) -> None:
+    """As the kernel would say on reading it."""
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+
+
+def test_device_is_no_file() -> None:
+    """One could be read without end."""
+    with pytest.raises(OSError, match="Not a regular file"):
+        open_regular("/dev/zero")

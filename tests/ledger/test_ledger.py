@@ -1,0 +1,324 @@
+"""Whatever is credited is at each level in exactly one place, and stays there."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger_world import KEEP_ALL, World, by, container, everything, listed, record, vm
+
+from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
+from kepler_ebpf.ledger.ledger import CgroupName, Ledger, ProcessName, Retention
+from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.model.workloads import State
+
+CGROUPS = {
+    1: CgroupName("/"),
+    2: CgroupName("/a", container("a", "pod-1")),
+    3: CgroupName("/b", container("b", "pod-1")),
+    4: CgroupName("/b/init", container("b", "pod-1")),
+    5: CgroupName("/c", container("c", "pod-2")),
+}
+IN_CONTAINERS = [2, 3, 4, 5]
+
+records = st.builds(
+    record,
+    pid=st.integers(1, 6),
+    start=st.sampled_from([100, 100, 200, 300]),
+    cgroup_id=st.sampled_from(list(CGROUPS)),
+    cpu_ns=st.integers(0, 10**9),
+    exec_id=st.integers(0, 2),
+    process_comm=st.sampled_from([b"sh", b"work"]),
+    ended=st.booleans(),
+)
+intervals = st.lists(
+    st.tuples(
+        st.lists(records, max_size=12), st.frozensets(st.sampled_from(list(CGROUPS)), max_size=2)
+    ),
+    max_size=8,
+)
+retentions = st.builds(
+    Retention,
+    for_s=st.sampled_from([0.0, 1.5, 100.0]),
+    most=st.sampled_from([-1, 0, 1, 3]),
+    min_uj=st.sampled_from([0.0, 3e8]),
+)
+
+
+def play(story, retention):
+    """Yield the world after each interval of *story*, with all the records it had by then.
+
+    Each interval's records are credited a second time for energy that was late.
+    """
+    world, said = World(retention), [np.zeros(0, TASK)]
+    world.names.cgroups = CGROUPS
+    world.names.processes = {1: ProcessName("/qemu", vm("m")), 2: ProcessName("/qemu", vm("m"))}
+    for records_now, removed in story:
+        said += records_now
+        world.credit(*records_now)
+        if records_now:
+            world.credit(*records_now, count_cpu=False)
+        world.ledger.ended_cgroups(removed)
+        world.now_s += 1
+        world.ledger.end_interval(world.now_s)
+        yield world, np.concatenate(said)
+
+
+def assert_holds(view, records_said):
+    """Assert that a level has the CPU time of the records and twice the energy they had."""
+    energy_uj, cpu_ns = everything(view)
+    said_ns = int(records_said["cpu_ns"].sum())
+    assert cpu_ns == said_ns
+    np.testing.assert_allclose(energy_uj, [2.0 * said_ns, said_ns / 2.0], rtol=1e-9)
+
+
+@given(intervals, retentions)
+def test_processes_hold_everything_credited(story, retention):
+    """The rows of the processes and the retired are all that was ever credited."""
+    for world, said in play(story, retention):
+        assert_holds(world.processes, said)
+
+
+@given(intervals, retentions)
+def test_cgroups_hold_everything_credited(story, retention):
+    """The rows of the cgroups and the retired are all that was ever credited."""
+    for world, said in play(story, retention):
+        assert_holds(world.ledger.cgroups(), said)
+
+
+@given(intervals, retentions)
+def test_containers_and_pods_hold_what_their_cgroups_were_given(story, retention):
+    """Containers have all of their cgroups' records, and pods all of their containers'."""
+    for world, said in play(story, retention):
+        inside = said[np.isin(said["cgroup_id"], IN_CONTAINERS)]
+        assert_holds(world.containers, inside)
+        assert_holds(world.pods, inside)
+
+
+@given(intervals)
+def test_each_process_has_its_own_records(story):
+    """With everything kept, a process's total is the sum of the records of its identity."""
+    for world, said in play(story, KEEP_ALL):
+        expected: dict[tuple[int, int], int] = defaultdict(int)
+        for task in said:
+            expected[int(task["tgid"]), int(task["process_start_ns"])] += int(task["cpu_ns"])
+        rows = zip(world.processes.labels, world.processes.cpu_ns.tolist(), strict=True)
+        assert {(label.pid, label.start_ns): cpu_ns for label, cpu_ns in rows} == expected
+
+
+@given(intervals, retentions)
+def test_totals_never_fall(story, retention):
+    """The total of a workload that stays listed is never less than an interval before."""
+    before: dict[object, float] = {}
+    for world, _ in play(story, retention):
+        views = (world.processes, world.containers, world.vms, world.pods)
+        now = {label: uj for view in views for label, uj in listed(view).items()}
+        assert all(now.get(label, uj) >= uj for label, uj in before.items())
+        before = now
+
+
+@given(intervals, retentions)
+def test_rows_that_ran_add_up_to_no_more_than_the_interval(story, retention):
+    """The last interval's rows are listed, each once, and have no more than was credited."""
+    for (world, _), (records_now, _) in zip(play(story, retention), story, strict=True):
+        view = world.processes
+        assert (view.state[view.ran_rows] != State.FREE).all()
+        assert len(set(view.ran_rows.tolist())) == len(view.ran_rows)
+        credited_uj = 2.0 * sum(int(each["cpu_ns"][0]) for each in records_now)
+        assert view.ran_uj[:, 0].sum() <= credited_uj * (1 + 1e-9)
+
+
+@given(intervals, retentions)
+def test_reading_changes_nothing(story, retention):
+    """A second read of the views gives what the first one gave."""
+    for world, _ in play(story, retention):
+        first, second = world.ledger.views(), world.ledger.views()
+        assert first.processes.labels == second.processes.labels
+        assert (first.processes.energy_uj == second.processes.energy_uj).all()
+        assert (first.containers.cpu_ns == second.containers.cpu_ns).all()
+
+
+def test_views_are_read_only():
+    """No array of a view can be written to."""
+    world = World()
+    world.interval(record())
+    view = world.processes
+    arrays = (view.energy_uj, view.cpu_ns, view.state, view.ran_rows, view.ran_uj, view.retired_uj)
+    assert not any(array.flags.writeable for array in arrays)
+
+
+def test_a_view_stays_as_it_was():
+    """What is credited later does not show in a view that was taken before."""
+    world = World()
+    world.interval(record(cpu_ns=5))
+    before = world.processes
+    world.interval(record(cpu_ns=7), record(pid=11))
+    assert (before.cpu_ns.tolist(), before.energy_uj[:, 0].tolist()) == ([5], [5.0])
+    assert before.ran_uj[:, 0].tolist() == [5.0]
+    assert len(before.labels) == 1
+
+
+def test_a_process_that_did_not_run_is_not_among_those_that_ran():
+    """``ran_rows`` are those of the last interval, and none after an interval without records."""
+    world = World()
+    world.interval(record(pid=10), record(pid=11))
+    world.interval(record(pid=11))
+    assert [world.processes.labels[row].pid for row in world.processes.ran_rows] == [11]
+    world.interval()
+    assert world.processes.ran_rows.tolist() == []
+
+
+def test_threads_sockets_and_cgroups_of_a_process_are_one_row():
+    """A process's records are summed, whatever thread, socket or cgroup they are of."""
+    world = World()
+    world.interval(record(cpu_ns=1), record(cpu_ns=2, socket=1), record(thread=11, cpu_ns=4))
+    assert by(world.processes, "pid") == {10: (7.0, 7, State.RUNNING)}
+
+
+def test_energy_that_comes_late_does_not_count_cpu_time_again():
+    """Records given again without their CPU time add energy to totals and interval, no more."""
+    world = World()
+    world.credit(record(cpu_ns=100), uj=1)
+    world.credit(record(cpu_ns=100), uj=30, count_cpu=False)
+    world.ledger.end_interval(1.0)
+    assert by(world.processes, "pid") == {10: (31.0, 100, State.RUNNING)}
+    assert world.processes.ran_uj[:, 0].tolist() == [31.0]
+
+
+def test_energy_that_comes_late_lists_nothing_anew():
+    """Late energy of a process that was retired meanwhile is retired too."""
+    world = World(Retention(for_s=0.0, most=0, min_uj=0.0))
+    world.interval(record(ended=True))
+    world.credit(record(), uj=5, count_cpu=False)
+    world.ledger.end_interval(2.0)
+    assert listed(world.processes) == {}
+    assert world.processes.retired_uj[0] == 1_005.0
+
+
+def test_energy_that_comes_late_for_a_forgotten_cgroup_is_folded():
+    """Late energy of a cgroup that is gone is with the retired of its level, not named again."""
+    world = World()
+    world.credit(record(cgroup_id=7), uj=5, count_cpu=False)
+    world.ledger.end_interval(1.0)
+    assert world.ledger.cgroups().labels == ()
+    assert world.ledger.cgroups().retired_uj[0] == 5.0
+    assert world.names.asked == []
+
+
+def test_same_start_and_different_pid_are_two_processes():
+    """Two processes that started in the same nanosecond stay apart, run after run."""
+    world = World()
+    for _ in range(2):
+        world.interval(record(pid=10, start=9, cpu_ns=1), record(pid=11, start=9, cpu_ns=2))
+    assert by(world.processes, "pid") == {10: (2.0, 2, 1), 11: (4.0, 4, 1)}
+
+
+def test_the_untracked_records_of_a_container_are_one_process():
+    """Records without a pid are listed by container, and as one where they are in none."""
+    world = World()
+    world.names.cgroups = {
+        number: CgroupName(f"/{number}", container(id_))
+        for number, id_ in ((1, "c"), (2, "c"), (3, "d"))
+    }
+    for _ in range(2):
+        world.interval(*(record(pid=0, cgroup_id=id_, cpu_ns=10**id_) for id_ in range(1, 6)))
+    by_container = by(world.processes, "container_id")
+    cpu_ns = {id_: cpu_ns for id_, (_, cpu_ns, _) in by_container.items()}
+    assert cpu_ns == {"c": 220, "d": 2_000, "": 220_000}
+    assert {label.comm for label in world.processes.labels} == {"[overflow]"}
+    assert all(question[0] == "cgroup" for question in world.names.asked)
+
+
+def test_late_energy_of_untracked_records_is_theirs():
+    """Given again for a zone that could not be read, they are the same process."""
+    world = World()
+    world.interval(record(pid=0, cgroup_id=4), uj=1)
+    world.credit(record(pid=0, cgroup_id=4), uj=10, count_cpu=False)
+    world.interval()
+    assert by(world.processes, "pid") == {0: (11.0, 1_000, State.RUNNING)}
+
+
+def test_the_node_keeps_every_zone():
+    """Energy, active, idle and unattributed of each zone add up over the intervals."""
+    world = World()
+    for _ in range(3):
+        world.interval(record(cpu_ns=30))
+    node = world.ledger.node(0.25)
+    assert node.active_uj.tolist() == [120.0, 52.5]
+    assert node.idle_uj.tolist() == [240.0, 105.0]
+    assert node.energy_uj.tolist() == [360.0, 157.5]
+    assert node.unattributed_uj.tolist() == [30.0, 30.0]
+    assert node.interval_energy_uj.tolist() == [120.0, 52.5]
+    assert node.usage_ratio == 0.25
+
+
+def test_an_interval_without_tasks_still_counts_for_the_node():
+    """Energy of an interval in which nothing ran is in the node's totals."""
+    world = World()
+    world.interval()
+    assert world.ledger.node(0.0).energy_uj.tolist() == [30.0, 30.0]
+
+
+def test_many_rows_come_and_go_without_a_trace():
+    """After a burst of processes the tables are as small as what is listed."""
+    world = World(Retention(for_s=0.0, most=0, min_uj=0.0))
+    burst = [record(pid=pid) for pid in range(100, 1_100)]
+    world.interval(record(), *burst)
+    world.interval(record(), *(record(pid=pid, ended=True) for pid in range(100, 1_100)))
+    assert [label.pid for label in world.processes.labels] == [10]
+    world.interval(record(pid=11))
+    assert len(world.processes.labels) == 2
+
+
+def test_a_fork_storm_makes_no_row_and_asks_for_no_name():
+    """Thousands of processes that came and went below the threshold are retired, all of them."""
+    world = World(Retention(for_s=120.0, most=500, min_uj=1e7))
+    storm = np.repeat(record(cpu_ns=200), 5_000)
+    storm["tgid"] = storm["pid"] = np.arange(2, 5_002)
+    storm["process_start_ns"] = np.arange(5_000) // 3
+    storm["flags"] = FLAG_ENDED
+    world.interval(storm)
+    assert world.processes.labels == ()
+    assert world.processes.retired_cpu_ns == 1_000_000
+    assert world.names.asked == [("cgroup", 1)]
+
+
+def test_a_ledger_without_zones_is_refused():
+    """There is nothing to account for without a zone."""
+    with pytest.raises(ValueError, match="at least one zone"):
+        Ledger((), World().names, KEEP_ALL)
+
+
+def test_zones_of_one_kind_share_a_column():
+    """The columns of the rows are the kinds, the figures of the node the zones."""
+    zones = (Zone("package", 0, "/0"), Zone("package", 1, "/1"))
+    ledger = Ledger(zones, World().names, KEEP_ALL)
+    assert ledger.kinds == ("package",)
+    assert ledger.node(0.0).energy_uj.shape == (2,)
+    assert ledger.views().processes.energy_uj.shape == (0, 1)
+
+
+def test_late_energy_is_no_burst_of_power():
+    """Of what a zone drew over several intervals the last one's view has its part, totals all."""
+    world = World()
+    world.credit(record(cpu_ns=100), uj=0)
+    world.ledger.end_interval(1.0)
+    before_uj = world.ledger.node(1.0).energy_uj[0]
+    world.credit(record(cpu_ns=100), uj=40, count_cpu=False, interval_part=0.25)
+    world.ledger.end_interval(2.0)
+    assert world.processes.ran_uj[:, 0].tolist() == [pytest.approx(10)]
+    assert everything(world.processes)[0][0] == pytest.approx(40)
+    node = world.ledger.node(1.0)
+    assert node.interval_energy_uj[0] == pytest.approx((node.energy_uj[0] - before_uj) * 0.25)
+
+
+def test_totals_of_one_process():
+    """They are those of its row; a process that is not listed has none."""
+    world = World()
+    world.interval(record(pid=10, start=9, cpu_ns=1), record(pid=11, start=9, cpu_ns=2))
+    world.interval(record(pid=11, start=9, cpu_ns=3))
+    energy_uj, cpu_ns = world.ledger.totals_of(11, 9)
+    assert (energy_uj.tolist(), cpu_ns) == ([5.0, 1.25], 5)
+    energy_uj, cpu_ns = world.ledger.totals_of(11, 10)
+    assert (energy_uj.tolist(), cpu_ns) == ([0.0, 0.0], 0)

@@ -1,0 +1,165 @@
+"""The perf meter, over the real system call.
+
+The host need not have a power PMU: the tree names the kernel's software PMU in its place, whose
+CPU clock counts nanoseconds on any machine and whose dummy event counts nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kepler_ebpf.meters.counter_meter import CounterMeter, MeterRefusedError
+from kepler_ebpf.meters.perf import open_perf
+
+SOFTWARE_PMU = 1
+CPU_CLOCK = "event=0x00"
+DUMMY = "event=0x09"
+NO_SUCH_EVENT = "event=0xfe"
+WATTS = 10.0
+
+Build = Callable[..., str]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """Give a builder of sysfs trees with a power PMU of the named events."""
+
+    def make(events: dict[str, str], cpus: str = "0", packages: tuple[int, ...] = (0,)) -> str:
+        pmu = tmp_path / "bus/event_source/devices/power"
+        (pmu / "events").mkdir(parents=True)
+        (pmu / "type").write_text(f"{SOFTWARE_PMU}\n")
+        (pmu / "cpumask").write_text(f"{cpus}\n")
+        for event, config in events.items():
+            (pmu / "events" / event).write_text(f"{config}\n")
+            (pmu / "events" / f"{event}.scale").write_text(f"{WATTS / 1e9:.10e}\n")
+            (pmu / "events" / f"{event}.unit").write_text("Joules\n")
+        for cpu, package in enumerate(packages):
+            topology = tmp_path / f"devices/system/cpu/cpu{cpu}/topology"
+            topology.mkdir(parents=True)
+            (topology / "physical_package_id").write_text(f"{package}\n")
+        return str(tmp_path)
+
+    return make
+
+
+def open_files() -> int:
+    """Count this process's descriptors."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def zones_of(meter: CounterMeter) -> list[tuple[str, int | None]]:
+    """Give each zone's kind and socket."""
+    return [(zone.kind, zone.socket) for zone in meter.zones]
+
+
+def test_events_become_zones(build: Build) -> None:
+    """Each energy event is a zone of the kind that RAPL calls it."""
+    events = ("energy-pkg", "energy-cores", "energy-gpu", "energy-ram", "energy-psys")
+    meter = open_perf(build(dict.fromkeys(events, CPU_CLOCK)))
+    assert zones_of(meter) == [
+        ("package", 0), ("core", 0), ("uncore", 0), ("dram", 0), ("psys", None),
+    ]  # fmt: skip
+
+
+def test_each_cpu_of_the_mask_is_a_socket_or_die(build: Build) -> None:
+    """The mask names one CPU for each package; the platform is read on the first only."""
+    sysfs = build({"energy-pkg": CPU_CLOCK, "energy-psys": CPU_CLOCK}, "0-1", (0, 3))
+    meter = open_perf(sysfs, {0: 0, 3: 1})
+    assert zones_of(meter) == [("package", 0), ("package", 1), ("psys", None)]
+    assert len({zone.path for zone in meter.zones}) == 3
+
+
+def test_counts_are_scaled_to_microjoules(build: Build) -> None:
+    """A clock that counts nanoseconds, at 10 nJ each, is 10 W."""
+    meter = open_perf(build({"energy-pkg": CPU_CLOCK}))
+    first = meter.read()
+    time.sleep(0.02)
+    last = meter.read()
+    meter.close()
+    spent_j = (last.energy_uj[0] - first.energy_uj[0]) / 1e6
+    # The time between the two counts lies within the time the two readings took.
+    assert WATTS * 0.02 <= spent_j <= WATTS * (time.monotonic_ns() - first.at_ns) / 1e9
+
+
+def test_energy_goes_on_after_a_reopening(build: Build) -> None:
+    """A closed event starts again at zero; the figure does not fall."""
+    meter = open_perf(build({"energy-pkg": CPU_CLOCK}))
+    meter.read()
+    time.sleep(0.005)
+    before = meter.read()
+    meter.close()
+    after = meter.read()
+    meter.close()
+    assert after.valid[0]
+    assert after.energy_uj[0] >= before.energy_uj[0]
+    assert sum(meter.errors.values()) == 0
+
+
+def test_event_that_cannot_be_opened_fails_alone(build: Build) -> None:
+    """The kernel refuses one event; the other is read."""
+    meter = open_perf(build({"energy-pkg": CPU_CLOCK, "energy-ram": NO_SUCH_EVENT}))
+    assert meter.read().valid.tolist() == [True, False]
+    assert meter.errors[meter.zones[1].path, "read"] == 1
+    meter.close()
+
+
+def test_pmu_that_counts_nothing_is_refused(build: Build) -> None:
+    """On virtual hosts the PMU can be there and stay at zero."""
+    meter = open_perf(build({"energy-psys": DUMMY}))
+    with pytest.raises(MeterRefusedError, match="do not move"):
+        meter.prove(time.sleep, "a remedy")
+    meter.close()
+
+
+def test_event_that_counts_nothing_is_left_out(build: Build) -> None:
+    """A dead event beside a living one is no zone."""
+    meter = open_perf(build({"energy-pkg": CPU_CLOCK, "energy-psys": DUMMY}))
+    meter.prove(time.sleep, "a remedy")
+    assert zones_of(meter) == [("package", 0)]
+    meter.close()
+
+
+def test_close_gives_every_descriptor_back(build: Build) -> None:
+    """Nothing stays open."""
+    before = open_files()
+    meter = open_perf(build({"energy-pkg": CPU_CLOCK, "energy-ram": CPU_CLOCK}))
+    meter.read()
+    assert open_files() == before + 2
+    meter.close()
+    assert open_files() == before
+
+
+def test_host_without_the_pmu_is_refused(tmp_path: Path) -> None:
+    """The reason names the place, the remedy the driver."""
+    with pytest.raises(MeterRefusedError, match=r"no power PMU in .*\n.*modprobe rapl"):
+        open_perf(str(tmp_path))
+
+
+def test_pmu_without_energy_events_is_refused(build: Build) -> None:
+    """A PMU of another make is not taken."""
+    with pytest.raises(MeterRefusedError, match="names no energy event"):
+        open_perf(build({}))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pmu: (pmu / "type").write_text("x"),
+        lambda pmu: (pmu / "cpumask").write_text(""),
+        lambda pmu: (pmu / "events/energy-pkg").write_text("umask=1"),
+        lambda pmu: (pmu / "events/energy-pkg.scale").unlink(),
+    ],
+    ids=["type", "cpumask", "event", "scale"],
+)
+def test_pmu_of_the_wrong_shape_is_refused(
+    build: Build, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    """A file that is missing or makes no sense is a reason, not a traceback."""
+    sysfs = build({"energy-pkg": CPU_CLOCK})
+    spoil(tmp_path / "bus/event_source/devices/power")
+    with pytest.raises(MeterRefusedError, match="cannot use"):
+        open_perf(sysfs)

@@ -1,0 +1,203 @@
+"""Container and pod from a cgroup path, for every runtime and driver that is known."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kepler_ebpf.names.cgroups.containers import (
+    match_container,
+    match_pod,
+    outside_of_containers,
+    short_id,
+)
+
+ID = "0123456789abcdef" * 4
+INNER = "fedcba9876543210" * 4
+UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+UNDERSCORED = UID.replace("-", "_")
+STATIC_UID = "0f" * 16
+
+PLAIN = {
+    f"/docker/{ID}": (ID, "docker"),
+    f"/system.slice/docker-{ID}.scope": (ID, "docker"),
+    f"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope": (ID, "docker"),
+    f"/system.slice/cri-containerd-{ID}.scope": (ID, "containerd"),
+    f"/containerd/{ID}": (ID, "containerd"),
+    f"/system.slice/nerdctl-{ID}.scope": (ID, "containerd"),
+    f"/system.slice/crio-{ID}.scope": (ID, "crio"),
+    f"/machine.slice/libpod-{ID}.scope": (ID, "podman"),
+    f"/machine.slice/libpod-{ID}.scope/container": (ID, "podman"),
+    f"/machine.slice/libpod-{ID}.scope/libpod-payload-{ID}": (ID, "podman"),
+    f"/libpod_parent/libpod-{ID}": (ID, "podman"),
+    f"/libpod-payload-{ID}": (ID, "podman"),
+    f"/docker/{ID}/system.slice/cron.service": (ID, "docker"),
+    "/lxc.payload.web": ("web", "unknown"),
+    "/lxc.payload/web": ("web", "unknown"),
+    "/lxc/101/ns/init.scope": ("101", "unknown"),
+    "/machine.slice/machine-web.scope": ("web", "unknown"),
+    r"/machine.slice/machine-my\x2dweb.scope/payload": ("my-web", "unknown"),
+    "/machine.slice/systemd-nspawn@web.service/payload": ("web", "unknown"),
+    "/lxc.payload.a/lxc.payload.web": ("a/web", "unknown"),
+    "/lxc.payload.b/machine.slice/systemd-nspawn@web.service": ("b/web", "unknown"),
+}
+
+BURSTABLE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UNDERSCORED}.slice"
+BEST_EFFORT = (
+    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{UNDERSCORED}.slice"
+)
+IN_KIND = (
+    f"/docker/{INNER}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UNDERSCORED}.slice"
+)
+COLONS = f"/system.slice/containerd.service/kubepods-burstable-pod{UNDERSCORED}.slice"
+
+IN_POD = {
+    f"/kubepods/pod{UID}/{ID}": "kubernetes",
+    f"/kubepods/burstable/pod{UID}/{ID}": "kubernetes",
+    f"/kubepods/besteffort/pod{UID}/{ID}": "kubernetes",
+    f"/kubepods/burstable/pod{UID}/crio-{ID}": "crio",
+    f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/crio-{ID}.scope/container": "crio",
+    f"{BURSTABLE}/cri-containerd-{ID}.scope": "containerd",
+    f"{BEST_EFFORT}/docker-{ID}.scope": "docker",
+    f"{BURSTABLE}/{ID}": "kubernetes",
+    f"{COLONS}:cri-containerd:{ID}": "containerd",
+    f"{COLONS}:crio:{ID}": "crio",
+    f"{IN_KIND}/cri-containerd-{ID}.scope": "containerd",
+    f"/docker/{INNER}/kubelet/kubepods/burstable/pod{UID}/{ID}": "kubernetes",
+    f"/kubepods/burstable/pod{UID}/{INNER}/docker/{ID}": "docker",
+}
+
+NONE = (
+    "/",
+    "",
+    "/system.slice/docker.service",
+    "/docker",
+    f"/docker/{ID[:-1]}",
+    f"/docker/{ID}0",
+    f"/docker/{ID.upper()}",
+    f"/mydocker/{ID}",
+    f"/machine.slice/libpod-conmon-{ID}.scope",
+    f"/system.slice/crio-conmon-{ID}.scope",
+    "/libpod_parent/conmon",
+    "/lxc.monitor.web",
+    "/lxc",
+    r"/machine.slice/machine-qemu\x2d1\x2dweb.scope",
+    f"/{ID}",
+)
+
+
+@pytest.mark.parametrize(("path", "expected"), PLAIN.items())
+def test_container_outside_of_pods(path: str, expected: tuple[str, str]) -> None:
+    """The id and the runtime are those of the path, and there is no pod."""
+    match = match_container(path)
+    assert match is not None
+    assert ((match.container_id, match.runtime), match.pod_uid) == (expected, "")
+
+
+@pytest.mark.parametrize(("path", "runtime"), IN_POD.items())
+def test_container_of_a_pod(path: str, runtime: str) -> None:
+    """Both cgroup drivers, all QoS classes and nesting give the inner container and its pod."""
+    match = match_container(path)
+    assert match is not None
+    assert (match.container_id, match.runtime, match.pod_uid) == (ID, runtime, UID)
+
+
+@pytest.mark.parametrize("path", NONE)
+def test_no_container(path: str) -> None:
+    """A service, a runtime's helper, a virtual machine and a malformed id are no containers."""
+    assert match_container(path) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/kubepods/burstable/pod{STATIC_UID}/{ID}",
+        f"/kubepods.slice/kubepods-pod{STATIC_UID}.slice/crio-{ID}.scope",
+    ],
+)
+def test_static_pod_is_known_by_its_configuration_hash(path: str) -> None:
+    """A static pod has 32 digits where others have a uid."""
+    assert match_pod(path) == STATIC_UID
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/kubepods/burstable/pod{UID}",
+        f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice",
+        f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/crio-conmon-{ID}.scope",
+    ],
+)
+def test_pod_without_a_container(path: str) -> None:
+    """What runs in a pod's cgroup beside its containers still belongs to the pod."""
+    assert (match_container(path), match_pod(path)) == (None, UID)
+
+
+def test_pod_in_a_pod_is_the_inner_one() -> None:
+    """A cluster inside a pod of another cluster names its own pods."""
+    outer = f"/kubepods/pod{STATIC_UID}/{INNER}"
+    assert match_pod(f"{outer}/kubelet/kubepods/pod{UID}/{ID}") == UID
+
+
+@pytest.mark.parametrize(
+    ("path", "above"),
+    [
+        (f"/system.slice/docker-{ID}.scope/init.scope", "/system.slice"),
+        (f"/docker/{ID}/system.slice/kubelet.service/kubepods/pod{UID}/{ID}", "/docker"),
+        (f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/crio-{ID}.scope", "/kubepods.slice"),
+        (f"/kubepods/burstable/pod{UID}", "/kubepods/burstable"),
+        ("/machine.slice/machine-web.scope/system.slice", "/machine.slice"),
+        ("/system.slice/cron.service", "/system.slice/cron.service"),
+        ("/", "/"),
+    ],
+)
+def test_part_of_a_path_above_containers(path: str, above: str) -> None:
+    """It ends before the outermost container or pod."""
+    assert outside_of_containers(path) == above
+
+
+def test_short_id_keeps_names_whole() -> None:
+    """Only a full id is shortened."""
+    assert (short_id(ID), short_id("web-container-with-a-name")) == (
+        "0123456789ab",
+        "web-container-with-a-name",
+    )
+
+
+PIECES = st.sampled_from(
+    [
+        *("docker", "docker-", "containerd", "cri-containerd-", ":cri-containerd:", "crio-"),
+        *("libpod-", "libpod-payload-", "libpod-conmon-", "kubepods", "burstable", "kubepods-"),
+        *("pod", UID, UNDERSCORED, STATIC_UID, ID, INNER, ID[:40], ".scope", ".slice", "/", ":"),
+        *("lxc", "lxc.payload.", "machine-", r"\x2d", r"\xff", "systemd-nspawn@", ".service"),
+    ]
+)
+PATHS = st.lists(PIECES | st.text(max_size=5), max_size=20).map("".join)
+
+
+@given(PATHS)
+def test_ids_have_their_shape_whatever_the_path(path: str) -> None:
+    """No path raises; an id is 64 digits or a name, a pod's uid 32 digits or a uid with dashes."""
+    match = match_container(path)
+    if match is None:
+        return
+    assert match.container_id
+    assert "/" not in match.container_id or "\\x2f" in path
+    assert match.runtime == "unknown" or len(match.container_id) == 64
+    assert match.pod_uid == match_pod(path)
+    assert match.pod_uid in {"", STATIC_UID, UID} or len(match.pod_uid) in {32, 36}
+
+
+@given(PATHS)
+def test_what_is_above_containers_is_in_none(path: str) -> None:
+    """Whatever the path, the part above is a part of it and has no container and no pod."""
+    above = outside_of_containers(path)
+    assert path.startswith(above)
+    assert (match_container(above), match_pod(above)) == (None, "")
+
+
+@given(PATHS)
+def test_what_is_put_into_a_container_is_in_it(path: str) -> None:
+    """The deepest match wins: a container below any path is the one that is found."""
+    match = match_container(f"{path}/docker/{ID}")
+    assert match is not None
+    assert (match.container_id, match.runtime) == (ID, "docker")

@@ -1,0 +1,423 @@
+"""Pod objects to what we keep of them, and the index that containers are looked up in."""
+
+import logging
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kube_server import container_id, container_statuses, make_pod, recorded
+from kubernetes.client import ApiClient, V1Pod
+
+from kepler_ebpf.names.kubernetes.index import Pod, PodContainer, PodIndex, PodState, UnknownIds
+from kepler_ebpf.names.kubernetes.objects import MalformedPodError, parse_pod
+
+RETENTION_S = 100.0
+NO_LABELS: frozenset[str] = frozenset()
+
+
+class FakeClock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that moves when told."""
+    return FakeClock()
+
+
+@pytest.fixture
+def index(clock: FakeClock) -> PodIndex:
+    """Return an empty index on the fake clock."""
+    return PodIndex(RETENTION_S, clock)
+
+
+def state(number: int, **changed: Any) -> PodState:
+    """Return the state of pod *number* with its one container, fields of the pod *changed*."""
+    pod = replace(
+        parse_pod(make_pod(number), NO_LABELS).pod, **{"cgroup_uid": f"cg-{number}", **changed}
+    )
+    return PodState(pod, (PodContainer(container_id(number), "web", pod),))
+
+
+class TestParsing:
+    """A Pod object as the API sends it."""
+
+    @pytest.mark.parametrize("name", ["deployment", "static_mirror", "static_kubelet"])
+    def test_fixtures_are_pods_of_the_current_api(self, name: str) -> None:
+        """The recorded objects hold no field that the client's models of the API do not know."""
+        value = recorded(name)
+        model = V1Pod.from_dict(value)
+        kept = ApiClient().sanitize_for_serialization(model)
+        assert not list(lost_fields(value, kept))
+
+    def test_identity_owner_and_qos(self) -> None:
+        """Names, node, QoS and the Deployment above the ReplicaSet are kept."""
+        pod = parse_pod(recorded("deployment"), NO_LABELS).pod
+        assert pod == Pod(
+            uid="8a2c6f5e-3f0d-4c1a-b1c9-7d2f6f0a1b11",
+            name="web-6d4b75cb6d-hx8p2",
+            namespace="shop",
+            node="node-a",
+            owner_kind="Deployment",
+            owner_name="web",
+            qos="Burstable",
+            labels=(),
+            cgroup_uid="8a2c6f5e-3f0d-4c1a-b1c9-7d2f6f0a1b11",
+            created="2026-11-24T09:00:00Z",
+        )
+
+    def test_every_kind_of_container_is_known(self) -> None:
+        """Ordinary, init and ephemeral containers have their names, and a previous run its too."""
+        containers = parse_pod(recorded("deployment"), NO_LABELS).containers
+        assert {(item.name, item.container_id[:2]) for item in containers} == {
+            ("web", "a1"),
+            ("web", "a0"),
+            ("sidecar", "b1"),
+            ("migrate", "c1"),
+            ("debugger-q7z4m", "e1"),
+        }
+
+    @pytest.mark.parametrize("runtime", ["containerd", "docker", "cri-o"])
+    def test_container_id_of_every_runtime(self, runtime: str) -> None:
+        """The id is what follows the runtime's name."""
+        value = make_pod(1)
+        container_statuses(value)[0]["containerID"] = f"{runtime}://{'ab' * 32}"
+        assert parse_pod(value, NO_LABELS).containers[0].container_id == "ab" * 32
+
+    def test_container_not_started_has_no_id(self) -> None:
+        """A container that waits is left out until it has an id."""
+        value = make_pod(1)
+        for entry in container_statuses(value):
+            entry["containerID"] = ""
+        del container_statuses(value)[0]["containerID"]
+        assert parse_pod(value, NO_LABELS).containers == ()
+
+    @pytest.mark.parametrize("name", ["static_mirror", "static_kubelet"])
+    def test_static_pod_has_the_uid_of_its_cgroup(self, name: str) -> None:
+        """A static pod is known by its manifest's hash, from the API as from the kubelet."""
+        pod = parse_pod(recorded(name), NO_LABELS).pod
+        assert pod.cgroup_uid == "3f5b0c1d9e8a7b6c5d4e3f2a1b0c9d8e"
+
+    def test_hash_annotation_alone_does_not_make_a_static_pod(self) -> None:
+        """A user's pod that carries the annotation keeps its own uid."""
+        value = make_pod(1)
+        value["metadata"]["annotations"] = {"kubernetes.io/config.hash": "0" * 32}
+        pod = parse_pod(value, NO_LABELS).pod
+        assert pod.cgroup_uid == pod.uid
+
+    def test_owner_that_is_no_replica_set_of_a_deployment(self) -> None:
+        """The controller is named as it is."""
+        value = make_pod(1)
+        value["metadata"]["ownerReferences"][0] |= {"kind": "DaemonSet", "name": "agent"}
+        pod = parse_pod(value, NO_LABELS).pod
+        assert (pod.owner_kind, pod.owner_name) == ("DaemonSet", "agent")
+
+    def test_pod_without_owner(self) -> None:
+        """A bare pod has an empty owner."""
+        value = make_pod(1)
+        del value["metadata"]["ownerReferences"]
+        pod = parse_pod(value, NO_LABELS).pod
+        assert (pod.owner_kind, pod.owner_name) == ("", "")
+
+    def test_thousands_of_labels_keep_the_allowed(self) -> None:
+        """Of 5,000 labels only the allowed ones are kept, in name order."""
+        value = make_pod(1)
+        value["metadata"]["labels"] |= {f"label-{number}": "x" * 63 for number in range(5000)}
+        pod = parse_pod(value, frozenset({"team", "label-7", "absent"})).pod
+        assert pod.labels == (("label-7", "x" * 63), ("team", "shop"))
+
+    @pytest.mark.parametrize("name", ['pod-"quoted"\\', "pod-ü-日本-🐙", "pod\nwith\nlines"])
+    def test_unusual_names_pass_unchanged(self, name: str) -> None:
+        """Unicode, quotes and newlines are kept: escaping is the exporter's business."""
+        value = make_pod(1)
+        value["metadata"]["name"] = name
+        assert parse_pod(value, NO_LABELS).pod.name == name
+
+    def test_half_a_surrogate_is_mended(self) -> None:
+        """Text that cannot be written as UTF-8 becomes text that can."""
+        value = make_pod(1)
+        value["metadata"]["name"] = "web-\ud83d"
+        assert parse_pod(value, NO_LABELS).pod.name == "web-?"
+
+    @pytest.mark.parametrize("value", [None, [], "pod", {}, {"metadata": {"uid": "u"}}])
+    def test_what_is_no_pod_is_refused(self, value: object) -> None:
+        """An object without uid or name is no pod."""
+        with pytest.raises(MalformedPodError):
+            parse_pod(value, NO_LABELS)
+
+    @given(st.sampled_from(["metadata", "spec", "status"]), st.data())
+    def test_fields_of_the_wrong_type_count_as_absent(self, part: str, data: st.DataObject) -> None:
+        """Whatever one field holds, parsing gives text or refuses; it never fails otherwise."""
+        value = make_pod(1)
+        field = data.draw(st.sampled_from(sorted(value[part])))
+        leaf = st.none() | st.booleans() | st.integers() | st.text()
+        value[part][field] = data.draw(leaf | st.lists(leaf) | st.dictionaries(st.text(), leaf))
+        try:
+            pod = parse_pod(value, frozenset({"app"})).pod
+        except MalformedPodError:
+            return
+        assert all(isinstance(text, str) for text in (pod.name, pod.node, pod.qos, pod.owner_name))
+
+
+class TestIndex:
+    """Containers and pods come, change and go."""
+
+    def test_container_and_pod_are_found(self, index: PodIndex) -> None:
+        """A pod taken in is found by container id, by uid and by the uid of its cgroup."""
+        index.apply(state(1))
+        found = index.find(container_id(1))
+        assert found is not None
+        assert found.name == "web"
+        assert index.pod(found.pod.uid) == index.pod("cg-1") == found.pod
+
+    def test_unknown_is_none(self, index: PodIndex) -> None:
+        """What was never seen is not found."""
+        assert index.find("f" * 64) is None
+        assert index.pod("nobody") is None
+
+    def test_version_grows_when_something_changed(self, index: PodIndex) -> None:
+        """A pod that is new, different or gone is a change."""
+        versions = [index.version]
+        index.apply(state(1))
+        versions.append(index.version)
+        index.apply(state(1, qos="Guaranteed"))
+        versions.append(index.version)
+        index.remove(state(1).pod.uid)
+        versions.append(index.version)
+        assert versions == sorted(set(versions))
+
+    def test_version_stays_when_nothing_changed(self, index: PodIndex) -> None:
+        """Hearing the same again, or of the end of an unknown pod, is no change."""
+        index.apply(state(1))
+        version = index.version
+        index.apply(state(1))
+        index.replace([state(1)])
+        index.remove("nobody")
+        assert index.version == version
+
+    def test_ended_pod_stays_known_for_the_retention(
+        self, index: PodIndex, clock: FakeClock
+    ) -> None:
+        """Its container and both its uids answer until the retention is over, then not."""
+        index.apply(state(1))
+        index.remove(state(1).pod.uid)
+        clock.now_s = RETENTION_S - 1
+        index.expire()
+        assert index.find(container_id(1))
+        assert index.pod("cg-1")
+        clock.now_s = RETENTION_S
+        index.expire()
+        assert index.find(container_id(1)) is None
+        assert index.pod("cg-1") is None
+        assert index.pods() == ()
+
+    def test_full_list_ends_what_is_not_in_it(self, index: PodIndex, clock: FakeClock) -> None:
+        """After a list, pods that are not in it are ended ones."""
+        index.replace([state(1), state(2)])
+        index.replace([state(2)])
+        assert index.live_pods == 1
+        clock.now_s = RETENTION_S
+        index.expire()
+        assert [pod.uid for pod in index.pods()] == [state(2).pod.uid]
+
+    def test_restarted_container_leaves_its_old_id_known(
+        self, index: PodIndex, clock: FakeClock
+    ) -> None:
+        """An id that a live pod no longer lists stays known for the retention."""
+        index.apply(state(1))
+        pod = state(1).pod
+        index.apply(PodState(pod, (PodContainer("new", "web", pod),)))
+        assert index.find(container_id(1))
+        clock.now_s = RETENTION_S
+        index.expire()
+        assert index.find(container_id(1)) is None
+        assert index.find("new")
+
+    def test_pod_that_comes_back_is_not_forgotten(self, index: PodIndex, clock: FakeClock) -> None:
+        """A pod missing from one list and present in the next lives on."""
+        index.replace([state(1)])
+        index.replace([])
+        index.replace([state(1)])
+        clock.now_s = RETENTION_S
+        index.expire()
+        assert index.find(container_id(1))
+
+    @pytest.mark.parametrize("newer_first", [True, False])
+    def test_two_pods_claim_one_container(
+        self, index: PodIndex, caplog: pytest.LogCaptureFixture, *, newer_first: bool
+    ) -> None:
+        """The newer pod gets it, in whatever order they are heard of, and it is logged once."""
+        older, newer = claims("2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z")
+        states = [newer, older] if newer_first else [older, newer]
+        for claim in states:
+            index.apply(claim)
+        index.apply(replace(states[0], pod=replace(states[0].pod, qos="Guaranteed")))
+        found = index.find("shared")
+        assert found is not None
+        assert found.pod.uid == newer.pod.uid
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert "claimed by two pods" in caplog.text
+
+    def test_id_reused_after_its_pod_ended(
+        self, index: PodIndex, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A reused id is the new pod's, for good, even where the ended one was created later."""
+        ended, reuser = claims("2026-11-24T10:00:00Z", "2026-11-24T09:00:00Z")
+        index.apply(ended)
+        index.remove(ended.pod.uid)
+        index.apply(reuser)
+        clock.now_s = RETENTION_S
+        index.expire()
+        found = index.find("shared")
+        assert found is not None
+        assert found.pod.uid == reuser.pod.uid
+        assert not caplog.records
+
+    def test_end_of_the_loser_leaves_the_container(self, index: PodIndex, clock: FakeClock) -> None:
+        """A pod that lost its claim does not take the container along when it ends."""
+        older, newer = claims("2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z")
+        index.apply(older)
+        index.apply(newer)
+        index.remove(older.pod.uid)
+        clock.now_s = RETENTION_S
+        index.expire()
+        assert index.find("shared")
+
+    def test_replaced_mirror_pod_keeps_its_cgroup_known(
+        self, index: PodIndex, clock: FakeClock
+    ) -> None:
+        """A static pod whose mirror was made anew answers with the new one, and goes on to."""
+        first, second = state(1, cgroup_uid="hash"), state(2, cgroup_uid="hash")
+        index.apply(first)
+        index.apply(second)
+        index.remove(first.pod.uid)
+        clock.now_s = RETENTION_S
+        index.expire()
+        assert index.pod("hash") == second.pod
+
+    def test_replaced_mirror_pod_is_the_one_that_replaced_it(self, index: PodIndex) -> None:
+        """Asked for by the uid of the first mirror, the second answers, and goes on to."""
+        first, second = (
+            state(number, cgroup_uid="hash", created=f"2026-01-0{number}T00:00:00Z")
+            for number in (1, 2)
+        )
+        index.apply(first)
+        assert index.pod(first.pod.uid) == first.pod
+        index.apply(second)
+        index.apply(replace(first, pod=replace(first.pod, qos="Guaranteed")))
+        index.remove(first.pod.uid)
+        assert index.pod(first.pod.uid) == index.pod("hash") == second.pod
+
+    def test_mirror_that_ended_is_replaced_whatever_the_time(self, index: PodIndex) -> None:
+        """A clock that was set back does not leave a static pod with a mirror that is gone."""
+        first, second = (
+            state(number, cgroup_uid="hash", created=f"2026-01-0{3 - number}T00:00:00Z")
+            for number in (1, 2)
+        )
+        index.apply(first)
+        index.remove(first.pod.uid)
+        index.apply(second)
+        assert index.pod("hash") == second.pod
+
+    def test_pod_that_is_kept_is_not_forgotten(self, clock: FakeClock) -> None:
+        """For as long as it is kept, in time and in number, and its retention after that."""
+        index = PodIndex(RETENTION_S, clock, max_ended=2)
+        index.keep(frozenset({state(1).pod.uid}))
+        for number in range(1, 6):
+            index.apply(state(number))
+            index.remove(state(number).pod.uid)
+        for _ in range(10):
+            clock.now_s += RETENTION_S
+            index.expire()
+        assert index.pods() == (state(1).pod,)
+        index.keep(frozenset())
+        clock.now_s += RETENTION_S - 1
+        index.expire()
+        assert index.pod("cg-1")
+        clock.now_s += 1
+        index.expire()
+        assert index.pods() == ()
+
+    def test_ended_pods_are_bounded(self, clock: FakeClock) -> None:
+        """However many pods end, no more than the limit is kept, the latest."""
+        index = PodIndex(RETENTION_S, clock, max_ended=10)
+        for number in range(100):
+            index.apply(state(number))
+            index.remove(state(number).pod.uid)
+        assert [pod.uid for pod in index.pods()] == [state(n).pod.uid for n in range(90, 100)]
+        assert index.find(container_id(89)) is None
+        assert index.find(container_id(90))
+
+    def test_readers_need_no_lock(self) -> None:
+        """Look-ups while another thread changes everything find right answers or none."""
+        index = PodIndex(retention_s=0.0)
+        wrong: list[object] = []
+        stop = threading.Event()
+
+        def read() -> None:
+            while not stop.is_set():
+                for number in range(20):
+                    found = index.find(container_id(number))
+                    if found is not None and found.pod.uid != f"{number}":
+                        wrong.append(found)
+                index.pods()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        states = [state(number, uid=f"{number}") for number in range(20)]
+        for round_number in range(100):
+            index.replace(states[round_number % 5 :])
+        stop.set()
+        reader.join()
+        assert not wrong
+
+
+class TestUnknownIds:
+    """Ids that nobody could name."""
+
+    def test_unknown_is_news_once_in_a_while(self, clock: FakeClock) -> None:
+        """An id is news at first, not again while it is remembered, and again after that."""
+        unknown = UnknownIds(300.0, clock)
+        assert unknown.is_news("pause")
+        clock.now_s = 299.0
+        assert not unknown.is_news("pause")
+        clock.now_s = 300.0
+        assert unknown.is_news("pause")
+
+    def test_memory_is_bounded(self, clock: FakeClock) -> None:
+        """However many ids are unknown, no more than the limit is remembered."""
+        unknown = UnknownIds(300.0, clock, limit=100)
+        for number in range(1000):
+            unknown.is_news(str(number))
+        assert len(unknown) == 100
+        assert not unknown.is_news("999")
+
+
+def claims(*created: str) -> list[PodState]:
+    """Return pods made at these times that all claim the container "shared"."""
+    pods = [state(number, created=when).pod for number, when in enumerate(created)]
+    return [PodState(pod, (PodContainer("shared", "web", pod),)) for pod in pods]
+
+
+def lost_fields(value: Any, kept: Any, path: str = "") -> Any:
+    """Yield the path of every field of *value* that has a value and is not in *kept*."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if inner is not None and name not in kept:
+                yield f"{path}.{name}"
+            elif inner is not None:
+                yield from lost_fields(inner, kept[name], f"{path}.{name}")
+    elif isinstance(value, list):
+        for inner, kept_inner in zip(value, kept, strict=True):
+            yield from lost_fields(inner, kept_inner, f"{path}[]")

@@ -1,0 +1,95 @@
+"""Processes that ended unseen are found, a few at a time, and never by mistake."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kepler_ebpf.names.processes import exits
+from kepler_ebpf.names.processes.exits import ExitChecker
+from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
+
+NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def identity(pid):
+    """Return pid and a start within the process's clock tick."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    assert is_alive(pid, start_ticks(ticks * NS_PER_TICK))
+    return pid, ticks * NS_PER_TICK
+
+
+def listed(*processes):
+    """Return what lists *processes*, (pid, start) each, as the ledger does."""
+    pids = np.array([pid for pid, _ in processes], np.uint32)
+    starts = np.array([start for _, start in processes], np.uint64)
+    return lambda: (pids, starts)
+
+
+@pytest.fixture
+def child():
+    """Start a process that sleeps, and end it."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def swept(ours, *processes, rounds=1):
+    """Return the pids found gone in so many rounds."""
+    clock = Clock()
+    sweeper = ExitChecker("/proc", ours, clock)
+    found = []
+    for _ in range(rounds):
+        clock.now_s += exits.PERIOD_S
+        found += sweeper.gone(listed(*processes))[0].tolist()
+    return found
+
+
+def test_a_process_that_is_gone_is_found(child):
+    """An ended process is reported, a living one is not."""
+    ours, dead = identity(os.getpid()), identity(child.pid)
+    child.kill()
+    child.wait()
+    assert swept(ours, ours, dead) == [dead[0]]
+
+
+def test_a_pid_of_another_process_is_gone(child):
+    """A process whose pid has another start by now is gone."""
+    ours, (pid, start_ns) = identity(os.getpid()), identity(child.pid)
+    assert swept(ours, (pid, start_ns - 10 * NS_PER_TICK)) == [pid]
+
+
+def test_nobody_is_gone_in_a_foreign_procfs(child, tmp_path):
+    """Where procfs does not show us, it tells nothing of others either."""
+    ours, dead = identity(os.getpid()), identity(child.pid)
+    clock = Clock()
+    sweeper = ExitChecker(str(tmp_path), ours, clock)
+    clock.now_s += exits.PERIOD_S
+    assert len(sweeper.gone(listed(ours, dead))[0]) == 0
+
+
+def test_every_process_gets_its_turn():
+    """A few at a time, all of them are looked at in the end."""
+    ours = identity(os.getpid())
+    dead = [(4_000_000 + number, 1) for number in range(3 * exits.MAX_LOOKS)]
+    assert sorted(swept(ours, *dead, rounds=3)) == [pid for pid, _ in dead]
+
+
+def test_it_rests_between_looks(child):
+    """Within its period it looks at nothing."""
+    ours, dead = identity(os.getpid()), identity(child.pid)
+    child.kill()
+    child.wait()
+    assert len(ExitChecker("/proc", ours, Clock()).gone(listed(dead))[0]) == 0

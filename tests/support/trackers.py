@@ -1,0 +1,229 @@
+"""The kernel's account as the tests use it: opened over a loader, and loads to put on it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from truth import Stopwatch, Truth
+
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.host.topology import Topology
+from kepler_ebpf.kernel import cgroup_v1, loaders
+from kepler_ebpf.kernel.layout import CGROUP_V1
+from kepler_ebpf.kernel.programs import LoadRequest, Programs
+from kepler_ebpf.kernel.tracker import CpuTimeTracker
+from kepler_ebpf.model.arrays import Ints, Records
+from kepler_ebpf.model.usage import Usage
+from kepler_ebpf.names.cgroups import paths
+
+LOADERS = tuple(loaders.LOADERS)
+ENTRIES = 16384
+LOADS = Path(__file__).with_name("loads.py")
+SETTLE_S = 0.02
+"""A process that was reaped has been switched out for the last time within this."""
+
+_numbers = itertools.count()
+
+
+# --- accounts -----------------------------------------------------------------------------------
+
+
+def is_mounted(hierarchy: str) -> bool:
+    """Whether *hierarchy*, "v2" or a v1 controller, is mounted on this host."""
+    try:
+        paths.discover(hierarchy)
+    except SetupError:
+        return False
+    return True
+
+
+HIERARCHIES = tuple(name for name in ("cpuacct", "v2") if is_mounted(name))
+"""Both on a hybrid host, v2 alone on a pure one."""
+
+
+@contextmanager
+def loaded(
+    loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0], extra_cpus: int = 0
+) -> Iterator[tuple[Programs, Topology]]:
+    """Load and attach nothing yet; unload in the end."""
+    subsys = None if hierarchy == "v2" else cgroup_v1.subsys_index(hierarchy)
+    with Topology() as topology:
+        request = LoadRequest(len(topology.socket_of) + extra_cpus, entries, subsys)
+        programs = loaders.load(loader_name, request)
+        try:
+            yield programs, topology
+        finally:
+            programs.close()
+
+
+@contextmanager
+def opened(
+    loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0]
+) -> Iterator[CpuTimeTracker]:
+    """Load, attach and start; close in the end."""
+    with loaded(loader_name, entries, hierarchy) as (programs, topology):
+        account = CpuTimeTracker(programs, topology, entries)
+        account.start(0 if hierarchy == "v2" else cgroup_v1.hierarchy_id(hierarchy))
+        yield account
+        account.close()
+
+
+# --- what an account says -----------------------------------------------------------------------
+
+
+def unbalanced_ns(usage: Usage) -> Ints:
+    """Tell what is missing in tasks + lost = busy, by socket; zeros when nothing is."""
+    by_socket = np.zeros(len(usage.sockets.busy_ns), np.int64)
+    np.add.at(by_socket, usage.tasks["socket"], usage.tasks["cpu_ns"].astype(np.int64))
+    rest: Ints = by_socket + usage.sockets.lost_ns - usage.sockets.busy_ns
+    return rest
+
+
+def collect(account: CpuTimeTracker, seconds: float, every_s: float = 0.02) -> list[Usage]:
+    """Take intervals for so long."""
+    end = time.monotonic() + seconds
+    usages = []
+    while time.monotonic() < end:
+        time.sleep(every_s)
+        usages.append(account.interval())
+    return usages
+
+
+def settled(account: CpuTimeTracker) -> Usage:
+    """Close an interval in which whoever has just ended was also switched out for good."""
+    time.sleep(SETTLE_S)
+    return account.interval()
+
+
+def joined(usages: list[Usage]) -> Records:
+    """Put the records of several intervals one after the other."""
+    return np.concatenate([usage.tasks for usage in usages])
+
+
+def of(tasks: Records, **wanted: object) -> Records:
+    """The records whose fields have the values wanted."""
+    for field, value in wanted.items():
+        tasks = tasks[tasks[field] == value]
+    return tasks
+
+
+def cpu_ns(tasks: Records) -> int:
+    """Sum what the records were charged."""
+    return int(tasks["cpu_ns"].sum())
+
+
+def lost_ns(*usages: Usage) -> int:
+    """Sum what nobody could be charged for."""
+    return sum(int(usage.sockets.lost_ns.sum()) for usage in usages)
+
+
+def identities(tasks: Records) -> set[tuple[int, int]]:
+    """The processes in the records, as (tgid, start)."""
+    return set(zip(tasks["tgid"].tolist(), tasks["process_start_ns"].tolist(), strict=True))
+
+
+# --- loads --------------------------------------------------------------------------------------
+
+
+class Load:
+    """One of the loads of ``loads.py`` as a process, waiting for its first line."""
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-ISS", LOADS, name, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        self._stopwatch = Stopwatch()
+        self.acknowledge()
+
+    def acknowledge(self) -> str:
+        """Wait until the load waits, and return what it says."""
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def go(self) -> None:
+        """Let it go on to its next wait or its end."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def step(self) -> str:
+        """Let it go on, and wait until it waits again; return what it says then."""
+        self.go()
+        return self.acknowledge()
+
+    def end(self) -> Truth:
+        """Wait for its end and return the CPU time that the kernel says it used."""
+        _, status, used = os.wait4(self.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        used_ns = int((used.ru_utime + used.ru_stime) * 1e9)
+        return self._stopwatch.truth(used_ns)
+
+    def pin(self, cpu: int) -> None:
+        """Let it and its children to come run on one CPU only."""
+        os.sched_setaffinity(self.pid, {cpu})
+
+    def clock_ns(self) -> int:
+        """Read the CPU time of the process, up to the last tick if it is running."""
+        return time.clock_gettime_ns(~self.pid << 3 | 2)
+
+    def close(self) -> None:
+        """Kill it if it still lives."""
+        if self._process.returncode is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+# --- cgroups ------------------------------------------------------------------------------------
+
+
+class Cgroup:
+    """A cgroup of this test's own in one hierarchy."""
+
+    def __init__(self, hierarchy: str, suffix: str = "") -> None:
+        found = paths.discover(hierarchy)
+        root = found.v1_root or found.v2_root
+        assert root
+        self.name = f"/kepler-test-{os.getpid()}-{next(_numbers)}{suffix}"
+        self.directory = Path(root + self.name)
+        self.directory.mkdir()
+        self.id = self.directory.stat().st_ino | (int(CGROUP_V1) if found.v1_root else 0)
+
+    def take(self, pid: int) -> None:
+        """Move a process in."""
+        (self.directory / "cgroup.procs").write_text(str(pid))
+
+    def release(self, pid: int) -> None:
+        """Move a process out to the root."""
+        (self.directory.parent / "cgroup.procs").write_text(str(pid))
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time as the cgroup's own controller counts it."""
+        v1_file = self.directory / "cpuacct.usage"
+        if v1_file.exists():
+            return int(v1_file.read_text())
+        stat = dict(line.split() for line in (self.directory / "cpu.stat").read_text().splitlines())
+        return int(stat["usage_usec"]) * 1000
+
+    def remove(self) -> None:
+        """Remove it, when its last process is gone."""
+        end = time.monotonic() + 5
+        while self.directory.exists():
+            try:
+                self.directory.rmdir()
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
