@@ -1,13 +1,19 @@
-"""The errors a user can meet. Each names the thing that failed and what to do about it."""
+"""The errors a user can meet. Each names the thing that failed and, apart, what to do about it."""
 
 
 class KeplerError(Exception):
     """Base of every error that is the host's or the user's, never a bug of ours.
 
-    ``exit_code`` is what the command line leaves with when the error is not survived.
+    ``remedy`` is what to do, "" where there is nothing. ``exit_code`` is the exit status of the
+    command line when the error ends it.
     """
 
     exit_code = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}\n{remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
 
 
 class ConfigError(KeplerError):
@@ -17,7 +23,7 @@ class ConfigError(KeplerError):
 
 
 class SetupError(KeplerError):
-    """The host lacks something `run` cannot do without: says what and the remedy."""
+    """The host lacks something `run` cannot do without."""
 
     exit_code = 3
 
