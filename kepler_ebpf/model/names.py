@@ -1,15 +1,46 @@
-"""How the ledger asks what a cgroup, a process or a pod is called.
+"""What the ledger knows of a workload, and the names it is given for that.
 
-The ledger asks once for each new one and never waits: whoever answers gives what is known now and
-tells the ledger of better names later (``Ledger.relabel_process`` and the others).
+The ledger asks once for each new workload and never waits: it is given what is known now, and
+better names later (``Ledger.relabel_process`` and the others).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, UnitLabels, VmLabels
+
+CGROUP_V1_BIT = 1 << 63
+"""Set in the id of a cgroup of a v1 hierarchy; inode numbers repeat across hierarchies."""
+
+
+class ExecEvent(NamedTuple):
+    """A successful exec, as the kernel side saw it.
+
+    ``start_ns`` is the start of the process (its leader, boot time), ``exec_id`` its number of
+    execs so far. ``exe`` is the path of the executable's file, "" where it was not resolved.
+    ``arguments`` are the first arguments, argv[0] included, perhaps cut.
+    """
+
+    tgid: int
+    start_ns: int
+    exec_id: int
+    exe: str
+    arguments: tuple[str, ...]
+
+
+class ProcessIdentity(NamedTuple):
+    """A process that is to be named, and what the kernel's records say of it.
+
+    ``is_alive`` is False for a process that has ended: /proc is not read for it.
+    """
+
+    tgid: int
+    start_ns: int
+    exec_id: int
+    comm: str
+    is_alive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +60,7 @@ class CgroupName:
 
 @dataclass(frozen=True, slots=True)
 class ProcessName:
-    """What only the process's own files tell: its executable and the machine it runs, if any."""
+    """What the kernel's records do not have: the executable, and the VM that the process runs."""
 
     exe: str = ""
     vm: VmLabels | None = None
@@ -39,10 +70,10 @@ class Naming(Protocol):
     """Where names come from. No method raises or blocks; an unknown name is empty."""
 
     def cgroup(self, cgroup_id: int) -> CgroupName:
-        """Name a cgroup (``layout.TASK`` says what its id is) the ledger has not met before."""
+        """Name a cgroup (``layout.TASK`` defines its id) that is new to the ledger."""
 
-    def process(self, tgid: int, start_ns: int, comm: str, cgroup: CgroupName) -> ProcessName:
-        """Name a process that is new, or has called exec, and was alive when last seen."""
+    def process(self, identity: ProcessIdentity) -> ProcessName:
+        """Name a process that is new or has called exec."""
 
     def pod(self, pod_id: str) -> PodLabels:
-        """Name a pod the ledger has not met before."""
+        """Name a pod that is new to the ledger."""
