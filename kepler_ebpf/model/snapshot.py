@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kepler_ebpf.model.arrays import Floats, Records
+from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
+from kepler_ebpf.model.stats import Stats
 from kepler_ebpf.model.workloads import WorkloadView
 
 
@@ -26,44 +28,16 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """The sampler about itself; counters are since start."""
-
-    intervals: int
-    failed_intervals: int
-    missed_ticks: int
-    stdout_dropped: int
-    lateness_s: float
-    close_s: float
-    work_s: float
-    lost_ns: int
-    hidden_ns: int
-    overflow_ns: int
-    cgroup_events_lost: int
-    map_fill_ratio: float
-    residual_ratio: float
-    accounting_ratio: float
-    meter_name: str
-    meter_is_estimate: bool
-    meter_errors: dict[tuple[str, str], int]
-    loader: str
-    bpf_run_ns: int
-    bpf_run_count: int
-    bpf_missed: int
-    own_cpu_ns: int
-    own_uj: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One published state: immutable, swapped by reference, the same for every reader.
 
-    ``tasks`` (``layout.TASK``) and ``task_uj`` (tasks, kinds) are the last interval's threads.
-    ``interval_s`` is the measured length of that interval, ``at_s`` its end as a Unix time.
+    ``interval_s`` is the measured length of the last interval, ``at_s`` its end as a Unix time.
+    ``kinds`` is the column order of every array with a ``kinds`` axis; a kind whose zones have
+    counted nothing since start is not exported. ``unread_kinds`` are those of which a zone could
+    not be read at the end of the interval, or not in time: their power is not known, so none is
+    shown. ``workloads`` has one table for each of ``model.levels.WORKLOAD_LEVELS``, by its name.
     ``pod_infos`` is the same object as long as nothing about the pods changed; without Kubernetes
-    it is empty and ``pod_source`` is None. ``unread_kinds`` are those of which a zone could not be
-    read at the end of the interval, or not in time: what they drew in it is not known, so no power
-    is shown.
+    it is empty and ``pod_source`` is None.
     """
 
     at_s: float
@@ -71,13 +45,7 @@ class Snapshot:
     kinds: tuple[str, ...]
     unread_kinds: frozenset[str]
     node: NodeView
-    processes: WorkloadView
-    containers: WorkloadView
-    vms: WorkloadView
-    pods: WorkloadView
-    units: WorkloadView
-    tasks: Records
-    task_uj: Floats
-    health: Health
-    pod_infos: tuple[PodInfo, ...]
-    pod_source: PodSourceHealth | None
+    workloads: Mapping[str, WorkloadView]
+    stats: Stats
+    pod_infos: tuple[PodInfo, ...] = ()
+    pod_source: PodSourceHealth | None = None

@@ -32,6 +32,11 @@ class ProcessLabels:
     container_id: str
     vm_id: str
 
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        return f"{self.pid:>7} {self.comm}"
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerLabels:
@@ -42,6 +47,11 @@ class ContainerLabels:
     runtime: str
     pod_id: str
 
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        return f"{self.container_id[:12]} {self.container_name}"
+
 
 @dataclass(frozen=True, slots=True)
 class VmLabels:
@@ -50,6 +60,11 @@ class VmLabels:
     vm_id: str
     vm_name: str
     hypervisor: str
+
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        return f"{self.vm_id[:12]} {self.vm_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,11 @@ class PodLabels:
     pod_name: str
     pod_namespace: str
 
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        return f"{self.pod_namespace}/{self.pod_name or self.pod_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class UnitLabels:
@@ -68,16 +88,24 @@ class UnitLabels:
     unit: str
     kind: str
 
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        return self.unit
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
     """Totals of every workload of one kind, row by row; rows whose state is FREE are gaps.
 
-    ``labels[row]`` is None for a gap. ``energy_uj`` (rows, kinds), ``cpu_ns`` (rows,) and
-    ``state`` (rows,) are totals since start. ``ran_rows`` (ran,) are the rows that used CPU in
-    the last interval and ``ran_uj`` (ran, kinds) what they were given for it; every other row
-    drew 0 W. ``retired_uj`` (kinds,) and ``retired_cpu_ns`` carry ended workloads that are not
-    listed any more, so rows + retired is everything this level was ever given.
+    ``labels[row]`` is None for a gap; no two rows have the same exported labels. ``energy_uj``
+    (rows, kinds), ``cpu_ns`` (rows,) and ``state`` (rows,) are totals since start. ``ran_rows``
+    (ran,) are the rows that used CPU in the last interval and ``ran_uj`` (ran, kinds) the energy
+    attributed to them for it; every other row drew 0 W.
+
+    ``retired_uj`` (kinds,) and ``retired_cpu_ns`` belong to ended workloads that have no row of
+    their own. Rows + retired is the total of the level, but for processes: there the rows alone
+    are, and retired is the sum of the ``[retired]`` rows among them.
     """
 
     labels: tuple[Any, ...]

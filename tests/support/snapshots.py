@@ -10,7 +10,15 @@ from kepler_ebpf.exporters.values import Build, Host
 from kepler_ebpf.host.topology import CpuInfo
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
-from kepler_ebpf.model.snapshot import Health, NodeView, Snapshot
+from kepler_ebpf.model.snapshot import NodeView, Snapshot
+from kepler_ebpf.model.stats import (
+    LoopStats,
+    MeterStats,
+    OwnUsage,
+    ProgramStats,
+    Stats,
+    TrackerStats,
+)
 from kepler_ebpf.model.workloads import (
     ContainerLabels,
     PodLabels,
@@ -76,7 +84,7 @@ def pod_info(pod_id: str = POD_ID, *labels: tuple[str, str]) -> PodInfo:
 
 def view(rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> WorkloadView:
     """Return a workload table with these rows and a little retired energy."""
-    ran = [place for place, row in enumerate(rows) if row.ran_uj is not None]
+    ran = [index for index, row in enumerate(rows) if row.ran_uj is not None]
     return WorkloadView(
         labels=tuple(row.labels for row in rows),
         energy_uj=np.array([row.energy_uj for row in rows], dtype=np.float64).reshape(
@@ -85,7 +93,7 @@ def view(rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> WorkloadView:
         cpu_ns=np.array([row.cpu_ns for row in rows], dtype=np.int64),
         state=np.array([row.state for row in rows], dtype=np.uint8),
         ran_rows=np.array(ran, dtype=np.int64),
-        ran_uj=np.array([rows[place].ran_uj for place in ran], dtype=np.float64).reshape(
+        ran_uj=np.array([rows[index].ran_uj for index in ran], dtype=np.float64).reshape(
             len(ran), len(kinds)
         ),
         retired_uj=np.full(len(kinds), 3_000_000.0),
@@ -112,32 +120,34 @@ def node() -> NodeView:
     )
 
 
-def health() -> Health:
-    """Return a sampler's account of itself in which every figure is another."""
-    return Health(
-        intervals=101,
-        failed_intervals=2,
-        missed_ticks=3,
-        stdout_dropped=19,
-        lateness_s=0.004,
-        close_s=0.005,
-        work_s=0.006,
-        lost_ns=7_000_000_000,
-        hidden_ns=5_000_000_000,
-        cgroup_events_lost=4,
-        overflow_ns=8_000_000_000,
-        map_fill_ratio=0.09,
-        residual_ratio=1e-12,
-        accounting_ratio=1e-4,
-        meter_name="rapl",
-        meter_is_estimate=False,
-        meter_errors={("/sys/class/powercap/intel-rapl:0", "jump"): 12},
+def stats() -> Stats:
+    """Return the run's account of itself in which every figure is another."""
+    return Stats(
         loader="core",
-        bpf_run_ns=13_000_000_000,
-        bpf_run_count=14,
-        bpf_missed=15,
-        own_cpu_ns=16_000_000_000,
-        own_uj=np.array([17e6, 18e6]),
+        tracker=TrackerStats(
+            lost_ns=7_000_000_000,
+            hidden_ns=5_000_000_000,
+            overflow_ns=8_000_000_000,
+            cgroup_events_lost=4,
+            exec_events_lost=20,
+            map_fill_ratio=0.09,
+            close_s=0.005,
+        ),
+        programs=ProgramStats(run_ns=13_000_000_000, run_count=14, missed_count=15),
+        meter=MeterStats(
+            "rapl", is_estimate=False, errors={("/sys/class/powercap/intel-rapl:0", "jump"): 12}
+        ),
+        loop=LoopStats(
+            intervals=101,
+            failed_intervals=2,
+            missed_ticks=3,
+            lateness_s=0.004,
+            work_s=0.006,
+            residual_ratio=1e-12,
+            accounting_ratio=1e-4,
+        ),
+        own=OwnUsage(cpu_ns=16_000_000_000, energy_uj=np.array([17e6, 18e6])),
+        stdout_dropped=19,
     )
 
 
@@ -153,14 +163,14 @@ def snapshot(
         kinds=KINDS,
         unread_kinds=frozenset(),
         node=node(),
-        processes=view([Row(process())] if processes is None else processes),
-        containers=view(containers),
-        vms=view([Row(vm())]),
-        pods=view([Row(pod())]),
-        units=view([Row(UnitLabels("cron.service", "systemd"))]),
-        tasks=np.zeros(0, dtype=[("pid", "u4")]),
-        task_uj=np.zeros((0, len(KINDS))),
-        health=health(),
+        workloads={
+            "process": view([Row(process())] if processes is None else processes),
+            "container": view(containers),
+            "vm": view([Row(vm())]),
+            "pod": view([Row(pod())]),
+            "unit": view([Row(UnitLabels("cron.service", "systemd"))]),
+        },
+        stats=stats(),
         pod_infos=(pod_info(),),
         pod_source=PodSourceHealth(up=True, last_sync_s=999_999.0, errors={"network": 18}),
     )
