@@ -15,7 +15,7 @@ from typing import Protocol
 from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels
 from kepler_ebpf.names.cgroups.containers import match_container, match_pod
-from kepler_ebpf.names.cgroups.paths import UNKNOWN_RETRY_S, CgroupPaths
+from kepler_ebpf.names.cgroups.paths import CgroupPaths
 from kepler_ebpf.names.cgroups.units import match_unit
 from kepler_ebpf.names.kubernetes.index import Pod, PodContainer, PodIndex
 from kepler_ebpf.names.processes.procfs import read_process
@@ -23,6 +23,8 @@ from kepler_ebpf.names.processes.vm_ids import VmIds
 from kepler_ebpf.names.retry_queue import Waiting
 from kepler_ebpf.names.runtimes import RuntimeNames
 from kepler_ebpf.names.unresolved import UnresolvedCgroup, UnresolvedCgroups
+
+UNKNOWN_RETRY_S = 1.0
 
 WAITING_LIMIT = 4096
 """So many cgroups without a path may wait, and so many that the API has not told of; beyond it the

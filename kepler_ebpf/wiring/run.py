@@ -27,7 +27,8 @@ from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.meters import BusyTime, open_meter
 from kepler_ebpf.model.energy import UJ_PER_J, Meter, Zone
 from kepler_ebpf.names.budget import NameBudget
-from kepler_ebpf.names.cgroups.paths import CgroupHierarchy, CgroupPaths
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
+from kepler_ebpf.names.cgroups.paths import CgroupPaths
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.names.resolver import HostPaths, NameResolver

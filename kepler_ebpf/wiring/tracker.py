@@ -9,14 +9,13 @@ from kepler_ebpf.host.topology import Topology
 from kepler_ebpf.kernel import cgroup_v1, loaders
 from kepler_ebpf.kernel.programs import LoadRequest
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
-from kepler_ebpf.names.cgroups import paths
-from kepler_ebpf.names.cgroups.paths import CgroupHierarchy
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
 
 
 def choose_hierarchy(config: Config) -> CgroupHierarchy:
     """Choose the cgroups to count by, of those that the host's procfs shows as mounted."""
     mountinfo = f"{config.procfs}/self/mountinfo"
-    return paths.discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
+    return discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
 
 
 def open_account(
