@@ -274,10 +274,12 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 {
 	struct task_struct *task = (struct task_struct *)slot->running_task;
 	__u64 rest_ns = now_ns - slot->since_ns, left_ns, ran_ns, current_ns;
-	struct control *control;
+	struct control *control = get_control();
 
 	if (!slot->since_ns)
 		return;
+	if (control)
+		__sync_fetch_and_add(&control->recovered, 1);
 	recover_epoch(slot, closing);
 	if (slot->running && READ(task, pid) == slot->running) {
 		left_ns = left_with_ns(slot, task);
@@ -300,7 +302,6 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 	charge_by_reads(slot, current_task, cgroup_id_read(current_task), current_ns);
 	slot->busy_ns += rest_ns;
 	slot->lost_ns += rest_ns;
-	control = get_control();
 	if (control && rest_ns)
 		__sync_fetch_and_add(&control->hidden_ns, rest_ns);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The same maps, fields and entries as dialect_co_re.h, as bcc wants them. The loader defines
- * TASK_ENTRIES, CPU_ENTRIES and v1_subsys, and puts kernel_types.h, made from the running
- * kernel's BTF or its headers, before this.
+ * TASK_ENTRIES, CPU_ENTRIES, EXECS_BYTES and v1_subsys, and puts kernel_types.h, made from the
+ * running kernel's BTF or its headers, before this.
  */
 #ifndef DIALECT_BCC_H
 #define DIALECT_BCC_H
@@ -21,6 +21,8 @@
 
 /* bcc runs raw tracepoints without BTF: every field is a checked read. */
 #define LOAD(ptr, field) READ(ptr, field)
+
+#define OFFSET_OF(type, field) __builtin_offsetof(type, field)
 
 #define ENTRY(name, section) int name(struct bpf_raw_tracepoint_args *ctx)
 #define ARG(type, n) ((type)ctx->args[n])

@@ -11,9 +11,10 @@
 #include "kepler.h"
 #include "kernel_types.h"
 
-/* User space sets the number of tasks and CPUs before loading. */
+/* User space sets these sizes before loading. */
 #define TASK_ENTRIES 1
 #define CPU_ENTRIES 1
+#define EXECS_BYTES 65536
 
 #define MAP(name, kind, key_type, value_type, entries, flags)                                      \
 	struct {                                                                                   \
@@ -38,6 +39,9 @@
 /* A field of a pointer that the tracepoint itself handed over: a plain load, no helper call. */
 #define LOAD(ptr, field) ((ptr)->field)
 #define SWITCH "tp_btf/sched_switch"
+
+#define OFFSET_OF(type, field)                                                                     \
+	__builtin_preserve_field_info(((type *)0)->field, BPF_FIELD_BYTE_OFFSET)
 
 #define ENTRY(name, section)                                                                       \
 	SEC(section)                                                                               \

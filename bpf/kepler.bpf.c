@@ -20,6 +20,7 @@
 
 #include "maps.h"
 #include "charge.h"
+#include "exec.h"
 
 ENTRY(on_switch, SWITCH)
 {
@@ -161,5 +162,12 @@ ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 		    cgroup_id_read(running) != slot->running_cgroup_id)
 			slot->moved_ns = now_ns;
 	}
+	return 0;
+}
+
+/* The kernel has counted self_exec_id up, and a thread that called exec is its leader, by now. */
+ENTRY(on_exec, "raw_tp/sched_process_exec")
+{
+	record_exec(ARG(struct task_struct *, 0));
 	return 0;
 }

@@ -9,6 +9,10 @@
 
 #define KEPLER_COMM_LEN 16
 #define KEPLER_PATH_LEN 512
+#define KEPLER_NAME_LEN 256 /* one component of a path, with its terminator */
+#define KEPLER_ARGUMENTS_LEN 256
+/* The last name is read before it is known to be too long. */
+#define KEPLER_EXEC_TEXT_LEN (KEPLER_ARGUMENTS_LEN + KEPLER_PATH_LEN + KEPLER_NAME_LEN)
 
 /* A cgroup id read from a v1 hierarchy carries this bit, since ids repeat across hierarchies. */
 #define KEPLER_CGROUP_V1 (1ULL << 63)
@@ -61,7 +65,7 @@ struct cpu_slot {
 	__s64 idle_ns;
 	__u64 busy_ns;	    /* cumulative, lost and overflow included */
 	__u64 lost_ns;	    /* cumulative: nobody can be charged */
-	__u64 overflow_ns; /* cumulative: in the cgroup map only */
+	__u64 overflow_ns;  /* cumulative: in the cgroup map only */
 	__u64 closed_at_ns; /* the last change of epoch, and the figures at that instant */
 	__s64 closed_idle_ns;
 	__u64 closed_busy_ns;
@@ -84,6 +88,8 @@ struct control {
 	__u64 cgroup_events;
 	__u64 cgroup_events_lost;
 	__u64 hidden_ns; /* cumulative: of the lost time, that of switches not seen */
+	__u64 exec_events_lost;
+	__u64 recovered; /* switches that went unseen and were made up for */
 };
 
 struct cgroup_event {
@@ -92,13 +98,32 @@ struct cgroup_event {
 	char path[KEPLER_PATH_LEN];
 };
 
+#define KEPLER_PATH_UNKNOWN 1U	/* exec_event.flags: too long, too deep, or not readable */
+#define KEPLER_PATH_DELETED 2U	/* the file has no name in any folder (any more) */
+#define KEPLER_ARGUMENTS_CUT 4U /* there are more of them than fit */
+
+/*
+ * One exec, as long as its text: the arguments, each with its terminator, then the components of
+ * the executable's path, each with its terminator, the last component first.
+ */
+struct exec_event {
+	__u64 start_ns; /* of the process */
+	__u64 exec_id;
+	__u32 tgid;
+	__u32 flags;
+	__u32 arguments_len;
+	__u32 path_len;
+	char text[KEPLER_EXEC_TEXT_LEN];
+};
+
 #define KEPLER_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
 KEPLER_SIZE(task_key, 24);
 KEPLER_SIZE(task_usage, 80);
 KEPLER_SIZE(cgroup_key, 16);
 KEPLER_SIZE(cgroup_usage, 16);
 KEPLER_SIZE(cpu_slot, 128);
-KEPLER_SIZE(control, 48);
+KEPLER_SIZE(control, 64);
 KEPLER_SIZE(cgroup_event, 520);
+KEPLER_SIZE(exec_event, 1056);
 
 #endif

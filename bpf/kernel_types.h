@@ -43,6 +43,45 @@ struct sched_entity {
 	__u64 prev_sum_exec_runtime;
 } CO_RE;
 
+struct vfsmount {
+	struct dentry *mnt_root;
+} CO_RE;
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+} CO_RE;
+
+struct qstr {
+	const unsigned char *name;
+} CO_RE;
+
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+} CO_RE;
+
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+} CO_RE;
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+} CO_RE;
+
+struct file {
+	struct path f_path;
+} CO_RE;
+
+struct mm_struct {
+	struct file *exe_file;
+	unsigned long arg_start;
+	unsigned long arg_end;
+} CO_RE;
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -54,6 +93,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct mm_struct *mm;
 	struct sched_entity se;
 	char comm[16];
 } CO_RE;

@@ -20,6 +20,8 @@ HASH(cgroup_events, __u64, struct cgroup_event, CGROUP_ENTRIES);
 /* Never read: that something is in it wakes user space, which then drains cgroup_events. */
 RING(cgroup_notifier, NOTIFIER_BYTES);
 SCRATCH(event_scratch, struct cgroup_event);
+RING(execs, EXECS_BYTES);
+SCRATCH(exec_scratch, struct exec_event);
 
 #ifdef KEPLER_BCC
 
@@ -72,6 +74,19 @@ static __always_inline void add_cgroup(__u64 epoch, struct cgroup_key *key,
 static __always_inline long put_event(__u64 *id, struct cgroup_event *event)
 {
 	return cgroup_events.update(id, event);
+}
+
+static __always_inline struct exec_event *get_exec_scratch(void)
+{
+	__u32 zero = 0;
+
+	return exec_scratch.lookup(&zero);
+}
+
+/* Wakes nobody: user space looks when it wants to. */
+static __always_inline long put_exec(struct exec_event *event, __u64 size)
+{
+	return execs.ringbuf_output(event, size, BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void notify_cgroup(__u64 *id)
@@ -131,6 +146,18 @@ static __always_inline void add_cgroup(__u64 epoch, struct cgroup_key *key,
 static __always_inline long put_event(__u64 *id, struct cgroup_event *event)
 {
 	return bpf_map_update_elem(&cgroup_events, id, event, BPF_ANY);
+}
+
+static __always_inline struct exec_event *get_exec_scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&exec_scratch, &zero);
+}
+
+static __always_inline long put_exec(struct exec_event *event, __u64 size)
+{
+	return bpf_ringbuf_output(&execs, event, size, BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void notify_cgroup(__u64 *id)

@@ -13,6 +13,7 @@ from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
 
 _KIND_STRUCT = 4
+_KIND_UNION = 5
 _KIND_ENUM = 6
 _HEADER_WORDS = 3
 _MEMBER_WORDS = 3
@@ -34,8 +35,8 @@ class Btf:
     def __init__(self, handle: int | None, source: str) -> None:
         if not handle:
             raise SetupError(
-                f"no type information (BTF) in {source} ({describe_errno(last_errno())})\n"
-                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+                f"no type information (BTF) in {source} ({describe_errno(last_errno())})",
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
             )
         self._handle = handle
         self._source = source
@@ -58,7 +59,7 @@ class Btf:
         self._lib.btf__free(self._handle)
 
     def members(self, struct: str) -> dict[str, Member]:
-        """The fields of *struct* by name, in order."""
+        """The fields of *struct* by name, in order, with those of unnamed structs in it."""
         words = self._words(self._find(struct, _KIND_STRUCT))
         return {member.name: member for member in self._members(words)}
 
@@ -76,13 +77,13 @@ class Btf:
         return None
 
     def _find(self, name: str, kind: int) -> int:
-        found: int = self._lib.btf__find_by_name_kind(self._handle, name.encode(), kind)
-        if found < 0:
+        type_id: int = self._lib.btf__find_by_name_kind(self._handle, name.encode(), kind)
+        if type_id < 0:
             raise SetupError(
-                f"the type information (BTF) in {self._source} lacks {name}\n"
-                "use a stock kernel, Linux 5.10 or later"
+                f"the type information (BTF) in {self._source} lacks {name}",
+                "use a stock kernel, Linux 5.10 or later",
             )
-        return found
+        return type_id
 
     def _words(self, type_id: int) -> ctypes.Array[c_uint32]:
         address = self._lib.btf__type_by_id(self._handle, type_id)
@@ -90,12 +91,16 @@ class Btf:
         count = header[1] & 0xFFFF
         return (c_uint32 * (_HEADER_WORDS + count * _MEMBER_WORDS)).from_address(address)
 
-    def _members(self, words: ctypes.Array[c_uint32]) -> Iterator[Member]:
+    def _members(self, words: ctypes.Array[c_uint32], base: int = 0) -> Iterator[Member]:
         is_bitfield_form = words[1] >> 31
         for index in range(words[1] & 0xFFFF):
             name, type_id, bits = words[3 + index * 3 : 6 + index * 3]
-            offset = (bits & 0xFFFFFF if is_bitfield_form else bits) // 8
-            yield Member(self._name(name), offset, type_id)
+            offset = base + (bits & 0xFFFFFF if is_bitfield_form else bits) // 8
+            inner = self._words(type_id)
+            if not name and inner[1] >> 24 & 0x1F in {_KIND_STRUCT, _KIND_UNION}:
+                yield from self._members(inner, offset)
+            else:
+                yield Member(self._name(name), offset, type_id)
 
     def _name(self, offset: int) -> str:
         text = self._lib.btf__name_by_offset(self._handle, offset)

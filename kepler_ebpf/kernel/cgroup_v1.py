@@ -27,7 +27,7 @@ def subsys_index(controller: str, procfs: str = "/proc") -> int:
         index = names.index(controller) if controller in names else None
     if index is None:
         raise SetupError(
-            f"this kernel has no cgroup controller {controller}\nuse --cgroup-hierarchy=v2"
+            f"this kernel has no cgroup controller {controller}", "use --cgroup-hierarchy=v2"
         )
     return index
 
@@ -46,5 +46,5 @@ def _controllers(procfs: str) -> dict[str, int]:
         return {row[0]: int(row[1]) for row in rows}
     except (OSError, ValueError, IndexError) as error:
         raise SetupError(
-            f"cannot read {path}: {error}\nname the right mount with --host.procfs"
+            f"cannot read {path}: {error}", "name the right mount with --host.procfs"
         ) from error

@@ -6,6 +6,8 @@ import numpy as np
 
 COMM_LEN = 16
 PATH_LEN = 512
+ARGUMENTS_LEN = 256
+EXEC_TEXT_LEN = ARGUMENTS_LEN + PATH_LEN + 256
 
 CGROUP_V1 = np.uint64(1 << 63)
 """Set in a cgroup id that was read from a v1 hierarchy; ids repeat across hierarchies."""
@@ -71,10 +73,34 @@ CONTROL = np.dtype(
         ("cgroup_events", "<u8"),
         ("cgroup_events_lost", "<u8"),
         ("hidden_ns", "<u8"),
+        ("exec_events_lost", "<u8"),
+        ("recovered", "<u8"),
     ]
 )
 
 CGROUP_EVENT = np.dtype([("removed", "<u4"), ("reserved", "<u4"), ("path", f"S{PATH_LEN}")])
+
+PATH_UNKNOWN = 1
+"""``flags`` of an exec: the path is too long, too deep or not readable, and left out."""
+
+PATH_DELETED = 2
+"""``flags`` of an exec: the file has no name in any folder (any more)."""
+
+ARGUMENTS_CUT = 4
+"""``flags`` of an exec: there are more arguments than the record holds."""
+
+EXEC_EVENT = np.dtype(
+    [
+        ("start_ns", "<u8"),
+        ("exec_id", "<u8"),
+        ("tgid", "<u4"),
+        ("flags", "<u4"),
+        ("arguments_len", "<u4"),
+        ("path_len", "<u4"),
+        ("text", f"S{EXEC_TEXT_LEN}"),
+    ]
+)
+"""The longest record of ``execs``: most have less text."""
 
 STRUCTS = {
     "task_key": TASK_KEY,
@@ -84,5 +110,6 @@ STRUCTS = {
     "cpu_slot": CPU_SLOT,
     "control": CONTROL,
     "cgroup_event": CGROUP_EVENT,
+    "exec_event": EXEC_EVENT,
 }
 """Every struct shared with the kernel side, by its name in ``bpf/kepler.h``."""

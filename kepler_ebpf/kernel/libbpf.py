@@ -82,8 +82,8 @@ def library() -> ctypes.CDLL:
         lib = ctypes.CDLL(LIBRARY, use_errno=True)
     except OSError as error:
         raise SetupError(
-            f"{LIBRARY} cannot be loaded: {error}\n"
-            "install the distribution's libbpf 1.x (Debian: libbpf1)"
+            f"{LIBRARY} cannot be loaded: {error}",
+            "install the distribution's libbpf 1.x (Debian: libbpf1)",
         ) from error
     for result, calls in ((c_void_p, _POINTER_CALLS), (c_int, _INT_CALLS), (None, _VOID_CALLS)):
         for name, arguments in calls.items():
@@ -94,12 +94,12 @@ def library() -> ctypes.CDLL:
 
 
 def _quiet(_level: int, _text: bytes, _arguments: int) -> int:
-    """Drop libbpf's chatter: what matters comes back as an errno and is said by us."""
+    """Drop libbpf's messages: what matters comes back as an errno."""
     return 0
 
 
 _QUIET = _PRINTER(_quiet)
-"""Kept for good: libbpf calls it whenever it has something to say."""
+"""Kept for good: libbpf calls it for each message."""
 
 
 def last_errno() -> int:
@@ -138,15 +138,15 @@ class TestRun:
         if self._call(self._fd, byref(self._here)):
             raise SetupError(
                 "the kernel refuses to run a BPF program on demand "
-                f"({describe_errno(last_errno())})\n"
-                "use Linux 5.10 or later, as root or with CAP_BPF and CAP_PERFMON"
+                f"({describe_errno(last_errno())})",
+                "use Linux 5.10 or later, as root or with CAP_BPF and CAP_PERFMON",
             )
 
 
 class MapDrain:
-    """Empties one hash map into two arrays, again and again.
+    """Moves the entries of one hash map into two arrays that are longer than the map.
 
-    Both arrays are contiguous and hold at least as many records as the map has entries.
+    The arrays stay where they are, so that a call needs their addresses only.
     """
 
     def __init__(self, map_fd: int, keys: Records, values: Records) -> None:
@@ -159,28 +159,46 @@ class MapDrain:
         self._count = c_uint32()
         self._count_ref = byref(self._count)
 
-    def take(self) -> int:
-        """Move every entry to the front of the arrays and return how many there were."""
-        drained, first = 0, None
-        while drained < self._room:
-            self._count.value = self._room - drained
+    def take(self, start: int = 0) -> int:
+        """Move the entries to the arrays from index *start* on; return the index after the last.
+
+        Where the kernel stops early, what has left the map is returned, and the rest comes with
+        the next call. Raises ReadError only where nothing has left the map.
+        """
+        index, first = start, None
+        while index < self._room:
+            self._count.value = self._room - index
             failed = self._call(
                 self._fd,
                 first,
                 self._token,
-                self._keys + drained * self._key_size,
-                self._values + drained * self._value_size,
+                self._keys + index * self._key_size,
+                self._values + index * self._value_size,
                 self._count_ref,
                 None,
             )
             code = last_errno() if failed else 0
-            if code not in {0, errno.ENOENT}:
+            if code not in {0, errno.ENOENT, errno.ENOSPC} and index == start:
                 raise ReadError(f"cannot drain a BPF map: {describe_errno(code)}")
-            drained += self._count.value
-            if code == errno.ENOENT:
+            if code in {0, errno.ENOENT}:
+                index += self._count.value
+            if code:
                 break
             first = self._token
-        return drained
+        return index
+
+
+_MAP_INFO_WORDS = 8
+_MAX_ENTRIES_WORD = 4
+
+
+def map_entries(map_fd: int) -> int:
+    """Number of entries of a map, or of bytes of a ring buffer, from ``struct bpf_map_info``."""
+    info = (c_uint32 * _MAP_INFO_WORDS)()
+    size = c_uint32(ctypes.sizeof(info))
+    if library().bpf_obj_get_info_by_fd(map_fd, byref(info), byref(size)):
+        raise ReadError(f"cannot read a BPF map's size: {describe_errno(last_errno())}")
+    return info[_MAX_ENTRIES_WORD]
 
 
 _INFO_SIZE = 256
@@ -202,7 +220,7 @@ def enable_stats() -> int:
     descriptor: int = library().bpf_enable_stats(0)
     if descriptor < 0:
         raise SetupError(
-            f"BPF statistics cannot be turned on ({describe_errno(last_errno())})\n"
-            "grant CAP_SYS_ADMIN, or set the sysctl kernel.bpf_stats_enabled=1"
+            f"BPF statistics cannot be turned on ({describe_errno(last_errno())})",
+            "grant CAP_SYS_ADMIN, or set the sysctl kernel.bpf_stats_enabled=1",
         )
     return descriptor

@@ -23,12 +23,15 @@ MAPS = (
     "cgroup_events",
     "cgroup_notifier",
     "event_scratch",
+    "execs",
+    "exec_scratch",
 )
 HOOKS = {
     "on_switch": "sched_switch",
     "on_cgroup_mkdir": "cgroup_mkdir",
     "on_cgroup_rmdir": "cgroup_rmdir",
     "on_cgroup_attach_task": "cgroup_attach_task",
+    "on_exec": "sched_process_exec",
 }
 """Programs that are attached, and the tracepoint of each."""
 
@@ -36,6 +39,9 @@ ON_DEMAND = ("rotate", "read_self")
 """Programs that user space runs itself."""
 
 CGROUP_ENTRIES = 4096
+
+_EXECS_BYTES_PER_CPU = 1 << 18
+_MAX_EXECS_BYTES = 1 << 23
 
 RIGHTS = "run as root, or with CAP_BPF and CAP_PERFMON"
 """The remedy where the kernel refuses for lack of rights."""
@@ -48,6 +54,12 @@ class LoadRequest:
     cpus: int
     task_entries: int
     v1_subsys: int | None = None
+
+    @property
+    def execs_bytes(self) -> int:
+        """Size of the ring of execs, a power of two: what all CPUs can exec in a second or two."""
+        wanted = min(self.cpus * _EXECS_BYTES_PER_CPU, _MAX_EXECS_BYTES)
+        return 1 << (wanted - 1).bit_length()
 
 
 @dataclass(slots=True)
@@ -86,7 +98,7 @@ class Programs:
         link: int = library().bpf_raw_tracepoint_open(target, self.programs[name])
         if link < 0:
             why = describe_errno(last_errno())
-            raise SetupError(f"cannot attach to tracepoint {tracepoint} ({why})\n{RIGHTS}")
+            raise SetupError(f"cannot attach to tracepoint {tracepoint} ({why})", RIGHTS)
         return link
 
 

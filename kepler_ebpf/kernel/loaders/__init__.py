@@ -42,8 +42,8 @@ def load(name: str, request: LoadRequest) -> Programs:
         _log.warning("loader %s: %s", candidate, reason)
         reasons.append(f"{candidate}: {reason}")
     raise SetupError(
-        f"no way to load BPF programs here: {'; '.join(reasons)}\n"
-        "install what one of them lacks; `kepler-ebpf check` shows all of it"
+        f"no way to load BPF programs here: {'; '.join(reasons)}",
+        "install what one of them lacks; `kepler-ebpf check` shows all of it",
     )
 
 

@@ -70,6 +70,15 @@ _EMPTY_STAND_INS = (
     "uapi/linux/if_ether.h",
 )
 
+_HEADER_TYPES = "".join(
+    f"#include <linux/{name}.h>\n"
+    for name in ("sched", "cgroup", "kernfs", "fs", "dcache", "mount", "mm_types")
+) + (
+    "struct mount { struct hlist_node mnt_hash; struct mount *mnt_parent; "
+    "struct dentry *mnt_mountpoint; struct vfsmount mnt; };\n"
+)
+"""The kernel's own types; struct mount is in none of its headers, and begins like this."""
+
 _STRUCT = re.compile(r"^struct (\w+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r"^\t(.+?)(\w+)(\[\d+\])?;$", re.MULTILINE)
 _OWN_INCLUDE = re.compile(r'^#include "(\w+\.h)"\n', re.MULTILINE)
@@ -97,11 +106,11 @@ def unusable_reason() -> str | None:
 
 
 def load(request: LoadRequest) -> Programs:
-    """Compile and load the source with bcc; SetupError carries what bcc said."""
+    """Compile and load the source with bcc; SetupError carries its message."""
     reason = unusable_reason()
     if reason:
         raise SetupError(
-            f"the bcc loader cannot be used: {reason}\ninstall it, or use --bpf-loader core"
+            f"the bcc loader cannot be used: {reason}", "install it, or use --bpf-loader core"
         )
     bcc = _import_bcc()
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-") as scratch:
@@ -128,8 +137,8 @@ def _import_bcc() -> ModuleType:
         import bcc  # noqa: PLC0415
     except ImportError as error:
         raise SetupError(
-            f"the Python module bcc does not load in Python {sys.version.split()[0]}: {error}\n"
-            "install the distribution's python3-bpfcc and run with the distribution's Python"
+            f"the Python module bcc does not load in Python {sys.version.split()[0]}: {error}",
+            "install the distribution's python3-bpfcc and run with the distribution's Python",
         ) from error
     finally:
         sys.path.remove(DISTRIBUTION_PACKAGES)
@@ -141,8 +150,8 @@ def _flatten(name: str) -> str:
     """Our source as one text: bcc rewrites only what stands in its main file."""
     text = (bpf_directory() / name).read_text()
     return _OWN_INCLUDE.sub(
-        lambda found: (
-            "" if found[1] in {"dialect_co_re.h", "kernel_types.h"} else _flatten(found[1])
+        lambda match: (
+            "" if match[1] in {"dialect_co_re.h", "kernel_types.h"} else _flatten(match[1])
         ),
         text,
     )
@@ -152,7 +161,7 @@ def _kernel_types(scratch: Path) -> str:
     headers = headers_directory()
     if headers is not None and not KERNEL_BTF.exists():
         os.environ["BCC_KERNEL_SOURCE"] = str(headers)
-        return "#include <linux/sched.h>\n#include <linux/cgroup.h>\n#include <linux/kernfs.h>\n"
+        return _HEADER_TYPES
     _write_stand_ins(scratch / "include")
     os.environ["BCC_KERNEL_SOURCE"] = str(scratch)
     with Btf.of_kernel() as btf:
@@ -176,15 +185,15 @@ def types_with_offsets(declarations: str, btf: Btf) -> str:
     the declarations does not matter and nothing has to be sized.
     """
 
-    def struct(found: re.Match[str]) -> str:
-        offsets = btf.members(found[1])
-        fields = _FIELD.findall(found[2])
+    def struct(match: re.Match[str]) -> str:
+        offsets = btf.members(match[1])
+        fields = _FIELD.findall(match[2])
         members = "".join(
             f"\tstruct {{ char pad_{name}[{offsets[name].offset}]; {kind}{name}{array}; }}"
             " __attribute__((packed));\n"
             for kind, name, array in fields
         )
-        return f"struct {found[1]} {{ union {{\n{members}}};\n}}"
+        return f"struct {match[1]} {{ union {{\n{members}}};\n}}"
 
     return _STRUCT.sub(struct, declarations).replace("#define CO_RE", "#define CO_RE //")
 
@@ -195,27 +204,26 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
         "-DKEPLER_BCC",
         f"-DTASK_ENTRIES={request.task_entries}",
         f"-DCPU_ENTRIES={request.cpus}",
+        f"-DEXECS_BYTES={request.execs_bytes}",
         f"-Dv1_subsys={subsys}u",
     ]
-    with _captured_stderr() as said:
+    with _captured_stderr() as captured:
         try:
             return bcc.BPF(text=source.encode(), cflags=flags)
         except Exception as error:  # bcc raises bare Exception
-            text = said() or str(error)
+            text = captured() or str(error)
             remedy = RIGHTS if os.strerror(errno.EPERM) in text else _COMPILE_REMEDY
-            raise SetupError(
-                f"bcc cannot make the programs: {_one_line(text)}\n{remedy}"
-            ) from error
+            raise SetupError(f"bcc cannot make the programs: {_one_line(text)}", remedy) from error
 
 
 def _load_program(bcc: ModuleType, module: Any, name: str) -> int:
-    with _captured_stderr() as said:
+    with _captured_stderr() as captured:
         try:
             return int(module.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd)
         except Exception as error:  # bcc raises bare Exception
-            text = _one_line(said() or str(error))
+            text = _one_line(captured() or str(error))
             raise SetupError(
-                f"the kernel refuses the BPF program {name}: {text}\n{RIGHTS}"
+                f"the kernel refuses the BPF program {name}: {text}", RIGHTS
             ) from error
 
 
@@ -230,12 +238,12 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
         saved = os.dup(2)
         os.dup2(sink.fileno(), 2)
 
-        def said() -> str:
+        def captured() -> str:
             sink.seek(0)
             return sink.read().decode(errors="replace").strip()[:2000]
 
         try:
-            yield said
+            yield captured
         finally:
             os.dup2(saved, 2)
             os.close(saved)

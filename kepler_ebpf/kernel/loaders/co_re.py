@@ -45,14 +45,14 @@ def load(request: LoadRequest) -> Programs:
     """Load the compiled object; SetupError says what the kernel or the host lacks."""
     reason = unusable_reason()
     if reason:
-        raise SetupError(f"the CO-RE loader cannot be used: {reason}\nuse --bpf-loader bcc")
+        raise SetupError(f"the CO-RE loader cannot be used: {reason}", "use --bpf-loader bcc")
     path = bpf_directory() / OBJECT
     lib = library()
     handle = lib.bpf_object__open_file(str(path).encode(), None)
     if not handle:
         raise SetupError(
-            f"{path} is not a BPF object ({describe_errno(last_errno())})\n"
-            "rebuild it with scripts/build-bpf, or install the package again"
+            f"{path} is not a BPF object ({describe_errno(last_errno())})",
+            "rebuild it with scripts/build-bpf, or install the package again",
         )
     try:
         _configure(handle, request)
@@ -79,21 +79,22 @@ def _configure(handle: int, request: LoadRequest) -> None:
         "slots": request.cpus,
         "tasks_0": request.task_entries,
         "tasks_1": request.task_entries,
+        "execs": request.execs_bytes,
     }
     for name, entries in sizes.items():
-        found = lib.bpf_object__find_map_by_name(handle, name.encode())
-        lib.bpf_map__set_max_entries(found, entries)
+        bpf_map = lib.bpf_object__find_map_by_name(handle, name.encode())
+        lib.bpf_map__set_max_entries(bpf_map, entries)
     if request.v1_subsys is not None:
         knob = ctypes.c_uint32(request.v1_subsys)
-        found = lib.bpf_object__find_map_by_name(handle, b".rodata.knobs")
-        lib.bpf_map__set_initial_value(found, ctypes.byref(knob), ctypes.sizeof(knob))
+        bpf_map = lib.bpf_object__find_map_by_name(handle, b".rodata.knobs")
+        lib.bpf_map__set_initial_value(bpf_map, ctypes.byref(knob), ctypes.sizeof(knob))
 
 
 def _load(handle: int) -> None:
     if library().bpf_object__load(handle):
         code = last_errno()
         hint = _HINTS.get(code, "see `kepler-ebpf check`")
-        raise SetupError(f"the kernel refuses the BPF programs ({describe_errno(code)})\n{hint}")
+        raise SetupError(f"the kernel refuses the BPF programs ({describe_errno(code)})", hint)
 
 
 def _descriptors(

@@ -1,0 +1,93 @@
+"""Every exec on this host, from the ring buffer that the kernel side writes into.
+
+The ring wakes nobody, and is read where it lies: its positions and its data are shared memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+from functools import lru_cache
+from struct import Struct
+
+from kepler_ebpf.kernel.layout import EXEC_EVENT, PATH_DELETED, PATH_UNKNOWN
+from kepler_ebpf.kernel.libbpf import map_entries
+from kepler_ebpf.model.names import ExecEvent
+
+_BUSY = 1 << 31
+_DISCARDED = 1 << 30
+_HEADER_BYTES = 8
+"""Before each record: its size with the two flags above, then a word for the kernel alone."""
+
+_FIXED = Struct("=QQIIII")
+_TEXT_OFFSET = EXEC_EVENT.fields["text"][1] if EXEC_EVENT.fields else 0
+_MAX_CACHED_PATHS = 256
+
+
+class ExecEvents:
+    """The ring buffer *map_fd*, whose descriptor belongs to the programs."""
+
+    def __init__(self, map_fd: int) -> None:
+        page = mmap.PAGESIZE
+        self.size_bytes = map_entries(map_fd)
+        self._consumer = mmap.mmap(map_fd, page)
+        # The kernel maps the data twice, so that a record that wraps around is in one piece.
+        shared_bytes = page + 2 * self.size_bytes
+        self._shared = mmap.mmap(map_fd, shared_bytes, prot=mmap.PROT_READ, offset=page)
+        self._consumed = memoryview(self._consumer).cast("Q")
+        self._produced = memoryview(self._shared).cast("Q")
+        self._data = memoryview(self._shared)[page:]
+        self._sizes = self._data.cast("I")
+
+    @property
+    def pending_bytes(self) -> int:
+        """What is in the ring and was not taken yet, in bytes, at most ``size_bytes``."""
+        return self._produced[0] - self._consumed[0]
+
+    def take(self) -> list[ExecEvent]:
+        """Return the execs since the last call in the order of their records, the oldest first."""
+        events = []
+        position, end, mask = self._consumed[0], self._produced[0], self.size_bytes - 1
+        while position < end:
+            offset = position & mask
+            size = self._sizes[offset >> 2]
+            if size & _BUSY:
+                break
+            if not size & _DISCARDED:
+                events.append(self._event(offset + _HEADER_BYTES))
+            size &= ~_DISCARDED
+            position += (size + _HEADER_BYTES + 7) & ~7
+        self._consumed[0] = position
+        return events
+
+    def close(self) -> None:
+        """Unmap the shared memory."""
+        for view in (self._consumed, self._produced, self._sizes, self._data):
+            view.release()
+        self._consumer.close()
+        self._shared.close()
+
+    def _event(self, offset: int) -> ExecEvent:
+        start_ns, exec_id, tgid, flags, arguments_len, path_len = _FIXED.unpack_from(
+            self._data, offset
+        )
+        path_offset = offset + _TEXT_OFFSET + arguments_len
+        arguments = bytes(self._data[offset + _TEXT_OFFSET : path_offset])
+        exe = ""
+        if not flags & PATH_UNKNOWN:
+            components = bytes(self._data[path_offset : path_offset + path_len])
+            exe = _path(components, is_deleted=bool(flags & PATH_DELETED))
+        return ExecEvent(tgid, start_ns, exec_id, exe, _arguments(arguments))
+
+
+@lru_cache(_MAX_CACHED_PATHS)
+def _path(components: bytes, *, is_deleted: bool) -> str:
+    """Join components, the last first and each with a terminator, as /proc/PID/exe shows them."""
+    path = b"/" + b"/".join(reversed(components.split(b"\0")[:-1]))
+    return path.decode("utf-8", "replace") + (" (deleted)" if is_deleted else "")
+
+
+def _arguments(text: bytes) -> tuple[str, ...]:
+    """Split at the terminators; the last of too many arguments may be cut and have none."""
+    if not text:
+        return ()
+    return tuple(text.removesuffix(b"\0").decode("utf-8", "replace").split("\0"))
