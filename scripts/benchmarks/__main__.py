@@ -1,11 +1,19 @@
-"""`scripts/bench [FIGURE...]`: measures all figures or the named ones, one JSON object each."""
+"""`scripts/bench [--base DIR] [FIGURE...]`: measures all figures or the named ones.
+
+Prints one JSON object for each figure. With ``--base`` each that costs something is compared with
+that of another checkout, which `scripts/bench` or `scripts/run` has set up.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -17,20 +25,27 @@ from benchmarks import (
     kube_outage,
     memory,
     metadata,
+    pages,
     pods,
+    product_lines,
     rate,
     residual,
     shares,
     short_containers,
+    short_exe,
     startup,
     storm,
     switch_cost,
     tick_cost,
+    wakeups,
 )
 from benchmarks.figure import Measure, host_facts, rounded, stolen_s
+from benchmarks.pairing import PAIRS, compare
+from benchmarks.processes import Checkout
 from kepler_ebpf.errors import KeplerError
 
 FIGURES: dict[str, Measure] = {
+    "product_lines": product_lines.measure,
     "bpf_ns_per_switch": switch_cost.measure,
     "accounting_error": accounting.measure,
     "forkstorm_attributed": forkstorm.measure,
@@ -38,12 +53,16 @@ FIGURES: dict[str, Measure] = {
     "energy_residual": residual.measure,
     "share_error": shares.measure,
     "storm_share": storm.measure,
+    "pages_per_interval": pages.measure,
+    "pages_per_interval_2000": pages.measure,
+    "wakeups_per_s": wakeups.measure,
     "tick_cpu_ms_100_idle": tick_cost.measure,
     "tick_cpu_ms_10000_idle": tick_cost.measure,
     "rate_100hz": rate.measure,
     "rss_mb": memory.measure,
     "first_metrics_s": startup.measure,
     "short_containers_attributed": short_containers.measure,
+    "short_exe": short_exe.measure,
     "pod_sum_error": pods.measure,
     "metadata_cost": metadata.measure,
     "k8s_rss_mb": kube_memory.measure,
@@ -57,19 +76,33 @@ FAILURES = (KeplerError, OSError, RuntimeError, subprocess.SubprocessError)
 
 def main() -> None:
     """Print each figure as soon as it is there; exit 1 if one misses its bar or fails."""
-    wanted = sys.argv[1:] or list(FIGURES)
-    unknown = [name for name in wanted if name not in FIGURES]
+    parser = argparse.ArgumentParser("scripts/bench")
+    parser.add_argument("--base", type=Path, metavar="DIR", help="compare with this checkout")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE")
+    arguments = parser.parse_args()
+    measures = FIGURES
+    if arguments.base:
+        base = Checkout(arguments.base.resolve())
+        measures = {name: partial(compare, name, base) for name in PAIRS}
+    unknown = [name for name in arguments.figures if name not in measures]
     if unknown:
-        sys.exit(f"no such figure: {', '.join(unknown)}; there are: {', '.join(FIGURES)}")
+        parser.error(f"no such figure: {', '.join(unknown)}; there are: {', '.join(measures)}")
     signal.signal(signal.SIGTERM, _end)
+    missed = _measure_all({name: measures[name] for name in arguments.figures or measures})
+    if missed:
+        sys.exit(f"bars missed: {', '.join(dict.fromkeys(missed))}")
+
+
+def _measure_all(measures: dict[str, Measure]) -> list[str]:
+    """Measure each once, whatever number of figures it gives; return those that are missed."""
     missed: list[str] = []
-    for measure in dict.fromkeys(FIGURES[name] for name in wanted):
+    for measure in dict.fromkeys(measures.values()):
         try:
             missed += _report(measure)
         except FAILURES as error:
-            missed += _report_failure(measure, error)
-    if missed:
-        sys.exit(f"bars missed: {', '.join(missed)}")
+            names = [name for name, each in measures.items() if each is measure]
+            missed += _report_failure(names, error)
+    return missed
 
 
 def _report(measure: Measure) -> list[str]:
@@ -83,11 +116,10 @@ def _report(measure: Measure) -> list[str]:
     return missed
 
 
-def _report_failure(measure: Measure, error: Exception) -> list[str]:
-    names = [name for name, each in FIGURES.items() if each is measure]
+def _report_failure(names: Iterable[str], error: Exception) -> list[str]:
     for name in names:
         print(json.dumps({"figure": name, "met": False, "error": str(error)}), flush=True)
-    return names
+    return list(names)
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:

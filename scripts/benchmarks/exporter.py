@@ -6,7 +6,6 @@ import http.client
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.processes import cpu_clock_s, group
+from benchmarks.processes import OURS, Checkout, cpu_clock_s, group
 
 HOST = "127.0.0.1"
 START_S = 20.0
@@ -99,6 +98,12 @@ class Exporter:
         """CPU time it has used."""
         return cpu_clock_s(self.pid)
 
+    def share(self, seconds: float) -> float:
+        """The part of one CPU that it uses in the next *seconds*."""
+        cpu_s, began_s = self.cpu_s(), time.monotonic()
+        time.sleep(seconds)
+        return (self.cpu_s() - cpu_s) / (time.monotonic() - began_s)
+
     def memory(self) -> Memory:
         """What it holds resident now."""
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text("ascii")
@@ -118,20 +123,25 @@ class Exporter:
 
 
 @contextmanager
-def starting(*arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")) -> Iterator[Exporter]:
-    """Start `kepler-ebpf run` with these arguments; nothing is served yet."""
+def starting(
+    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf"), checkout: Checkout = OURS
+) -> Iterator[Exporter]:
+    """Start `kepler-ebpf run` of a checkout with these arguments; nothing is served yet."""
     port = _free_port()
-    command = [sys.executable, *program, "run", "--web.listen-address", f"{HOST}:{port}"]
-    with group([*command, "--log.level", "error", *arguments]) as process:
+    command = [checkout.python, *program, "run", "--web.listen-address", f"{HOST}:{port}"]
+    command += ["--log.level", "error", *arguments]
+    with group(command, directory=checkout.root) as process:
         exporter = Exporter(process, port)
         yield exporter
         exporter.stop()
 
 
 @contextmanager
-def running(*arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf")) -> Iterator[Exporter]:
+def running(
+    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf"), checkout: Checkout = OURS
+) -> Iterator[Exporter]:
     """Start `kepler-ebpf run`, and wait until it serves process series."""
-    with starting(*arguments, program=program) as exporter:
+    with starting(*arguments, program=program, checkout=checkout) as exporter:
         exporter.await_series()
         yield exporter
 

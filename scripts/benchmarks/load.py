@@ -7,6 +7,7 @@ until SIGTERM. Uses the standard library only, so that it starts at once.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -92,10 +93,31 @@ def starts(rate: float, life_s: float) -> None:
 
 def sleepers(count: float) -> None:
     """Start so many processes that sleep, say so, and end them in the end."""
+    command = [SLEEP_COMMAND, str(LONG_S)]
+    _keep(count, lambda _: os.posix_spawn(SLEEP_COMMAND, command, {}))
+
+
+def wakers(count: float, period_s: float) -> None:
+    """Start so many processes that wake once in each period, at even distances from each other."""
+    gc.freeze()  # a child that collects would copy the pages it shares with this process
+    began_s = time.monotonic()
+    _keep(count, lambda number: _fork_waker(began_s + period_s * number / count, period_s))
+
+
+def _fork_waker(due_s: float, period_s: float) -> int:
+    pid = os.fork()
+    while pid == 0:
+        due_s += period_s
+        time.sleep(max(0.0, due_s - time.monotonic()))
+    return pid
+
+
+def _keep(count: float, start: Callable[[int], int]) -> None:
+    """Start so many processes, say so, and end them in the end."""
     started: list[int] = []
     try:
         while len(started) < count:
-            started.append(os.posix_spawn(SLEEP_COMMAND, [SLEEP_COMMAND, str(LONG_S)], {}))
+            started.append(start(len(started)))
         _say("started")
         while True:
             signal.pause()
@@ -107,7 +129,7 @@ def sleepers(count: float) -> None:
 
 
 KINDS: dict[str, Callable[..., None]] = {
-    each.__name__: each for each in (spin, hog, duty, children, commands, starts, sleepers)
+    each.__name__: each for each in (spin, hog, duty, children, commands, starts, sleepers, wakers)
 }
 
 

@@ -22,6 +22,21 @@ _CPUCLOCK_SCHED = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Checkout:
+    """A checkout of this repository that `scripts/run` or `scripts/bench` has set up."""
+
+    root: Path
+
+    @property
+    def python(self) -> str:
+        """Its own interpreter, which runs its own `kepler_ebpf`."""
+        return str(self.root / ".venv" / "bin" / "python")
+
+
+OURS = Checkout(ROOT)
+
+
+@dataclass(frozen=True, slots=True)
 class Used:
     """CPU time that a load and its children used, by their own rusage, in so much time."""
 
@@ -80,9 +95,13 @@ def working(kind: str, *arguments: object, cpu: int | None = None, nice: int = 0
 
 
 @contextmanager
-def sleepers(count: int) -> Iterator[None]:
-    """Have so many sleeping processes, all there when the context begins."""
-    with working("sleepers", count) as started:
+def sleepers(count: int, wake_every_s: float = 0) -> Iterator[None]:
+    """Have so many sleeping processes, all there when the context begins.
+
+    Each wakes every *wake_every_s*, one after the other at even distances; 0 for never.
+    """
+    kind = ("wakers", count, wake_every_s) if wake_every_s else ("sleepers", count)
+    with working(*kind) as started:
         started.await_line("started")
         yield
         started.end()
@@ -90,7 +109,7 @@ def sleepers(count: int) -> Iterator[None]:
 
 @contextmanager
 def group(
-    command: Sequence[str], environ: dict[str, str] | None = None
+    command: Sequence[str], environ: dict[str, str] | None = None, directory: Path = ROOT
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command in a process group of its own; all of that is killed in the end."""
     with subprocess.Popen(
@@ -98,7 +117,7 @@ def group(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
+        cwd=directory,
         env=os.environ | (environ or {}),
         process_group=0,
     ) as process:

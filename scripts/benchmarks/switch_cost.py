@@ -7,40 +7,76 @@ import re
 import statistics
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.account import cpu_time_tracker
+from benchmarks.exporter import running
 from benchmarks.figure import Bar, Details, Figure, rounded
-from benchmarks.processes import two_cpus
+from benchmarks.processes import OURS, Checkout, load, two_cpus
 from kepler_ebpf.kernel.libbpf import enable_stats
 
 OPERATIONS = 100_000
+COMMANDS = 1_000
 ROUNDS = 3
+
+_RUN_NS = re.compile(r"^run_time_ns:\t(\d+)$", re.MULTILINE)
+_RUN_COUNT = re.compile(r"^run_cnt:\t(\d+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs of a process's BPF programs, and the time in them, the statistics' own included."""
+
+    ns: int
+    count: int
 
 
 def measure() -> Iterator[Figure]:
     """Send messages through a pipe, with and without the programs, on one CPU and on two."""
-    first, second = two_cpus()
-    shared, apart = f"{first}", f"{first},{second}"
-    ns = {cpus: _ns_per_run(cpus) for cpus in (shared, apart)}
+    ns = sample(OURS)
     details: Details = {
-        "one_cpu_ns": rounded(ns[shared]),
-        "two_cpus_ns": rounded(ns[apart]),
-        **_pipe_with_and_without(shared),
+        **{name: rounded(figure) for name, figure in ns.items()},
+        **_pipe_with_and_without(f"{two_cpus()[0]}"),
     }
-    yield Figure("bpf_ns_per_switch", max(ns.values()), "ns", Bar(250), details)
+    value = max(ns["one_cpu_ns"], ns["two_cpus_ns"])
+    yield Figure("bpf_ns_per_switch", value, "ns", Bar(250), details)
 
 
-def _ns_per_run(cpus: str) -> float:
-    """Run time of the programs for each run, the statistics' own cost included."""
-    with cpu_time_tracker() as account:
-        descriptor = enable_stats()
-        try:
-            before = account.stats()
+def sample(checkout: Checkout) -> dict[str, float]:
+    """Nanoseconds of a checkout's programs for each run beside a pipe, and for each command."""
+    first, second = two_cpus()
+    with running("--interval", "1s", checkout=checkout) as exporter, _statistics():
+        ns = {}
+        for name, cpus in (("one_cpu_ns", f"{first}"), ("two_cpus_ns", f"{first},{second}")):
+            before = _runs(exporter.pid)
             _pipe_us(cpus)
-            after = account.stats()
-        finally:
-            os.close(descriptor)
-    return (after.run_ns - before.run_ns) / (after.run_count - before.run_count)
+            after = _runs(exporter.pid)
+            ns[name] = (after.ns - before.ns) / (after.count - before.count)
+        before = _runs(exporter.pid)
+        with load("commands", COMMANDS, cpu=first) as storm:
+            storm.go()
+            storm.finish()
+        ns["per_command_ns"] = (_runs(exporter.pid).ns - before.ns) / COMMANDS
+    return ns
+
+
+@contextmanager
+def _statistics() -> Iterator[None]:
+    descriptor = enable_stats()
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _runs(pid: int) -> Runs:
+    texts = [file.read_text("ascii") for file in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    ns, count = (
+        sum(int(match[1]) for text in texts if (match := figure.search(text)))
+        for figure in (_RUN_NS, _RUN_COUNT)
+    )
+    return Runs(ns, count)
 
 
 def _pipe_with_and_without(cpus: str) -> Details:
@@ -48,7 +84,7 @@ def _pipe_with_and_without(cpus: str) -> Details:
     without_us, with_us = [], []
     for _ in range(ROUNDS):
         without_us.append(_pipe_us(cpus))
-        with cpu_time_tracker():
+        with running("--interval", "1s"):
             with_us.append(_pipe_us(cpus))
     medians = statistics.median(without_us), statistics.median(with_us)
     return {

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from benchmarks.exporter import Exporter, running
 from benchmarks.figure import Bar, Details, Figure, rounded
-from benchmarks.processes import grid, sleepers, working
+from benchmarks.processes import OURS, Checkout, grid, sleepers, working
 
 FEW, MANY = 100, 10_000
 SETTLE_S = 6.0
@@ -33,7 +33,7 @@ class Cost:
 
 def measure() -> Iterator[Figure]:
     """Sleepers that were there before the exporter (it never sees them), or came after it."""
-    costs = {(count, when): _cost(count, when) for when in WHEN for count in (FEW, MANY)}
+    costs = {(count, when): _cost(OURS, count, when) for when in WHEN for count in (FEW, MANY)}
     for count in (FEW, MANY):
         of_count = {when: costs[count, when] for when in WHEN}
         ratios = {when: cost.mean_ms / costs[FEW, when].mean_ms for when, cost in of_count.items()}
@@ -54,13 +54,22 @@ def measure() -> Iterator[Figure]:
         yield Figure(f"tick_cpu_ms_{count}_idle", value, "ms", Bar(MAX_MS), details, also=also)
 
 
-def _cost(count: int, when: str) -> Cost:
+def sample(checkout: Checkout) -> dict[str, float]:
+    """Means of a checkout."""
+    return {
+        f"{count}_idle_started_{when}": _cost(checkout, count, when).mean_ms
+        for when in WHEN
+        for count in (FEW, MANY)
+    }
+
+
+def _cost(checkout: Checkout, count: int, when: str) -> Cost:
     with ExitStack() as stack:
         for percent in SMALL_LOADS_PERCENT:
             stack.enter_context(working("duty", percent))
         if when == "before":
             stack.enter_context(sleepers(count))
-        exporter = stack.enter_context(running("--interval", "1s"))
+        exporter = stack.enter_context(running("--interval", "1s", checkout=checkout))
         if when == "after":
             stack.enter_context(sleepers(count))
         time.sleep(SETTLE_S)
