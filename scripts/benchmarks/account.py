@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from kepler_ebpf.host.topology import Topology
-from kepler_ebpf.kernel import cgroup_v1, loaders
+from kepler_ebpf.kernel import cgroup_v1
+from kepler_ebpf.kernel.loaders import choice
 from kepler_ebpf.kernel.programs import LoadRequest
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.model.arrays import Records
@@ -22,10 +23,10 @@ def cpu_time_tracker(interval_s: float = 1.0) -> Iterator[CpuTimeTracker]:
     with ExitStack() as stack:
         topology = stack.enter_context(Topology())
         count, hierarchy = len(topology.socket_of), discover()
-        entries = loaders.task_entries(0, count, interval_s)
+        entries = choice.task_entries(0, count, interval_s)
         is_v1 = hierarchy.v1_root is not None
         subsys = cgroup_v1.subsys_index(hierarchy.name) if is_v1 else None
-        programs = loaders.load("core", LoadRequest(count, entries, subsys))
+        programs = choice.load("core", LoadRequest(count, entries, subsys))
         account = CpuTimeTracker(programs, topology, entries)
         stack.callback(account.close)
         account.start(cgroup_v1.hierarchy_id(hierarchy.name) if is_v1 else 0)

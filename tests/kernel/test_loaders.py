@@ -15,8 +15,8 @@ import pytest
 from trackers import cpu_ns, loaded, of, opened
 
 from kepler_ebpf.errors import SetupError
-from kepler_ebpf.kernel import cgroup_v1, loaders
-from kepler_ebpf.kernel.loaders import bcc, co_re
+from kepler_ebpf.kernel import cgroup_v1
+from kepler_ebpf.kernel.loaders import LOADERS, bcc, choice, co_re
 from kepler_ebpf.kernel.programs import LoadRequest, bpf_directory
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 
@@ -34,10 +34,10 @@ GONE_S = 10
 LOAD_AND_ATTACH = """
 import sys
 from kepler_ebpf.errors import SetupError
-from kepler_ebpf.kernel import loaders
+from kepler_ebpf.kernel.loaders import choice
 from kepler_ebpf.kernel.programs import LoadRequest, bpf_directory
 try:
-    programs = loaders.load(sys.argv[1], LoadRequest(1, 1024))
+    programs = choice.load(sys.argv[1], LoadRequest(1, 1024))
     programs.attach()
 except SetupError as error:
     sys.exit(str(error))
@@ -84,7 +84,7 @@ def remaining(held: set[tuple[str, int]]) -> set[tuple[str, int]]:
 
 def test_auto_takes_the_compiled_object():
     """Where the kernel has type information the compiled object is used."""
-    programs = loaders.load("auto", REQUEST)
+    programs = choice.load("auto", REQUEST)
     programs.close()
     assert programs.loader == "core"
 
@@ -92,7 +92,7 @@ def test_auto_takes_the_compiled_object():
 def test_auto_falls_back_to_bcc_and_says_why(monkeypatch, tmp_path, caplog):
     """Without the compiled object bcc is used, with a warning that names what is missing."""
     monkeypatch.setattr(co_re, "bpf_directory", lambda: tmp_path)
-    programs = loaders.load("auto", REQUEST)
+    programs = choice.load("auto", REQUEST)
     programs.close()
     assert programs.loader == "bcc"
     assert f"{tmp_path}/kepler.bpf.o is missing" in caplog.text
@@ -107,10 +107,10 @@ def no_kernel_types(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("no_kernel_types")
 def test_auto_without_types_and_headers_names_both(monkeypatch):
-    """A kernel without type information and headers is an error with a reason for each loaders."""
+    """A kernel without type information and headers is an error with a reason for each loader."""
     monkeypatch.setattr(bcc, "headers_directory", lambda: None)
     with pytest.raises(SetupError) as raised:
-        loaders.load("auto", REQUEST)
+        choice.load("auto", REQUEST)
     problem, _, remedy = str(raised.value).partition("\n")
     assert "core: the kernel has no type information" in problem
     assert f"nor headers for {os.uname().release}" in problem
@@ -124,14 +124,14 @@ def test_auto_without_types_and_headers_names_both(monkeypatch):
 def test_core_without_kernel_types_says_so():
     """The compiled object needs the kernel's type information."""
     with pytest.raises(SetupError, match=r"no type information .*vmlinux is missing\)\nuse "):
-        loaders.load("core", REQUEST)
+        choice.load("core", REQUEST)
 
 
 def test_missing_object_is_named(monkeypatch, tmp_path):
     """A package without its compiled object says which file is missing."""
     monkeypatch.setattr(co_re, "bpf_directory", lambda: tmp_path)
     with pytest.raises(SetupError, match=r"kepler\.bpf\.o is missing .*\nuse --bpf-loader bcc"):
-        loaders.load("core", REQUEST)
+        choice.load("core", REQUEST)
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 7, 64, 4096])
@@ -141,14 +141,14 @@ def test_corrupt_object_is_named(monkeypatch, tmp_path, kept_bytes):
     (tmp_path / co_re.OBJECT).write_bytes(whole[:kept_bytes])
     monkeypatch.setattr(co_re, "bpf_directory", lambda: tmp_path)
     with pytest.raises(SetupError, match=r"kepler\.bpf\.o is not a BPF object .*\nrebuild it"):
-        loaders.load("core", REQUEST)
+        choice.load("core", REQUEST)
 
 
 def test_missing_bcc_names_its_package(monkeypatch, tmp_path):
     """Without bcc the error names the distribution's package, not the one on PyPI."""
     monkeypatch.setattr(bcc, "DISTRIBUTION_PACKAGES", str(tmp_path))
     with pytest.raises(SetupError, match=r"python3-bpfcc.*PyPI is another project.*\n"):
-        loaders.load("bcc", REQUEST)
+        choice.load("bcc", REQUEST)
 
 
 def test_bcc_of_another_python_is_an_error(monkeypatch, tmp_path):
@@ -159,7 +159,7 @@ def test_bcc_of_another_python_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(bcc, "DISTRIBUTION_PACKAGES", str(tmp_path))
     monkeypatch.delitem(sys.modules, "bcc", raising=False)
     with pytest.raises(SetupError, match=r"built for another Python\ninstall the distribution's"):
-        loaders.load("bcc", REQUEST)
+        choice.load("bcc", REQUEST)
 
 
 def test_source_that_does_not_compile_is_an_error(monkeypatch, tmp_path):
@@ -169,7 +169,7 @@ def test_source_that_does_not_compile_is_an_error(monkeypatch, tmp_path):
     (tmp_path / "charge.h").write_text("#error charge is broken\n")
     monkeypatch.setattr(bcc, "bpf_directory", lambda: tmp_path)
     with pytest.raises(SetupError) as raised:
-        loaders.load("bcc", REQUEST)
+        choice.load("bcc", REQUEST)
     problem, remedy = str(raised.value).split("\n")
     assert "charge is broken" in problem
     assert remedy.startswith("use --bpf-loader core")
@@ -179,7 +179,7 @@ def test_object_that_does_not_load_leaves_nothing_behind():
     """A map that is too large is refused, and what was made before it is freed."""
     before = held_by(os.getpid())
     with pytest.raises(SetupError, match=r"the kernel refuses the BPF programs .*\n"):
-        loaders.load("core", LoadRequest(1, 1 << 31))
+        choice.load("core", LoadRequest(1, 1 << 31))
     assert held_by(os.getpid()) == before
 
 
@@ -188,7 +188,7 @@ def test_program_that_bcc_cannot_load_leaves_nothing_behind(monkeypatch):
     before = held_by(os.getpid())
     monkeypatch.setattr(bcc, "ON_DEMAND", ("rotate", "no_such_program"))
     with pytest.raises(SetupError, match=r"refuses the BPF program no_such_program: .*\n"):
-        loaders.load("bcc", REQUEST)
+        choice.load("bcc", REQUEST)
     assert held_by(os.getpid()) == before
 
 
@@ -230,7 +230,7 @@ def test_close_frees_everything_in_the_kernel(loader_name):
     with opened(loader_name) as account:
         account.interval()
         held = held_by(os.getpid()) - before
-    assert len(held) >= len(loaders.LOADERS)
+    assert len(held) >= len(LOADERS)
     assert remaining(held) == set()
     assert account.lost_ns >= 0
 
@@ -334,7 +334,7 @@ def test_failed_attach_detaches_what_was_attached(loader_name):
 )
 def test_task_map_fits_the_host(wanted, cpus, interval_s, entries):
     """The map is as large as asked for, else by CPUs and interval, between two bounds."""
-    assert loaders.task_entries(wanted, cpus, interval_s) == entries
+    assert choice.task_entries(wanted, cpus, interval_s) == entries
 
 
 def test_subsystem_index_is_that_of_proc_cgroups():

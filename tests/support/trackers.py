@@ -16,15 +16,17 @@ from truth import Stopwatch, Truth
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.host.topology import Topology
-from kepler_ebpf.kernel import cgroup_v1, loaders
+from kepler_ebpf.kernel import cgroup_v1
 from kepler_ebpf.kernel.layout import CGROUP_V1
+from kepler_ebpf.kernel.loaders import LOADERS as REGISTERED
+from kepler_ebpf.kernel.loaders import choice
 from kepler_ebpf.kernel.programs import LoadRequest, Programs
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.model.arrays import Ints, Records
 from kepler_ebpf.model.usage import Usage
-from kepler_ebpf.names.cgroups import paths
+from kepler_ebpf.names.cgroups.hierarchy import discover
 
-LOADERS = tuple(loaders.LOADERS)
+LOADERS = tuple(REGISTERED)
 ENTRIES = 16384
 LOADS = Path(__file__).with_name("loads.py")
 SETTLE_S = 0.02
@@ -39,7 +41,7 @@ _numbers = itertools.count()
 def is_mounted(hierarchy: str) -> bool:
     """Whether *hierarchy*, "v2" or a v1 controller, is mounted on this host."""
     try:
-        paths.discover(hierarchy)
+        discover(hierarchy)
     except SetupError:
         return False
     return True
@@ -57,7 +59,7 @@ def loaded(
     subsys = None if hierarchy == "v2" else cgroup_v1.subsys_index(hierarchy)
     with Topology() as topology:
         request = LoadRequest(len(topology.socket_of) + extra_cpus, entries, subsys)
-        programs = loaders.load(loader_name, request)
+        programs = choice.load(loader_name, request)
         try:
             yield programs, topology
         finally:
@@ -192,7 +194,7 @@ class Cgroup:
     """A cgroup of this test's own in one hierarchy."""
 
     def __init__(self, hierarchy: str, suffix: str = "") -> None:
-        found = paths.discover(hierarchy)
+        found = discover(hierarchy)
         root = found.v1_root or found.v2_root
         assert root
         self.name = f"/kepler-test-{os.getpid()}-{next(_numbers)}{suffix}"
