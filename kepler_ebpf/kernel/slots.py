@@ -1,7 +1,7 @@
-"""Every CPU's account as the kernel keeps it in shared memory, and its closing by interval.
+"""The CPU slots that the kernel side shares with this process, and their closing by interval.
 
 Holds the rule that makes an interval exact: which CPUs must be interrupted to close it, and what
-each CPU's figures are at its own boundary. See ``bpf/kepler.h`` for the words in a slot.
+the figures of each CPU are at its own boundary. See ``bpf/kepler.h`` for the words of a slot.
 """
 
 from __future__ import annotations
@@ -19,27 +19,31 @@ from kepler_ebpf.kernel.programs import Programs
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.usage import SocketTime
 
-AT, IDLE, BUSY, LOST, OVERFLOW = range(5)
-"""Figures of a CPU in a ``Boundary``, and in this order the first words of its slot."""
-
-FIGURES = 5
 SLOT_WORDS = CPU_SLOT.itemsize // 8
-EPOCH_WORD = 2 * FIGURES
-"""The slot has the figures as they are now, then as they were at its last change of epoch."""
+
+
+def _words(prefix: str = "") -> tuple[int, ...]:
+    """Return the word numbers of a CPU's figures in its slot, in the order of ``Figures``."""
+    names = ("at_ns" if prefix else "since_ns", "idle_ns", "busy_ns", "lost_ns", "overflow_ns")
+    fields = CPU_SLOT.fields or {}
+    return tuple(fields[prefix + name][1] // 8 for name in names)
+
+
+SINCE, IDLE, BUSY, LOST, OVERFLOW = NOW = _words()
+CLOSED = _words("closed_")
+EPOCH = (CPU_SLOT.fields or {})["epoch"][1] // 8
 
 ONLINE_PERIOD_NS = 100_000_000
-"""How long a list of CPUs online is trusted: who went or came meanwhile is noticed at once."""
+"""How long a list of CPUs online is trusted: a CPU that comes or goes is noticed at once."""
 
-Figures = tuple[int, ...]
+Figures = tuple[int, int, int, int, int]
+"""Of one CPU, in ns: its own boundary on the monotonic clock, then its idle, busy, lost and
+overflow time up to that since attaching."""
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Every CPU at the end of an interval.
-
-    ``figures`` has for each CPU, in ns: the instant of its own boundary on the monotonic clock,
-    and its idle, busy, lost and overflow time up to then since attaching.
-    """
+    """Every CPU at the end of an interval: ``figures`` by CPU number."""
 
     online: frozenset[int]
     figures: tuple[Figures, ...]
@@ -47,19 +51,21 @@ class Boundary:
     @property
     def mean_ns(self) -> int:
         """The instant of the boundary: the mean over the CPUs online, microseconds apart."""
-        return sum(self.figures[cpu][AT] for cpu in self.online) // max(len(self.online), 1)
+        return sum(self.figures[cpu][0] for cpu in self.online) // max(len(self.online), 1)
 
-    def total_ns(self, figure: int) -> int:
-        """Sum a figure over the CPUs."""
-        return sum(each[figure] for each in self.figures)
+    @property
+    def lost_ns(self) -> int:
+        """CPU time since attaching that has no owner."""
+        return sum(figures[3] for figures in self.figures)
+
+    @property
+    def overflow_ns(self) -> int:
+        """CPU time since attaching that is known by cgroup only."""
+        return sum(figures[4] for figures in self.figures)
 
 
-class Cpus:
-    """The slots and the control word, shared with the kernel side by memory.
-
-    Plain numbers, not arrays: for a handful of words of each CPU, waking numpy up after a pause
-    would cost more than the interval's real work.
-    """
+class Slots:
+    """The slots and the control record. Plain numbers: there are few, and numpy costs memory."""
 
     def __init__(self, programs: Programs, topology: Topology) -> None:
         self._topology = topology
@@ -71,57 +77,63 @@ class Cpus:
         self._online_list: tuple[int, ...] = ()
         self._online: frozenset[int] = frozenset()
         self._online_until_ns = 0
-        self._away: dict[int, int] = {}
+        self._offline: dict[int, int] = {}
 
     @property
     def control(self) -> Records:
         """The control record, one element; the kernel side reads and writes it."""
         return self._control
 
+    def control_word(self, name: str) -> int:
+        """Read a 64-bit word of the control record."""
+        return self._control_words[(CONTROL.fields or {})[name][1] // 8]
+
     @property
     def epoch(self) -> int:
         """The set of maps in use is the lowest bit of this."""
-        return self._epoch[0]
+        return self._control_words[0]
 
     def close(self) -> None:
-        """Let go of the shared memory, which keeps its maps alive; the last figures stay."""
+        """Release the shared memory, which keeps its maps alive; the last figures stay."""
         self._control, self._slots = self._control.copy(), self._slots.copy()
         self._share_words()
 
     def prepare(self) -> None:
-        """Tell the kernel side each CPU's socket; before attaching, and when CPUs appear."""
+        """Write the socket of each CPU for the kernel side."""
         self._socket_of = self._topology.socket_of
         self._slots["socket"] = self._socket_of
 
     def close_interval(self, *, wake_idle: bool = False) -> Boundary:
         """Move every CPU to the other set of maps; after it the old set is quiet.
 
-        Idle CPUs are left asleep: they charge nobody. *wake_idle* interrupts them as well, which
-        the first boundary needs, as a CPU's state is not known before it.
+        Idle CPUs are not interrupted: they charge nothing. *wake_idle* interrupts them as well,
+        which the first boundary needs, as the state of a CPU is not known before it.
         """
         # The clock first: a CPU that wakes after the epoch is raised has since_ns > now_ns.
         now_ns = time.monotonic_ns()
         if now_ns >= self._online_until_ns:
             self._refresh_online(now_ns)
-        self._epoch[0] += 1
-        # This order: idle first and since after the rest, see leave_idle() in bpf/charge.h.
-        # No idle period repeats another's word, so figures between two equal looks are settled.
-        idle = self._word(IDLE)
-        self._welcome(idle)
-        rest = [self._word(figure) for figure in (BUSY, LOST, OVERFLOW)]
-        since, again = self._word(AT), self._word(IDLE)
-        asleep = [
-            cpu
-            for cpu in self._online
-            if not wake_idle and idle[cpu] < 0 and since[cpu] <= now_ns and again[cpu] == idle[cpu]
-        ]
-        figures: list[Figures] = [
-            (now_ns, each + now_ns if each < 0 else each, *others)
-            for each, *others in zip(idle, *rest, strict=True)
-        ]
-        closed = self._close_cpus(self._online.difference(asleep), figures)
-        closed |= self._close_cpus(self._woken(asleep, idle), figures)
-        return Boundary(closed.union(asleep), tuple(figures))
+        self._control_words[0] += 1
+        # Two looks, each in the order of the words: idle before the figures in the first, since
+        # and idle again in the second; see leave_idle() in bpf/charge.h. No idle period has the
+        # word of another, so figures between two equal looks are settled.
+        first, second = self._words.tolist(), self._words.tolist()
+        self._add_hotplugged(first)
+        figures: list[Figures] = []
+        idle = set()
+        for cpu in range(len(self._socket_of)):
+            word = cpu * SLOT_WORDS
+            idle_ns = first[word + IDLE]
+            if idle_ns < 0:
+                if second[word + IDLE] == idle_ns and second[word + SINCE] <= now_ns:
+                    idle.add(cpu)
+                idle_ns += now_ns
+            rest = first[word + BUSY], first[word + LOST], first[word + OVERFLOW]
+            figures.append((now_ns, idle_ns, *rest))
+        idle = set() if wake_idle else idle & self._online
+        closed = self._close_cpus(self._online - idle, figures)
+        closed |= self._close_cpus(self._left_idle(idle, first), figures)
+        return Boundary(closed | idle, tuple(figures))
 
     def between(self, start: Boundary, end: Boundary) -> tuple[SocketTime, int]:
         """CPU time by socket between two boundaries, and the CPU time that passed by the clock.
@@ -129,77 +141,75 @@ class Cpus:
         Of a CPU that was not online at both, only what it was busy is known to have existed.
         """
         steady, wall_ns = start.online & end.online, 0
-        busy_ns, idle_ns, lost_ns = ([0] * self._topology.sockets for _ in range(3))
-        for cpu, socket in enumerate(self._socket_of):
-            before, after = start.figures[cpu], end.figures[cpu]
-            busy_ns[socket] += after[BUSY] - before[BUSY]
-            lost_ns[socket] += after[LOST] - before[LOST]
+        idle_ns, busy_ns, lost_ns = ([0] * self._topology.sockets for _ in range(3))
+        for cpu, (socket, before, after) in enumerate(
+            zip(self._socket_of, start.figures, end.figures, strict=True)
+        ):
+            busy_ns[socket] += after[2] - before[2]
+            lost_ns[socket] += after[3] - before[3]
             if cpu in steady:
-                idle_ns[socket] += after[IDLE] - before[IDLE]
-                wall_ns += after[AT] - before[AT]
+                idle_ns[socket] += after[1] - before[1]
+                wall_ns += after[0] - before[0]
             else:
-                wall_ns += after[BUSY] - before[BUSY]
-        busy, idle = np.array(busy_ns, np.int64), np.array(idle_ns, np.int64)
-        times = SocketTime(
-            window_ns=busy + idle, busy_ns=busy, idle_ns=idle, lost_ns=np.array(lost_ns, np.int64)
-        )
-        return times, wall_ns
+                wall_ns += after[2] - before[2]
+        return SocketTime(tuple(busy_ns), tuple(idle_ns), tuple(lost_ns)), wall_ns
 
     def busy_ns_by_socket(self, boundary: Boundary) -> tuple[int, ...]:
         """Busy time in ns of each socket since attaching, up to *boundary*."""
         busy_ns = [0] * self._topology.sockets
         for socket, figures in zip(self._socket_of, boundary.figures, strict=True):
-            busy_ns[socket] += figures[BUSY]
+            busy_ns[socket] += figures[2]
         return tuple(busy_ns)
 
     def _share_words(self) -> None:
         self._words = self._slots.view(np.int64).data
-        self._epoch = self._control.view(np.int64).data
-
-    def _word(self, word: int) -> list[int]:
-        """Read one word of every slot."""
-        column: list[int] = self._words[word::SLOT_WORDS].tolist()
-        return column
+        self._control_words = self._control.view(np.int64).data
 
     def _close_cpus(self, cpus: frozenset[int], figures: list[Figures]) -> frozenset[int]:
         """Interrupt *cpus* and take their figures as closed; return those that were online."""
         online = frozenset(cpu for cpu in cpus if self._rotate.on_cpu(cpu))
         for cpu in cpus:
-            first = cpu * SLOT_WORDS
-            if cpu in online:
-                first += FIGURES
             # A CPU that went offline meanwhile is not traced any more: these are its last.
-            figures[cpu] = tuple(self._words[first : first + FIGURES].tolist())
+            names = CLOSED if cpu in online else NOW
+            at_ns, idle_ns, busy_ns, lost_ns, overflow_ns = (
+                self._words[cpu * SLOT_WORDS + word] for word in names
+            )
+            figures[cpu] = at_ns, idle_ns, busy_ns, lost_ns, overflow_ns
         return online
 
-    def _woken(self, asleep: list[int], idle: list[int]) -> frozenset[int]:
+    def _left_idle(self, idle: set[int], first: list[int]) -> frozenset[int]:
         """CPUs that left idle without having seen the new epoch, and may still charge to the old.
 
         There are none where the kernel's atomic add is a full barrier, as on x86; on other
         architectures it need not be.
         """
-        now, epochs = self._word(IDLE), self._word(EPOCH_WORD)
         return frozenset(
-            cpu for cpu in asleep if now[cpu] != idle[cpu] and epochs[cpu] != self._epoch[0]
+            cpu
+            for cpu in idle
+            if self._words[cpu * SLOT_WORDS + IDLE] != first[cpu * SLOT_WORDS + IDLE]
+            and self._words[cpu * SLOT_WORDS + EPOCH] != self._control_words[0]
         )
 
-    def _welcome(self, idle: list[int]) -> None:
+    def _add_hotplugged(self, words: list[int]) -> None:
         """Close CPUs that have come online as well: their first switch leaves idle."""
-        arrived = [cpu for cpu, word in self._away.items() if idle[cpu] != word]
+        arrived = [
+            cpu for cpu, word in self._offline.items() if words[cpu * SLOT_WORDS + IDLE] != word
+        ]
         if arrived:
             self._online = self._online.union(arrived)
             self._online_until_ns = 0
 
     def _refresh_online(self, now_ns: int) -> None:
-        """List the CPUs online, and note what the others' idle words are while they are away."""
+        """List the CPUs online, and note the idle words of those that are offline."""
         self._online_until_ns = now_ns + ONLINE_PERIOD_NS
         # Words first: what comes online in between has a word that is another later.
-        idle, online = self._word(IDLE), self._topology.online()
+        words, online = self._words.tolist(), self._topology.online()
         if online is not self._online_list:
             self._online_list = online
             self.prepare()
         self._online = frozenset(online)
-        self._away = {cpu: word for cpu, word in enumerate(idle) if cpu not in self._online}
+        offline = set(range(len(self._socket_of))) - self._online
+        self._offline = {cpu: words[cpu * SLOT_WORDS + IDLE] for cpu in offline}
 
 
 def shared_records(map_fd: int, dtype: np.dtype[np.void], count: int) -> Records:

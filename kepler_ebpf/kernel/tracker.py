@@ -1,6 +1,7 @@
-"""One closed interval after the other, from the kernel maps into numpy arrays.
+"""CPU time of every task, closed interval by interval and drained from the kernel maps.
 
-Closing and draining are one transaction: what leaves the maps is in the ``Usage`` returned.
+Closing and draining touch little memory: the records of an interval go behind those of the one
+before it and stay there until they are taken.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kepler_ebpf.host.topology import Topology
 from kepler_ebpf.kernel.cgroup_notifier import CgroupNotifier
+from kepler_ebpf.kernel.exec_events import ExecEvents
 from kepler_ebpf.kernel.layout import (
     CGROUP_EVENT,
     CGROUP_KEY,
@@ -22,11 +23,15 @@ from kepler_ebpf.kernel.layout import (
     TASK_KEY,
     TASK_USAGE,
 )
-from kepler_ebpf.kernel.libbpf import MapDrain, ProgramStats, TestRun, program_stats
+from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_stats
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
-from kepler_ebpf.kernel.slots import LOST, OVERFLOW, Boundary, Cpus
+from kepler_ebpf.kernel.slots import Boundary, Slots
 from kepler_ebpf.model.arrays import Records
+from kepler_ebpf.model.stats import ProgramStats, TrackerStats
 from kepler_ebpf.model.usage import OVERFLOW_COMM, Usage
+
+MAX_PENDING_RECORDS = 20_000
+"""More records than these should not wait to be taken; there is room for one full map beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,132 +43,149 @@ class CgroupEvent:
     removed: bool
 
 
-class _Drain:
-    """A BPF hash map and the two arrays it is drained into, reused from interval to interval."""
+class _Maps:
+    """The two BPF maps of one kind, one for each parity of the epoch, and the arrays they fill."""
 
-    def __init__(self, map_fd: int, key: np.dtype[Any], value: np.dtype[Any], entries: int) -> None:
-        self._keys = np.empty(entries, key)
-        self._values = np.empty(entries, value)
-        self._drain = MapDrain(map_fd, self._keys, self._values)
+    def __init__(self, fds: list[int], key: np.dtype[Any], value: np.dtype[Any], rows: int) -> None:
+        self.keys, self.values = np.empty(rows, key), np.empty(rows, value)
+        self._drains = [MapDrain(fd, self.keys, self.values) for fd in fds]
 
-    def take(self) -> tuple[Records, Records]:
-        """Empty the map; the records are valid until the next call."""
-        count = self._drain.take()
-        return self._keys[:count], self._values[:count]
+    def take(self, parity: int = 0, start: int = 0) -> int:
+        """Move what is in a map to the arrays from *start* on; return the index after it."""
+        return self._drains[parity].take(start)
 
 
 class CpuTimeTracker:
-    """The kernel's account of CPU time, by interval. ``start`` first, ``close`` last."""
+    """CPU time by task and interval. ``start`` first, ``close`` last; for one thread."""
 
     def __init__(self, programs: Programs, topology: Topology, task_entries: int) -> None:
-        self._programs = programs
-        self._cpus = Cpus(programs, topology)
+        maps, self._programs, self._entries = programs.maps, programs, task_entries
+        self._slots = Slots(programs, topology)
         self._sockets = topology.sockets
-        maps, self._entries = programs.maps, task_entries
-        self._tasks = [
-            _Drain(maps[f"tasks_{set_}"], TASK_KEY, TASK_USAGE, task_entries) for set_ in (0, 1)
-        ]
-        self._cgroups = [
-            _Drain(maps[f"cgroups_{set_}"], CGROUP_KEY, CGROUP_USAGE, CGROUP_ENTRIES)
-            for set_ in (0, 1)
-        ]
-        self._events = _Drain(maps["cgroup_events"], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES)
+        rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES
+        self._tasks = _Maps([maps["tasks_0"], maps["tasks_1"]], TASK_KEY, TASK_USAGE, rows)
+        self._cgroups = _Maps(
+            [maps["cgroups_0"], maps["cgroups_1"]], CGROUP_KEY, CGROUP_USAGE, CGROUP_ENTRIES + 512
+        )
+        self._events = _Maps(
+            [maps["cgroup_events"]], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES + 512
+        )
         self.cgroup_notifier = CgroupNotifier(maps["cgroup_notifier"])
-        """Rung when a cgroup was made: its event can be had without waiting for an interval."""
+        """Readable when a cgroup was made: its event needs no end of an interval."""
+        self.exec_events = ExecEvents(maps["execs"])
+        """The programs that were executed since they were last taken."""
         self._events_seen = 0
+        self._pending = 0
         self._start: Boundary | None = None
-        self._last: Boundary | None = None
-        self.close_s = 0.0
-        self.fill_ratio = 0.0
+        self._last = Boundary(frozenset(), ())
+        self._close_s = self._fill_ratio = 0.0
+
+    # --- intervals
+
+    def start(self, v1_hierarchy: int = 0) -> None:
+        """Attach, and take the first boundary; what ran before it has no owner."""
+        self._slots.control["v1_hierarchy"] = v1_hierarchy
+        self._slots.prepare()
+        self._programs.attach()
+        TestRun(self._programs.programs["read_self"]).here()
+        parity = self._slots.epoch & 1
+        self._last = self._slots.close_interval(wake_idle=True)
+        self._tasks.take(parity)
+        self._cgroups.take(parity)
+
+    def close_interval(self) -> None:
+        """End the running interval now; ``drain`` then returns it."""
+        began_s = time.perf_counter()
+        # After a drain that failed, the interval goes on from where it began.
+        self._start = self._start or self._last
+        self._last = self._slots.close_interval()
+        self._close_s = time.perf_counter() - began_s
+
+    def drain(self) -> Usage:
+        """Move the closed interval out of the maps; its records wait to be taken."""
+        if self._start is None:
+            raise RuntimeError("CpuTimeTracker.close_interval() was not called")
+        began_s, parity, first = time.perf_counter(), ~self._slots.epoch & 1, self._pending
+        self._pending = self._tasks.take(parity, first)
+        self._fill_ratio = (self._pending - first) / self._entries
+        if self._last.overflow_ns > self._start.overflow_ns:
+            self._add_overflow(self._cgroups.take(parity))
+        start, self._start = self._start, None
+        sockets, wall_ns = self._slots.between(start, self._last)
+        self._close_s += time.perf_counter() - began_s
+        count = self._pending - first
+        return Usage(start.mean_ns, self._last.mean_ns, wall_ns, sockets, count)
+
+    @property
+    def pending_records(self) -> int:
+        """How many records wait to be taken."""
+        return self._pending
+
+    def take_records(self, count: int) -> Records:
+        """Take the first *count* records that wait, of dtype ``layout.TASK``."""
+        records = np.empty(count, TASK)
+        raw = records.view(np.uint8).reshape(count, TASK.itemsize)
+        for arrays, columns in (
+            (self._tasks.keys, slice(None, TASK_KEY.itemsize)),
+            (self._tasks.values, slice(TASK_KEY.itemsize, None)),
+        ):
+            raw[:, columns] = arrays[:count].view(np.uint8).reshape(count, arrays.itemsize)
+            arrays[: self._pending - count] = arrays[count : self._pending]
+        self._pending -= count
+        return records
 
     @property
     def busy(self) -> tuple[int, tuple[int, ...]]:
-        """The last boundary on the monotonic clock, and each socket's busy ns since attaching."""
-        if self._last is None:
+        """The last boundary on the monotonic clock, and the busy ns of each socket since start."""
+        if not self._last.figures:
             return time.monotonic_ns(), (0,) * self._sockets
-        return self._last.mean_ns, self._cpus.busy_ns_by_socket(self._last)
+        return self._last.mean_ns, self._slots.busy_ns_by_socket(self._last)
+
+    # --- events and figures
+
+    def cgroup_events(self) -> list[CgroupEvent]:
+        """Cgroups made and removed since the last call."""
+        seen = self._slots.control_word("cgroup_events")
+        if seen == self._events_seen:
+            return []
+        count = self._events.take()
+        self._events_seen = seen
+        events = self._events.values[:count]
+        return [
+            CgroupEvent(int(id_), _text(path), bool(removed))
+            for id_, path, removed in zip(
+                self._events.keys[:count], events["path"], events["removed"], strict=True
+            )
+        ]
 
     @property
     def self_process(self) -> tuple[int, int]:
         """This process as the kernel counts it: (tgid, process_start_ns)."""
-        control = self._cpus.control[0]
+        control = self._slots.control[0]
         return int(control["self_tgid"]), int(control["self_start_ns"])
 
     @property
-    def cgroup_events_lost(self) -> int:
-        """Cgroups made or removed that the kernel side had no room to tell of."""
-        return int(self._cpus.control["cgroup_events_lost"][0])
+    def missed_switches(self) -> int:
+        """How often a switch was not seen, or a task found no room: an end may have been missed."""
+        return self._slots.control_word("recovered") + self._last.overflow_ns
 
     @property
-    def overflow_ns(self) -> int:
-        """CPU time since start that is known by cgroup only, as the task map was full."""
-        return self._total(OVERFLOW)
+    def stats(self) -> TrackerStats:
+        """Time without a full owner, lost events, and cost."""
+        word, lost_ns = self._slots.control_word, self._last.lost_ns
+        return TrackerStats(
+            lost_ns=lost_ns,
+            hidden_ns=min(word("hidden_ns"), lost_ns),
+            overflow_ns=self._last.overflow_ns,
+            cgroup_events_lost=word("cgroup_events_lost"),
+            exec_events_lost=word("exec_events_lost"),
+            map_fill_ratio=self._fill_ratio,
+            close_s=self._close_s,
+        )
 
     @property
-    def lost_ns(self) -> int:
-        """CPU time since start that nobody could be charged for."""
-        return self._total(LOST)
-
-    @property
-    def hidden_ns(self) -> int:
-        """Part of the lost time: of tasks that the kernel hides from tracing."""
-        return min(int(self._cpus.control["hidden_ns"][0]), self.lost_ns)
-
-    def start(self, v1_hierarchy: int = 0) -> None:
-        """Attach, and take the first boundary; what ran before it is nobody's."""
-        self._cpus.control["v1_hierarchy"] = v1_hierarchy
-        self._cpus.prepare()
-        self._programs.attach()
-        TestRun(self._programs.programs["read_self"]).here()
-        old = self._cpus.epoch & 1
-        self._last = self._cpus.close_interval(wake_idle=True)
-        self._tasks[old].take()
-        self._cgroups[old].take()
-
-    def interval(self) -> Usage:
-        """Close the running interval, drain it and return it."""
-        self.close_interval()
-        return self.drain()
-
-    def close_interval(self) -> None:
-        """End the running interval now; ``drain`` then returns it."""
-        if self._last is None:
-            raise RuntimeError("CpuTimeTracker.start() was not called")
-        began = time.perf_counter()
-        # After a drain that failed, the interval goes on from where it began.
-        self._start = self._start or self._last
-        self._last = self._cpus.close_interval()
-        self.close_s = time.perf_counter() - began
-
-    def drain(self) -> Usage:
-        """Take the closed interval out of the maps."""
-        if self._start is None or self._last is None:
-            raise RuntimeError("CpuTimeTracker.close_interval() was not called")
-        began, old = time.perf_counter(), ~self._cpus.epoch & 1
-        keys, usages = self._tasks[old].take()
-        self.fill_ratio = len(keys) / self._entries
-        tasks = _task_records(keys, usages)
-        if self._overflowed(self._start, self._last):
-            tasks = np.concatenate([tasks, _overflow_records(*self._cgroups[old].take())])
-        start, self._start = self._start, None
-        sockets, wall_ns = self._cpus.between(start, self._last)
-        self.close_s += time.perf_counter() - began
-        return Usage(start.mean_ns, self._last.mean_ns, wall_ns, tasks, sockets)
-
-    def cgroup_events(self) -> list[CgroupEvent]:
-        """Cgroups made and removed since the last call."""
-        seen = int(self._cpus.control["cgroup_events"][0])
-        if seen == self._events_seen:
-            return []
-        ids, events = self._events.take()
-        self._events_seen = seen
-        return [
-            CgroupEvent(int(id_), _text(path), bool(removed))
-            for id_, path, removed in zip(ids, events["path"], events["removed"], strict=True)
-        ]
-
-    def stats(self) -> ProgramStats:
-        """The hooks' run time, run count and missed runs, summed."""
+    def program_stats(self) -> ProgramStats:
+        """The run time, run count and missed runs of the attached programs, summed."""
         each = [program_stats(self._programs.programs[name]) for name in HOOKS]
         return ProgramStats(
             run_ns=sum(stats.run_ns for stats in each),
@@ -173,41 +195,25 @@ class CpuTimeTracker:
 
     def close(self) -> None:
         """Detach and free everything in the kernel."""
-        self._cpus.close()
+        self._slots.close()
         self.cgroup_notifier.close()
+        self.exec_events.close()
         self._programs.close()
 
-    def _overflowed(self, start: Boundary, end: Boundary) -> bool:
-        return end.total_ns(OVERFLOW) > start.total_ns(OVERFLOW)
-
-    def _total(self, column: int) -> int:
-        return 0 if self._last is None else self._last.total_ns(column)
-
-
-def _task_records(keys: Records, usages: Records) -> Records:
-    """Join keys and usages side by side, as ``layout.TASK`` has them."""
-    records = np.empty(len(keys), TASK)
-    raw = records.view(np.uint8).reshape(len(keys), TASK.itemsize)
-    raw[:, : TASK_KEY.itemsize] = _bytes(keys)
-    raw[:, TASK_KEY.itemsize :] = _bytes(usages)
-    return records
-
-
-def _overflow_records(keys: Records, usages: Records) -> Records:
-    """A record with pid 0 for each cgroup and socket whose tasks found no room."""
-    records = np.zeros(len(keys), TASK)
-    records["cgroup_id"] = keys["cgroup_id"]
-    records["socket"] = keys["socket"]
-    records["cpu_ns"] = usages["cpu_ns"]
-    records["switches"] = usages["switches"]
-    records["comm"] = records["process_comm"] = OVERFLOW_COMM.encode()
-    return records
+    def _add_overflow(self, count: int) -> None:
+        """Add a record with pid 0 for each cgroup and socket whose tasks found no room."""
+        rows = slice(self._pending, self._pending + count)
+        keys, values = self._tasks.keys[rows], self._tasks.values[rows]
+        keys[:] = np.zeros(1, TASK_KEY)
+        values[:] = np.zeros(1, TASK_USAGE)
+        for name in ("cgroup_id", "socket"):
+            keys[name] = self._cgroups.keys[name][:count]
+        for name in ("cpu_ns", "switches"):
+            values[name] = self._cgroups.values[name][:count]
+        values["comm"] = values["process_comm"] = OVERFLOW_COMM.encode()
+        self._pending += count
 
 
 def _text(raw: bytes) -> str:
     """Decode up to the terminator: the kernel's buffer holds the rest of an older, longer path."""
     return raw.partition(b"\0")[0].decode("utf-8", "replace")
-
-
-def _bytes(records: Records) -> NDArray[np.uint8]:
-    return records.view(np.uint8).reshape(len(records), records.itemsize)

@@ -1,4 +1,7 @@
-"""The last Snapshot, for every reader: swapped by reference, never waited for by the loop."""
+"""The last Snapshot, for every reader: swapped by reference. The loop waits for no reader.
+
+A snapshot is made when a reader asks for it, and shared by all who ask meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +9,79 @@ import threading
 import time
 from collections.abc import Callable
 
-from kepler_ebpf.config.options import Config
 from kepler_ebpf.model.snapshot import Snapshot
 
 REFRESH_WAIT_S = 0.25
 FIRST_WAIT_S = 1.0
-"""A scrape waits no longer than this for the fresh sample it asked for, or for the first one."""
+"""A reader waits no longer than this for the snapshot it asked for, or for the first one."""
 
 
 class Publisher:
-    """Keeps the latest Snapshot, and has a new one taken where it is older than allowed."""
+    """Keeps the latest Snapshot, and has a new one made where a reader would find an older."""
 
-    def __init__(self, config: Config, want_now: Callable[[], None]) -> None:
-        """*want_now* makes the loop take a sample at once."""
-        self._staleness_s = config.staleness_s
-        # On a grid finer than that, the next sample is about to come anyway.
-        self._refreshes = config.interval_s > config.staleness_s
-        self._want_now = want_now
+    def __init__(
+        self,
+        staleness_s: float,
+        request: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*request* makes the loop publish; figures older than *staleness_s* are measured anew."""
+        self._staleness_s = staleness_s
+        self._request = request
+        self._clock = clock
         self._latest: Snapshot | None = None
-        self._published = threading.Condition()
+        self._published_s = self._measured_s = -1.0
+        self._changed = threading.Condition()
         self._subscribers: list[Callable[[Snapshot], None]] = []
 
-    def subscribe(self, take: Callable[[Snapshot], None]) -> None:
-        """Have *take* called with every snapshot, by the sampling thread."""
-        self._subscribers.append(take)
+    # --- the loop
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Make *snapshot* the latest. For the sampling thread."""
-        with self._published:
-            self._latest = snapshot
-            self._published.notify_all()
-        for take in self._subscribers:
+    def measured(self) -> None:
+        """Note that an interval was measured now."""
+        self._measured_s = self._clock()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the last measured interval is too old for a reader."""
+        return self._clock() - self._measured_s > self._staleness_s
+
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether every interval is wanted."""
+        return bool(self._subscribers)
+
+    def publish(self, snapshot: Snapshot, *, closed: bool) -> None:
+        """Make *snapshot* the latest; subscribers get it where an interval was *closed*."""
+        with self._changed:
+            self._latest, self._published_s = snapshot, self._clock()
+            self._changed.notify_all()
+        for take in self._subscribers if closed else ():
             take(snapshot)
+
+    # --- readers, any thread
+
+    def subscribe(self, take: Callable[[Snapshot], None]) -> None:
+        """Have *take* called with the snapshot of every interval, by the loop's thread."""
+        self._subscribers.append(take)
 
     def latest(self) -> Snapshot | None:
         """Return the last snapshot, None before the first."""
         return self._latest
 
+    def last_interval_s(self) -> float | None:
+        """Return when the last interval was measured, on the monotonic clock; None before it."""
+        return self._measured_s if self._measured_s >= 0 else None
+
     def refresh(self) -> None:
-        """Wait a little for a new snapshot where the last is stale; many readers share one.
+        """Wait a little for a snapshot of all that was measured, made for all who wait.
 
-        The first reader does not wait for the first interval to end: it ends it.
+        Where the last measured interval is stale, what was used since then is measured first. No
+        configured interval gets shorter by that. The first reader does not wait for the first
+        interval to end.
         """
-        stale = self._latest
-        if stale is None:
-            self._want_newer_than(None, FIRST_WAIT_S)
-        elif self._refreshes and self._is_stale(stale):
-            self._want_newer_than(stale, REFRESH_WAIT_S)
-
-    def _want_newer_than(self, last: Snapshot | None, wait_s: float) -> None:
-        with self._published:
-            self._want_now()
-            self._published.wait_for(lambda: self._latest is not last, wait_s)
-
-    def _is_stale(self, snapshot: Snapshot) -> bool:
-        return time.time() - snapshot.at_s > self._staleness_s
+        last = self._latest
+        if last is None or self._published_s < self._measured_s or self.is_stale:
+            with self._changed:
+                self._request()
+                wait_s = REFRESH_WAIT_S if last else FIRST_WAIT_S
+                self._changed.wait_for(lambda: self._latest is not last, wait_s)

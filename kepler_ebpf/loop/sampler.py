@@ -1,10 +1,11 @@
-"""The loop: one interval after the other, from the kernel and the meter to a Snapshot.
+"""The loop: measure each interval on the grid; attribute, credit and publish several in one pass.
 
 An interval is a transaction. What was drained is kept until its energy is known, and energy is
 cumulative, so a failed read only makes the next interval longer.
 
-Measuring keeps the grid. Accounting, which shares out each interval by itself, may be left until
-some have come together: most of what a short one costs is to wake the code that does it.
+Most of what an interval costs is to touch the code and data that account for it. So intervals are
+accounted for in batches: when a reader asks, when their work would fill half an interval, or after
+a few seconds. Every interval is still attributed by itself.
 """
 
 from __future__ import annotations
@@ -14,183 +15,223 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from kepler_ebpf.attribution import attribute
 from kepler_ebpf.errors import ReadError
-from kepler_ebpf.host.garbage import GarbageRounds
-from kepler_ebpf.kernel.tracker import CpuTimeTracker
-from kepler_ebpf.ledger.ledger import Ledger
-from kepler_ebpf.loop.backlog import Backlog, Due
-from kepler_ebpf.loop.self_metrics import SelfMetrics, residual_ratio
-from kepler_ebpf.loop.ticker import Ticker
-from kepler_ebpf.model.arrays import Floats
-from kepler_ebpf.model.energy import NS_PER_S, Meter, MeterReading
+from kepler_ebpf.kernel.tracker import MAX_PENDING_RECORDS, CpuTimeTracker
+from kepler_ebpf.ledger.ledger import Batch, Ledger
+from kepler_ebpf.loop.measurer import Measurer
+from kepler_ebpf.loop.publisher import Publisher
+from kepler_ebpf.loop.self_metrics import SelfMetrics
+from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
+from kepler_ebpf.model.energy import NS_PER_S, Meter
 from kepler_ebpf.model.snapshot import Snapshot
-from kepler_ebpf.model.usage import Usage
-from kepler_ebpf.names.budget import NameBudget
-from kepler_ebpf.names.cgroups.paths import CgroupPaths
+from kepler_ebpf.model.stats import OwnUsage, Stats
+from kepler_ebpf.model.usage import Interval
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos
+from kepler_ebpf.names.naming import HostNaming
 from kepler_ebpf.names.processes.exits import ExitChecker
 
 LOG = logging.getLogger(__name__)
 
+MAX_BATCH_S = 5.0
+"""Intervals wait no longer than this to be accounted for."""
+
+NAMING_SHARE = 0.1
+"""Part of an interval that naming may take inside the accounting of a batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplerDeps:
-    """What a sampler is made of; ``publish`` takes each finished Snapshot.
+    """What a sampler is made of. The tracker has started.
 
-    Intervals are accounted for when they come to ``together_s``, with one Snapshot of the last.
+    ``loader`` and ``stdout_dropped`` are shown in every snapshot; ``housekeeping`` is called when
+    there is time.
     """
 
-    account: CpuTimeTracker
+    tracker: CpuTimeTracker
     meter: Meter
     ledger: Ledger
-    paths: CgroupPaths
-    naming: NameBudget
-    sweep: ExitChecker
+    names: HostNaming
+    exits: ExitChecker
     pods: PodInfos
-    health: SelfMetrics
-    publish: Callable[[Snapshot], None]
-    together_s: float = 0.0
+    publisher: Publisher
+    loader: str
+    stdout_dropped: Callable[[], int]
+    housekeeping: Callable[[], None]
 
 
 class Sampler:
-    """Turns intervals into snapshots. The one owner of everything in *parts*."""
+    """Turns intervals into snapshots. The one owner of everything in *deps*."""
 
-    def __init__(self, parts: SamplerDeps) -> None:
-        """Take the baseline: the kernel's account must have started."""
-        self._parts = parts
-        self._self = parts.account.self_process
-        self._backlog = Backlog(parts.meter.read())
-        self._measured: list[tuple[Usage, MeterReading]] = []
-        self._began_s = time.perf_counter()
-        self._each_s = 0.0
+    def __init__(self, deps: SamplerDeps) -> None:
+        """Take the baseline of the meter."""
+        self._deps = deps
+        self._measurer = Measurer(deps.tracker, deps.meter)
+        self._self_metrics = SelfMetrics()
+        self._number = 0
+        self._shown: list[Interval] = []
+        self._pending_s = 0.0
+        self._work_s_each = 0.0
+        self._at_s = time.time()
 
-    def run(self, ticker: Ticker, garbage: GarbageRounds | None = None) -> None:
-        """Sample at every tick until the ticker stops; between ticks, do what can wait.
-
-        What cannot is a cgroup's name: its container may be gone before the interval ends.
-        """
-        ticker.listen(self._parts.account.cgroup_notifier)
-        ticker.rest_within(self._parts.meter.max_wait_s)
+    def run(self, ticker: Ticker) -> None:
+        """Work at every tick until the ticker stops; between ticks, do what can wait."""
+        ticker.watch_cgroups(self._deps.tracker.cgroup_notifier)
+        ticker.read_counters_within(self._deps.meter.max_wait_s)
+        work: dict[Wake, Callable[[Tick], None]] = {
+            Wake.INTERVAL: self._end_interval,
+            Wake.REFRESH: self._refresh,
+            # The readings are cumulative: the next interval includes this one.
+            Wake.READ_COUNTERS: lambda _: self._deps.meter.read() and None,
+            Wake.NEW_CGROUPS: lambda _: self._learn_cgroups(),
+        }
         for tick in ticker:
-            if tick.rest:
-                # Its readings are cumulative: the next interval's has this one in it.
-                self._parts.meter.read()
-                continue
-            if tick.rung:
-                self._meet_cgroups()
-                self._parts.naming.work(ticker.remaining_s)
-                continue
-            self._parts.health.tick(tick)
             try:
-                self._measure()
-                if tick.extra or self._is_time():
-                    self._account()
+                work[tick.wake](tick)
             except ReadError as error:
-                self._parts.health.failed_intervals += 1
-                LOG.warning("interval skipped, the next one is longer: %s", error)
-            self._parts.naming.work(ticker.remaining_s)
-            if not self._measured:
-                self._sweep()
-            if garbage:
-                garbage.work()
+                self._self_metrics.failed_intervals += 1
+                LOG.warning("An interval could not be read; the next one is longer: %s", error)
+            if self._deps.names.has_work:
+                self._deps.names.work(ticker.remaining_s)
 
-    def _measure(self) -> None:
-        """Close the running interval, and keep what was used and what the meter says."""
-        self._began_s, parts = time.perf_counter(), self._parts
-        parts.account.close_interval()
-        reading = parts.meter.read()
-        self._meet_cgroups()
-        usage = parts.account.drain()
-        parts.health.interval(usage)
-        self._measured.append((usage, reading))
+    # --- ticks
 
-    def _is_time(self) -> bool:
-        """Whether with another interval more than may wait would wait, give or take half of one.
+    def _end_interval(self, tick: Tick) -> None:
+        """Measure the configured interval, or its last part; account for the batch if it is due."""
+        self._self_metrics.tick(tick)
+        if not self._measure():
+            return
+        self._number += 1
+        self._self_metrics.intervals += 1
+        if self._is_due():
+            self._account()
+        if self._deps.publisher.has_subscribers:
+            self._publish(closed=True)
 
-        Or the work on those there are takes half an interval, which the next tick must not feel.
-        """
-        lengths_s = [usage.interval_s for usage, _ in self._measured]
-        half_s = lengths_s[-1] / 2
-        work_s = self._each_s * len(lengths_s)
-        return sum(lengths_s) + half_s >= self._parts.together_s or work_s >= half_s
+    def _refresh(self, _: Tick) -> None:
+        """Publish what was measured, up to now where a reader would find that too old."""
+        if self._deps.publisher.is_stale:
+            self._measure()
+        self._account()
+        if self._shown:
+            self._publish(closed=False)
+
+    def _learn_cgroups(self) -> None:
+        """Take the names of cgroups that were made and removed; they may be gone soon."""
+        events = self._deps.tracker.cgroup_events()
+        if events:
+            self._deps.names.learn_cgroups(events)
+
+    # --- measuring
+
+    def _measure(self) -> bool:
+        """End the running interval; False where it goes on, as a zone cannot be read now."""
+        interval = self._measurer.measure(self._number)
+        self._learn_cgroups()
+        if interval is None:
+            self._self_metrics.failed_intervals += 1
+            return False
+        self._at_s = time.time()
+        self._deps.publisher.measured()
+        self._pending_s += interval.length_s
+        self._last_s = interval.length_s
+        return True
+
+    def _is_due(self) -> bool:
+        """True if the batch must not grow by another interval."""
+        execs, half_s = self._deps.tracker.exec_events, self._last_s / 2
+        return (
+            self._deps.publisher.has_subscribers
+            or self._pending_s + half_s >= MAX_BATCH_S
+            or self._work_s_each * self._measurer.pending >= half_s
+            or self._deps.tracker.pending_records >= MAX_PENDING_RECORDS
+            or execs.pending_bytes >= execs.size_bytes // 2
+        )
+
+    # --- accounting
 
     def _account(self) -> None:
-        """Share the energy of each interval that was measured, and publish the last."""
-        began_s, parts = time.perf_counter(), self._parts
-        measured, self._measured = self._measured, []
-        for number, (usage, reading) in enumerate(measured, 1):
-            parts.naming.begin_interval(usage.interval_s)
-            task_uj = self._share(list(self._backlog.settle(usage, reading)))
-            # Names are given before, and ends noted after, what is still to be credited.
-            if number == 1:
-                self._learn_names()
-            if number == len(measured):
-                parts.ledger.ended_cgroups(parts.paths.take_ended())
-            parts.ledger.end_interval(usage.end_ns / NS_PER_S, owing=self._backlog.may_pay)
-        parts.publish(self._snapshot(usage, task_uj))
-        self._each_s = (time.perf_counter() - began_s) / len(measured)
-
-    def _meet_cgroups(self) -> None:
-        """Learn of cgroups that were made and removed; a container may be gone soon."""
-        events = self._parts.account.cgroup_events()
-        self._parts.paths.learn(events)
-        self._parts.naming.meet(event.cgroup_id for event in events if not event.removed)
-
-    def _share(self, dues: list[Due]) -> Floats:
-        """Attribute and credit every due; return the current tasks' share (tasks, kinds)."""
-        zones = self._parts.meter.zones
-        shares = [attribute(due.tasks, due.sockets, zones, due.energy_uj) for due in dues]
-        for due, shared in zip(dues, shares, strict=True):
-            self._parts.ledger.credit(
-                due.tasks, shared, count_cpu=not due.late, interval_part=due.interval_part
+        """Attribute and credit the intervals that were measured, each by itself, in one pass."""
+        if not self._measurer.pending:
+            return
+        began_s, deps, zones = time.perf_counter(), self._deps, self._deps.meter.zones
+        measured, self._pending_s = self._measurer.take(), 0.0
+        deps.names.begin_batch(self._last_s * NAMING_SHARE)
+        deps.names.learn_execs(deps.tracker.exec_events.take())
+        attribution = attribute(measured, zones)
+        numbers = np.array([interval.number for interval in measured.intervals])
+        deps.ledger.credit(
+            Batch(
+                records=measured.records,
+                grid=numbers[measured.interval_of],
+                attribution=attribution,
+                interval_grid=numbers,
+                last_closed=self._last_closed,
+                end_s=measured.intervals[-1].usage.end_ns / NS_PER_S,
             )
-            self._parts.health.residual(residual_ratio(shared, due.energy_uj, zones))
-        return shares[0].shares_uj
+        )
+        self._apply_names()
+        deps.ledger.ended_cgroups(deps.names.take_ended_cgroups())
+        deps.ledger.ended_processes(*deps.exits.gone(deps.ledger.running_processes))
+        self._self_metrics.accounted(measured, attribution, zones)
+        self._shown = self._parts_shown([*self._shown, *measured.intervals])
+        deps.housekeeping()
+        self._self_metrics.work_s = time.perf_counter() - began_s
+        self._work_s_each = self._self_metrics.work_s / len(measured.intervals)
 
-    def _sweep(self) -> None:
-        ledger = self._parts.ledger
-        tgids, starts = self._parts.sweep.gone(ledger.running_processes)
-        if len(tgids):
-            ledger.ended_processes(tgids, starts)
+    @property
+    def _last_closed(self) -> int | None:
+        return self._number - 1 if self._number else None
 
-    def _learn_names(self) -> None:
-        ledger, renewed = self._parts.ledger, self._parts.naming.renewed()
+    def _parts_shown(self, intervals: list[Interval]) -> list[Interval]:
+        """Return the parts of the last closed configured interval and of the running one."""
+        least = self._last_closed or 0
+        return [interval for interval in intervals if interval.number >= least]
+
+    def _apply_names(self) -> None:
+        ledger, updates = self._deps.ledger, self._deps.names.updates()
         # Pods first: a cgroup's new name may have the new id of its pod.
-        for pod_id, pod in renewed.pods.items():
+        for pod_id, pod in updates.pods.items():
             ledger.relabel_pod(pod_id, pod)
-        for cgroup_id, name in renewed.cgroups.items():
+        for cgroup_id, name in updates.cgroups.items():
             ledger.relabel_cgroup(cgroup_id, name)
-        for (tgid, start_ns), process in renewed.processes.items():
+        for (tgid, start_ns), process in updates.processes.items():
             ledger.relabel_process(tgid, start_ns, process)
 
-    def _unread_kinds(self) -> frozenset[str]:
-        pairs = zip(self._parts.meter.zones, self._backlog.unknown.tolist(), strict=True)
-        return frozenset(zone.kind for zone, unknown in pairs if unknown)
+    # --- publishing
 
-    def _snapshot(self, usage: Usage, task_uj: Floats) -> Snapshot:
-        parts, views = self._parts, self._parts.ledger.views()
-        own = parts.ledger.totals_of(*self._self)
-        busy_ns, window_ns = (
-            sum(each.tolist()) for each in (usage.sockets.busy_ns, usage.sockets.window_ns)
+    def _publish(self, *, closed: bool) -> None:
+        deps, closed_number = self._deps, self._last_closed
+        parts = [p for p in self._shown if closed_number is None or p.number == closed_number]
+        views, sockets = deps.ledger.views(), [part.usage.sockets for part in parts]
+        busy_ns = sum(sum(each.busy_ns) for each in sockets)
+        window_ns = busy_ns + sum(sum(each.idle_ns) for each in sockets)
+        unread = [any(flags) for flags in zip(*(part.unread for part in parts), strict=True)]
+        zones = zip(deps.meter.zones, unread, strict=True)
+        snapshot = Snapshot(
+            at_s=self._at_s,
+            interval_s=sum(part.length_s for part in parts),
+            kinds=deps.ledger.kinds,
+            unread_kinds=frozenset(zone.kind for zone, is_unread in zones if is_unread),
+            node=deps.ledger.node(busy_ns / window_ns if window_ns else 0.0),
+            workloads=views,
+            stats=self._stats(),
+            pod_infos=deps.pods.infos(views["pod"].labels),
+            pod_source=deps.pods.health(),
         )
-        node = parts.ledger.node(busy_ns / window_ns if window_ns else 0.0)
-        for array in (usage.tasks, task_uj):
-            array.setflags(write=False)
-        return Snapshot(
-            at_s=time.time(),
-            interval_s=usage.interval_s,
-            kinds=parts.ledger.kinds,
-            unread_kinds=self._unread_kinds(),
-            node=node,
-            processes=views.processes,
-            containers=views.containers,
-            vms=views.vms,
-            pods=views.pods,
-            units=views.units,
-            tasks=usage.tasks,
-            task_uj=task_uj,
-            health=parts.health.snapshot(own, time.perf_counter() - self._began_s),
-            pod_infos=parts.pods.infos(views.pods.labels),
-            pod_source=parts.pods.health(),
+        deps.publisher.publish(snapshot, closed=closed)
+
+    def _stats(self) -> Stats:
+        deps = self._deps
+        own_uj, own_cpu_ns = deps.ledger.totals_of(*deps.tracker.self_process)
+        return Stats(
+            loader=deps.loader,
+            tracker=deps.tracker.stats,
+            programs=deps.tracker.program_stats,
+            meter=deps.meter.stats,
+            loop=self._self_metrics.stats,
+            own=OwnUsage(own_cpu_ns, own_uj),
+            stdout_dropped=deps.stdout_dropped(),
         )

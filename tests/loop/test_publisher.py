@@ -1,87 +1,96 @@
-"""The latest snapshot: swapped by reference, refreshed for a reader who finds it old."""
+"""The latest snapshot: swapped by reference, made anew for a reader who would find it old."""
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 from snapshots import snapshot
 
-from kepler_ebpf.config.options import Config
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.model.snapshot import Snapshot
 
-SLOW = Config(interval_s=60.0, staleness_s=5.0)
-LONG_AGO_S = 1_000.0
+STALENESS_S = 5.0
 READERS = 8
 
 
 class Loop:
-    """A sampling loop in a thread: takes a snapshot when it is wanted."""
+    """A loop in a thread that measures and publishes when a reader asks, on a clock of its own."""
 
-    def __init__(self, config: Config = SLOW, taken: Callable[[], Snapshot] | None = None) -> None:
-        self.publisher = Publisher(config, self._want)
-        self.wanted = 0
-        self._taken = taken
+    def __init__(self, made: Callable[[], Snapshot] | None = None) -> None:
+        self.now_s = 1000.0
+        self.publisher = Publisher(STALENESS_S, self._refresh, lambda: self.now_s)
+        self.requests = 0
+        self._made = made
 
-    def _want(self) -> None:
-        self.wanted += 1
-        if self._taken:
-            taken = self._taken()
-            threading.Thread(target=self.publisher.publish, args=(taken,)).start()
+    def publish(self) -> Snapshot:
+        """Measure and publish now."""
+        made = snapshot()
+        self.publisher.measured()
+        self.publisher.publish(made, closed=True)
+        return made
 
-
-def fresh() -> Snapshot:
-    """Return a snapshot that was taken now."""
-    return snapshot(at_s=time.time())
-
-
-def old() -> Snapshot:
-    """Return a snapshot that no reader should be content with."""
-    return snapshot(at_s=time.time() - LONG_AGO_S)
+    def _refresh(self) -> None:
+        self.requests += 1
+        if self._made:
+            arguments = {"closed": False}
+            threading.Thread(
+                target=self.publisher.publish, args=(self._made(),), kwargs=arguments
+            ).start()
 
 
 def test_latest_is_the_last_published() -> None:
     """It is the very object; before the first there is none."""
-    publisher = Loop().publisher
-    assert publisher.latest() is None
-    first, second = fresh(), fresh()
-    publisher.publish(first)
-    publisher.publish(second)
-    assert publisher.latest() is second
+    loop = Loop()
+    assert loop.publisher.latest() is None
+    loop.publish()
+    last = loop.publish()
+    assert loop.publisher.latest() is last
 
 
-def test_subscribers_see_every_snapshot() -> None:
-    """Each subscriber is called once for each, in order."""
-    publisher = Loop().publisher
+def test_subscribers_see_every_closed_interval() -> None:
+    """Each is called once for each in order, and not for what a reader asked for in between."""
+    loop = Loop()
     seen: list[Snapshot] = []
-    publisher.subscribe(seen.append)
-    made = [fresh(), fresh()]
-    for each in made:
-        publisher.publish(each)
-    assert [one is other for one, other in zip(seen, made, strict=True)] == [True, True]
+    loop.publisher.subscribe(seen.append)
+    first = loop.publish()
+    loop.publisher.publish(snapshot(), closed=False)
+    second = loop.publish()
+    assert [one is other for one, other in zip(seen, (first, second), strict=True)] == [True, True]
 
 
 def test_fresh_snapshot_is_served_as_it_is() -> None:
-    """Nobody disturbs the loop for figures that are young enough."""
+    """No reader disturbs the loop for figures that are young enough."""
     loop = Loop()
-    loop.publisher.publish(fresh())
+    loop.publish()
+    loop.now_s += STALENESS_S
     loop.publisher.refresh()
-    assert loop.wanted == 0
+    assert loop.requests == 0
 
 
 def test_old_snapshot_is_replaced_before_it_is_served() -> None:
     """The reader who finds it waits for a new one."""
-    loop = Loop(taken=fresh)
-    stale = old()
-    loop.publisher.publish(stale)
+    loop = Loop(made=snapshot)
+    old = loop.publish()
+    loop.now_s += STALENESS_S + 1
+    assert loop.publisher.is_stale
     loop.publisher.refresh()
-    assert loop.publisher.latest() is not stale
+    assert loop.publisher.latest() is not old
 
 
-def test_first_reader_has_the_first_snapshot_taken() -> None:
+def test_measured_interval_is_shown_however_young_the_snapshot_is() -> None:
+    """Intervals are accounted for in batches; a reader sees the last one all the same."""
+    loop = Loop(made=snapshot)
+    old = loop.publish()
+    loop.now_s += STALENESS_S / 10
+    loop.publisher.measured()
+    assert not loop.publisher.is_stale
+    loop.publisher.refresh()
+    assert loop.publisher.latest() is not old
+
+
+def test_first_reader_gets_the_first_snapshot() -> None:
     """With none there yet, a reader does not wait for a long interval to end."""
-    loop = Loop(taken=fresh)
+    loop = Loop(made=snapshot)
     loop.publisher.refresh()
     assert loop.publisher.latest() is not None
 
@@ -89,27 +98,26 @@ def test_first_reader_has_the_first_snapshot_taken() -> None:
 def test_reader_gives_up_on_a_loop_that_is_busy() -> None:
     """Old figures are better than none: the wait is bounded."""
     loop = Loop()
-    stale = old()
-    loop.publisher.publish(stale)
+    old = loop.publish()
+    loop.now_s += STALENESS_S + 1
     loop.publisher.refresh()
-    assert loop.wanted == 1
-    assert loop.publisher.latest() is stale
+    assert loop.requests == 1
+    assert loop.publisher.latest() is old
 
 
-@pytest.mark.parametrize("interval_s", [0.01, 5.0])
-def test_fine_grid_is_not_disturbed(interval_s: float) -> None:
-    """Where the next sample is about to come anyway, a reader asks for none."""
-    loop = Loop(Config(interval_s=interval_s, staleness_s=5.0))
-    loop.publisher.publish(old())
-    loop.publisher.refresh()
-    assert loop.wanted == 0
+def test_last_interval_is_when_it_was_measured() -> None:
+    """Whether or not it was published; before the first there is none."""
+    loop = Loop()
+    assert loop.publisher.last_interval_s() is None
+    loop.publisher.measured()
+    assert loop.publisher.last_interval_s() == pytest.approx(1000.0)
 
 
 def test_many_readers_share_a_refresh() -> None:
     """All of them are served the new snapshot, whoever asked for it."""
-    loop = Loop(taken=fresh)
-    stale = old()
-    loop.publisher.publish(stale)
+    loop = Loop(made=snapshot)
+    old = loop.publish()
+    loop.now_s += STALENESS_S + 1
     served: list[Snapshot | None] = []
 
     def read() -> None:
@@ -122,4 +130,4 @@ def test_many_readers_share_a_refresh() -> None:
     for reader in readers:
         reader.join()
     assert len(served) == READERS
-    assert all(each is not stale for each in served)
+    assert all(each is not old for each in served)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kepler_ebpf.loop.ticker import BELL_PAUSE_S, MAX_WAIT_S, MIN_WAIT_S, SIGNALS, Tick, Ticker
+from kepler_ebpf.loop.ticker import DEBOUNCE_S, MAX_WAIT_S, MIN_WAIT_S, SIGNALS, Tick, Ticker, Wake
 
 INTERVAL_S = 0.5
 LONG_S = 3600.0
@@ -44,8 +44,8 @@ class Loop:
     def first(self) -> Tick:
         """Start the grid and return its first tick, a whole interval later."""
         # A generator starts at its first next(): with the clock at the start, so one is wanted.
-        self.ticker.want_now()
-        assert next(self._ticks).extra
+        self.ticker.refresh()
+        assert next(self._ticks).wake is Wake.REFRESH
         return self.next()
 
 
@@ -57,53 +57,53 @@ def loop(interval_s: float = INTERVAL_S) -> Iterator[Loop]:
         yield Loop(ticker, clock)
 
 
-# --- rests ---------------------------------------------------------------------------------------
+# --- counters -----------------------------------------------------------------------------------
 
 
-def test_a_long_wait_has_moments_of_rest() -> None:
-    """Between two instants far apart the loop is called to read what may wrap, and no more."""
+def test_counters_are_read_within_a_long_wait() -> None:
+    """Between two instants far apart the loop reads what may wrap, and does no more."""
     with closing(Ticker(LONG_S)) as ticker:
-        ticker.rest_within(MIN_WAIT_S)
+        ticker.read_counters_within(MIN_WAIT_S)
         ticks, began_s = iter(ticker), time.monotonic()
-        assert [next(ticks) for _ in range(3)] == [Tick(rest=True)] * 3
+        assert [next(ticks) for _ in range(3)] == [Tick(Wake.READ_COUNTERS)] * 3
         assert time.monotonic() - began_s >= 3 * MIN_WAIT_S
 
 
-def test_tick_of_another_kind_puts_the_rest_off() -> None:
+def test_tick_of_another_kind_puts_the_reading_off() -> None:
     """The counters are read then as well."""
     with closing(Ticker(LONG_S)) as ticker:
-        ticker.rest_within(MIN_WAIT_S)
+        ticker.read_counters_within(MIN_WAIT_S)
         ticks = iter(ticker)
         for _ in range(3):
             time.sleep(MIN_WAIT_S)
-            ticker.want_now()
-            assert next(ticks) == Tick(extra=True)
+            ticker.refresh()
+            assert next(ticks) == Tick(Wake.REFRESH)
 
 
-def test_no_interval_shorter_than_the_wait_has_a_rest() -> None:
+def test_short_intervals_need_no_other_reading() -> None:
     """Instants of the grid come soon enough."""
     with closing(Ticker(MIN_WAIT_S / 10)) as ticker:
-        ticker.rest_within(MIN_WAIT_S)
+        ticker.read_counters_within(MIN_WAIT_S)
         ticks = iter(ticker)
-        assert not any(next(ticks).rest for _ in range(30))
+        assert all(next(ticks).wake is Wake.INTERVAL for _ in range(30))
 
 
 @pytest.mark.parametrize("longest_s", [0.0, math.inf])
-def test_rests_are_neither_without_pause_nor_without_end(longest_s: float) -> None:
-    """Whatever a broken counter asks for, the loop rests within bounds."""
+def test_readings_are_neither_too_frequent_nor_too_rare(longest_s: float) -> None:
+    """Whatever range a broken counter has, the time between two readings has bounds."""
     clock = Clock()
     with closing(Ticker(LONG_S, clock)) as ticker:
-        ticker.rest_within(longest_s)
+        ticker.read_counters_within(longest_s)
         ticks = iter(ticker)
-        ticker.want_now()
+        ticker.refresh()
         next(ticks)
         clock.now_s += MAX_WAIT_S
-        assert next(ticks) == Tick(rest=True)
-        ticker.want_now()
-        assert next(ticks) == Tick(extra=True)
+        assert next(ticks) == Tick(Wake.READ_COUNTERS)
+        ticker.refresh()
+        assert next(ticks) == Tick(Wake.REFRESH)
 
 
-# --- the grid ---------------------------------------------------------------------------------
+# --- the grid -----------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(0, 10 * INTERVAL_S), max_size=30))
@@ -136,8 +136,8 @@ def test_seven_intervals_of_work_miss_six() -> None:
     with loop() as run:
         run.first()
         run.clock.now_s += 7 * INTERVAL_S
-        assert run.next() == Tick(lateness_s=6 * INTERVAL_S, missed=6)
-        assert run.next() == Tick()
+        assert run.next() == Tick(Wake.INTERVAL, lateness_s=6 * INTERVAL_S, missed=6)
+        assert run.next() == Tick(Wake.INTERVAL)
 
 
 def test_grid_starts_with_the_iteration() -> None:
@@ -145,70 +145,70 @@ def test_grid_starts_with_the_iteration() -> None:
     clock = Clock()
     with closing(Ticker(INTERVAL_S, clock)) as ticker:
         clock.now_s += 100 * INTERVAL_S
-        assert Loop(ticker, clock).first() == Tick()
+        assert Loop(ticker, clock).first() == Tick(Wake.INTERVAL)
 
 
 def test_waits_are_real() -> None:
     """Without any help the ticks come by themselves."""
     with closing(Ticker(0.001)) as ticker:
         ticks = iter(ticker)
-        assert not any(next(ticks).extra for _ in range(5))
+        assert all(next(ticks).wake is Wake.INTERVAL for _ in range(5))
 
 
-# --- cutting a wait ---------------------------------------------------------------------------
+# --- cutting a wait -----------------------------------------------------------------------
 
 
-def test_wanted_tick_comes_at_once_and_moves_nothing() -> None:
-    """It is extra: the grid stays where it is."""
+def test_refresh_comes_at_once_and_moves_nothing() -> None:
+    """The grid stays where it is."""
     with loop() as run:
         run.first()
         run.clock.now_s += INTERVAL_S / 4
-        run.ticker.want_now()
+        run.ticker.refresh()
         assert run.ticker.remaining_s() == 0
-        assert run.next() == Tick(extra=True)
+        assert run.next() == Tick(Wake.REFRESH)
         assert run.ticker.remaining_s() == pytest.approx(INTERVAL_S * 3 / 4)
-        assert run.next() == Tick()
+        assert run.next() == Tick(Wake.INTERVAL)
 
 
-def test_many_who_want_get_one_tick() -> None:
-    """What was asked for before a tick is served by it."""
+def test_many_readers_get_one_refresh() -> None:
+    """What was asked for before a refresh is served by it."""
     with loop() as run:
         run.first()
         for _ in range(5):
-            run.ticker.want_now()
-        assert run.next().extra
-        assert not run.next().extra
+            run.ticker.refresh()
+        assert run.next().wake is Wake.REFRESH
+        assert run.next().wake is Wake.INTERVAL
 
 
-def test_tick_of_the_grid_serves_who_wants_one() -> None:
-    """A tick that is due anyway needs no other one right behind it."""
+def test_end_of_an_interval_comes_before_a_refresh_that_is_asked_for() -> None:
+    """A reader who asks meanwhile is served right after it, and the grid stays where it is."""
     with loop() as run:
         run.first()
-        run.ticker.want_now()
+        run.ticker.refresh()
         run.clock.now_s += 1.5 * INTERVAL_S
-        assert not run.next().extra
+        assert run.next() == Tick(Wake.INTERVAL, lateness_s=INTERVAL_S / 2)
+        assert run.next() == Tick(Wake.REFRESH)
         assert run.ticker.remaining_s() == pytest.approx(INTERVAL_S / 2)
-        assert run.next() == Tick()
 
 
-def test_wanted_from_another_thread() -> None:
+def test_refresh_from_another_thread() -> None:
     """A reader's thread ends a wait that is under way."""
     with closing(Ticker(LONG_S)) as ticker:
-        thread = threading.Thread(target=ticker.want_now)
+        thread = threading.Thread(target=ticker.refresh)
         thread.start()
-        assert next(iter(ticker)).extra
+        assert next(iter(ticker)).wake is Wake.REFRESH
         thread.join()
 
 
 def test_stop_ends_a_wait_from_another_thread() -> None:
-    """No tick comes any more, not even one that was wanted."""
+    """No tick comes any more, not even a refresh."""
     with closing(Ticker(LONG_S)) as ticker:
 
-        def stop_and_want() -> None:
+        def stop_and_refresh() -> None:
             ticker.stop()
-            ticker.want_now()
+            ticker.refresh()
 
-        thread = threading.Thread(target=stop_and_want)
+        thread = threading.Thread(target=stop_and_refresh)
         thread.start()
         assert list(ticker) == []
         thread.join()
@@ -238,11 +238,11 @@ def test_signal_stops_a_wait(signum: signal.Signals) -> None:
         assert signal.getsignal(signum) == before
 
 
-# --- the bell ---------------------------------------------------------------------------------
+# --- notifications -----------------------------------------------------------------------------
 
 
-class Bell:
-    """A bell that a test rings."""
+class Notifier:
+    """A notifier that a test triggers."""
 
     def __init__(self) -> None:
         self._event = os.eventfd(0)
@@ -250,7 +250,7 @@ class Bell:
     def fileno(self) -> int:
         return self._event
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         os.eventfd_write(self._event, 1)
 
     def acknowledge(self) -> None:
@@ -261,53 +261,53 @@ class Bell:
 
 
 @pytest.fixture
-def bell() -> Iterator[Bell]:
-    """Give a bell that is silent."""
-    with closing(Bell()) as made:
+def notifier() -> Iterator[Notifier]:
+    """Give a notifier that wants nothing."""
+    with closing(Notifier()) as made:
         yield made
 
 
-def test_bell_is_answered_within_a_wait(bell: Bell) -> None:
-    """Once for each time it was rung, and the grid stays where it is."""
+def test_notification_is_handled_within_a_wait(notifier: Notifier) -> None:
+    """Once for each notification, and the grid stays where it is."""
     with closing(Ticker(LONG_S)) as ticker:
-        ticker.listen(bell)
+        ticker.watch_cgroups(notifier)
         ticks = iter(ticker)
         for _ in range(2):
-            bell.ring()
-            assert next(ticks) == Tick(rung=True)
-        ticker.want_now()
-        assert next(ticks) == Tick(extra=True)
+            notifier.notify()
+            assert next(ticks) == Tick(Wake.NEW_CGROUPS)
+        ticker.refresh()
+        assert next(ticks) == Tick(Wake.REFRESH)
 
 
-def test_bell_that_does_not_stop_is_answered_now_and_then(bell: Bell) -> None:
-    """It leaves the loop its pauses: the next answer comes after one."""
+def test_notifications_are_debounced(notifier: Notifier) -> None:
+    """The next one is handled after a pause."""
     with closing(Ticker(LONG_S)) as ticker:
-        ticker.listen(bell)
+        ticker.watch_cgroups(notifier)
         ticks = iter(ticker)
-        bell.ring()
+        notifier.notify()
         next(ticks)
-        answered_s = time.monotonic()
-        bell.ring()
+        handled_s = time.monotonic()
+        notifier.notify()
         next(ticks)
-        assert time.monotonic() - answered_s >= BELL_PAUSE_S
+        assert time.monotonic() - handled_s >= DEBOUNCE_S
 
 
-def test_bell_that_does_not_stop_lets_the_loop_rest(bell: Bell) -> None:
-    """No counter is read when it is answered: it does not put the rest off."""
+def test_notifications_do_not_keep_counters_from_being_read(notifier: Notifier) -> None:
+    """No counter is read when one is handled: it does not put the reading off."""
     with closing(Ticker(LONG_S)) as ticker:
-        ticker.listen(bell)
-        ticker.rest_within(MIN_WAIT_S)
+        ticker.watch_cgroups(notifier)
+        ticker.read_counters_within(MIN_WAIT_S)
         ticks, began_s = iter(ticker), time.monotonic()
-        bell.ring()
-        while next(ticks).rung:
-            bell.ring()
+        notifier.notify()
+        while next(ticks).wake is Wake.NEW_CGROUPS:
+            notifier.notify()
         assert time.monotonic() - began_s < 10 * MIN_WAIT_S
 
 
-def test_bell_is_not_heard_where_the_next_instant_is_near(bell: Bell) -> None:
-    """At a short interval what it tells of is looked at with the interval."""
-    with closing(Ticker(BELL_PAUSE_S / 2)) as ticker:
-        ticker.listen(bell)
-        bell.ring()
+def test_notification_near_the_end_of_an_interval_waits_for_it(notifier: Notifier) -> None:
+    """At a short interval it is handled with the interval."""
+    with closing(Ticker(DEBOUNCE_S / 2)) as ticker:
+        ticker.watch_cgroups(notifier)
+        notifier.notify()
         ticks = iter(ticker)
-        assert not any(next(ticks).rung for _ in range(5))
+        assert all(next(ticks).wake is Wake.INTERVAL for _ in range(5))

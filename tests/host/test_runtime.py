@@ -3,7 +3,7 @@
 import gc
 import weakref
 
-from kepler_ebpf.host.garbage import PERIOD_S, GarbageRounds, no_automatic_rounds
+from kepler_ebpf.host.runtime import GARBAGE_PERIOD_S, GarbageRounds, garbage_rounds
 
 
 class Knot:
@@ -15,7 +15,7 @@ class Knot:
 
 def test_automatic_rounds_are_off_only_meanwhile():
     """The interpreter's own search is off within the context and on after it."""
-    with no_automatic_rounds():
+    with garbage_rounds():
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
@@ -24,11 +24,11 @@ def test_automatic_rounds_are_off_only_meanwhile():
 def test_cycles_are_freed_once_a_period():
     """A cycle lives until the next round and no longer."""
     now_s = [0.0]
-    with no_automatic_rounds():
+    with garbage_rounds():
         rounds = GarbageRounds(lambda: now_s[0])
         knot = weakref.ref(Knot())
         rounds.work()
         assert knot() is not None
-        now_s[0] += PERIOD_S
+        now_s[0] += GARBAGE_PERIOD_S
         rounds.work()
         assert knot() is None

@@ -1,0 +1,62 @@
+"""The exporters as a configuration asks for them: the metrics page over HTTP, and stdout."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from kepler_ebpf import __version__
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.exporters.http import Service, start_server
+from kepler_ebpf.exporters.metric import Build, Host
+from kepler_ebpf.exporters.printer import Printer
+from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.exporters.stdout import json_line, table
+from kepler_ebpf.host.topology import CpuInfo
+from kepler_ebpf.loop.publisher import Publisher
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Kepler's names of machines, which are Go's."""
+
+
+def start_printer(
+    stack: ExitStack, config: Config, publisher: Publisher, stop: Callable[[], None]
+) -> Printer | None:
+    """Print each interval where that is wanted; *stop* ends the run when no more can be printed."""
+    if not config.stdout_enabled:
+        return None
+    levels = exported_levels(config)
+    render = json_line if config.stdout_format == "jsonl" else table
+    printer = Printer(sys.stdout, lambda snapshot: render(snapshot, levels), stop)
+    stack.callback(printer.close)
+    publisher.subscribe(printer.take)
+    return printer
+
+
+def start_serving(
+    stack: ExitStack, config: Config, publisher: Publisher, cpus: tuple[CpuInfo, ...]
+) -> tuple[str, ...]:
+    """Serve the metrics page where that is wanted, and return the addresses."""
+    if not config.prometheus_enabled:
+        return ()
+    machine = platform.machine()
+    arch = ARCHITECTURES.get(machine, machine)
+    build = Build(arch, "", "", __version__, platform.python_version())
+    host = Host(config.node_name, build, cpus, exported_levels(config))
+    service = Service(
+        page=MetricsPage(host, config.debug_collectors),
+        latest=publisher.latest,
+        interval_s=config.interval_s,
+        last_interval_s=publisher.last_interval_s,
+        refresh=publisher.refresh,
+    )
+    server = start_server(config.listen_addresses, service)
+    stack.callback(server.close)
+    return server.addresses
+
+
+def exported_levels(config: Config) -> frozenset[str]:
+    """Return the levels that this run exports."""
+    return config.metrics_levels | {"unit"} if config.units else config.metrics_levels
