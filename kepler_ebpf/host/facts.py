@@ -1,6 +1,6 @@
-"""CheckContext about the host and this process's standing on it, each read by one small function.
+"""Facts about the host and the rights of this process, each read by one small function.
 
-What cannot be read is None, never a guess. Judging the facts is `check`'s business.
+What cannot be read is None or empty, never a guess. `check` judges the facts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """The inode of the host's PID namespace: fixed in the kernel (PROC_PID_INIT_INO)."""
 
 KTHREADD_PID = 2
-"""The parent of the kernel's own threads, which exist in the host's PID namespace only."""
+"""Parent of the kernel's threads, which only the host's PID namespace has."""
 
 
 def read_text(path: Path) -> str | None:
@@ -39,9 +39,9 @@ def read_text(path: Path) -> str | None:
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """Take major and minor out of a kernel release; (0, 0) where it starts with no number."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    """Return major and minor of a kernel release; (0, 0) where it starts with no number."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def effective_capabilities(procfs: str) -> frozenset[str]:
@@ -54,13 +54,13 @@ def effective_capabilities(procfs: str) -> frozenset[str]:
 
 
 def is_host_user_namespace(procfs: str) -> bool:
-    """Whether this process's user ids are the host's, all of them."""
+    """Whether the user ids of this process are the host's, without exception."""
     mapping = (read_text(Path(procfs, "self/uid_map")) or "").split()
     return mapping == ["0", "0", str(2**32 - 1)]
 
 
 def own_pids(procfs: str) -> tuple[int, ...]:
-    """Read this process's PID in each PID namespace, from *procfs*'s own one inwards."""
+    """Read the PIDs of this process, from the PID namespace of *procfs* inwards."""
     try:
         return tuple(map(int, _own_status(procfs).get("NSpid", "").split()))
     except ValueError:
@@ -88,7 +88,7 @@ def shows_kernel_threads(procfs: str) -> bool:
 
 
 def mount_points(procfs: str, kind: str) -> Iterator[str]:
-    """Yield where file systems of one kind are mounted, as this process sees it."""
+    """Yield the mount points of one kind of file system in this process's mount namespace."""
     for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines():
         _, where, this_kind, *_ = (*line.split(" "), "", "", "")
         if this_kind == kind:
@@ -102,5 +102,5 @@ def locked_memory_limit_bytes() -> int | None:
 
 
 def release() -> str:
-    """Name the running kernel, as `uname -r` does."""
+    """Return the release of the running kernel, as `uname -r` prints it."""
     return os.uname().release

@@ -1,7 +1,7 @@
-"""The log on stderr: text or JSON lines, and quiet after the start.
+"""The log on stderr: text or JSON lines, without repetitions.
 
-What happens once is said once; what repeats (a zone that fails at every tick) is said again only
-every few minutes, with a count. Every record is one line, whatever names it contains.
+A message that repeats (a zone that fails at every tick) is logged again only every few minutes,
+with the number of repetitions. Every record is one line, whatever names it contains.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 QUIET_S = 300.0
-"""A message already said is not said again for this long."""
+"""A message that was logged is not logged again for this time."""
 
-REMEMBERED = 1_024
-"""Most messages remembered; beyond that all are forgotten, and may be said anew."""
+MAX_REMEMBERED = 1_024
+"""Number of messages that are remembered; then all are forgotten and may be logged again."""
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -32,22 +32,22 @@ LEVELS = {
 def set_up(level: str = "info", form: str = "text", stream: TextIO | None = None) -> None:
     """Send the log to *stream* (stderr) as "text" or "json", from *level* upwards.
 
-    Other packages are heard from "warn" upwards at most: their debugging is not ours.
+    Other packages log from "warn" upwards at most: their debug messages are not ours.
     """
-    handler = Unwaiting(stream or sys.stderr)
+    handler = NonBlockingHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
-    handler.addFilter(Repeats())
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("kepler_ebpf").setLevel(LEVELS[level])
 
 
-class Unwaiting(logging.StreamHandler[TextIO]):
-    """Leaves out what its reader has no room for: who measures never waits for who reads."""
+class NonBlockingHandler(logging.StreamHandler[TextIO]):
+    """Drops a record where its stream is full: the loop must not wait for a reader of the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record* where that can be done at once."""
+        """Write *record*, unless the write would block."""
         if self._has_room():
             super().emit(record)
 
@@ -55,14 +55,14 @@ class Unwaiting(logging.StreamHandler[TextIO]):
         try:
             return bool(select.select((), (self.stream,), (), 0)[1])
         except (OSError, TypeError, ValueError):
-            # No descriptor, or a bad one: nothing that keeps us waiting.
+            # No descriptor, or a bad one: a write to it does not block.
             return True
 
 
-class Repeats(logging.Filter):
-    """Drops a message seen within the last *quiet_s*; the next one let through tells how many.
+class RepeatFilter(logging.Filter):
+    """Drops a message that was logged within *quiet_s*; the next one that passes has their count.
 
-    Debug messages all pass: who asks for them wants every one.
+    All debug messages pass.
     """
 
     def __init__(
@@ -71,26 +71,26 @@ class Repeats(logging.Filter):
         super().__init__()
         self._quiet_s = quiet_s
         self._clock = clock
-        self._said: dict[tuple[int, str], tuple[float, int]] = {}
+        self._logged: dict[tuple[int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Decide on one record, adding the count of those dropped before it."""
+        """Return whether *record* passes; adds the number of dropped ones to its message."""
         if record.levelno <= logging.DEBUG:
             return True
         key = (record.levelno, record.getMessage())
-        said_s, dropped = self._said.get(key, (-self._quiet_s, 0))
-        if self._clock() - said_s < self._quiet_s:
-            self._said[key] = (said_s, dropped + 1)
+        logged_s, dropped = self._logged.get(key, (-self._quiet_s, 0))
+        if self._clock() - logged_s < self._quiet_s:
+            self._logged[key] = (logged_s, dropped + 1)
             return False
         self._remember(key)
         if dropped:
-            record.msg, record.args = f"{key[1]} ({dropped} more times since)", ()
+            record.msg, record.args = f"{key[1]} (repeated {dropped} more times)", ()
         return True
 
     def _remember(self, key: tuple[int, str]) -> None:
-        if len(self._said) >= REMEMBERED:
-            self._said.clear()
-        self._said[key] = (self._clock(), 0)
+        if len(self._logged) >= MAX_REMEMBERED:
+            self._logged.clear()
+        self._logged[key] = (self._clock(), 0)
 
 
 class TextLines(logging.Formatter):

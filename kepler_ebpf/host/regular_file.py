@@ -1,7 +1,7 @@
-"""Files of the host, read without ever waiting for anybody.
+"""Files of the host, opened and read without a wait.
 
-What the kernel shows in sysfs and procfs and what runtimes write are regular files. Anything else,
-such as a FIFO in a tree that was mounted by mistake, is an error and not a wait without end.
+The kernel's files in sysfs and procfs and those of container runtimes are regular files. Anything
+else, such as a FIFO in a tree that was mounted by mistake, is an error and not an endless wait.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_regular(path: str | Path, *, follow: bool = True) -> int:
-    """Open a regular file to read, and return its descriptor; OSError for any other.
+    """Open a regular file for reading and return its descriptor; OSError for anything else.
 
-    Without *follow* a link is such an other, wherever it leads.
+    Without *follow* a symbolic link is an OSError too.
     """
     fd = os.open(path, _OPEN_FLAGS if follow else _OPEN_FLAGS | os.O_NOFOLLOW)
     mode = os.fstat(fd).st_mode

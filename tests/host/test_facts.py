@@ -1,4 +1,4 @@
-"""CheckContext about the host: what cannot be read is not made up."""
+"""Facts about the host: what cannot be read is not made up."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from kepler_ebpf.host import facts
 
 
 def test_unreadable_procfs_gives_no_rights(tmp_path: Path) -> None:
-    """Where nothing can be read nothing is claimed."""
+    """A procfs without files gives no capability, PID or mount."""
     assert facts.effective_capabilities(str(tmp_path)) == frozenset()
     assert facts.own_pids(str(tmp_path)) == ()
     assert facts.pid_namespace(str(tmp_path), "1") is None
@@ -17,7 +17,7 @@ def test_unreadable_procfs_gives_no_rights(tmp_path: Path) -> None:
 
 
 def test_garbled_procfs_gives_no_rights(tmp_path: Path) -> None:
-    """What makes no sense is as what cannot be read."""
+    """A file of another form is as one that cannot be read."""
     own = tmp_path / "self"
     own.mkdir()
     (own / "status").write_text("CapEff: zz\nNSpid: 1 two\nno colon\n")

@@ -1,4 +1,4 @@
-"""The log: one record a line in both forms, and silence where it would only repeat itself."""
+"""The log: one record a line in both forms, and no repetitions."""
 
 import fcntl
 import io
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kepler_ebpf.host.log import JsonLines, Repeats, TextLines, Unwaiting, set_up
+from kepler_ebpf.host.log import JsonLines, NonBlockingHandler, RepeatFilter, TextLines, set_up
 
 
 def record(message: str, level: int = logging.WARNING, *args: object) -> logging.LogRecord:
@@ -34,8 +34,8 @@ def log() -> Iterator[Callable[[str, str], io.StringIO]]:
     ours.setLevel(levels[1])
 
 
-def test_level_bounds_what_is_said(log: Callable[[str, str], io.StringIO]) -> None:
-    """Below the level nothing is written."""
+def test_level_bounds_what_is_logged(log: Callable[[str, str], io.StringIO]) -> None:
+    """A record below the level is not written."""
     stream = log("warn", "text")
     logging.getLogger("kepler_ebpf").info("quiet")
     logging.getLogger("kepler_ebpf").warning("loud")
@@ -43,22 +43,24 @@ def test_level_bounds_what_is_said(log: Callable[[str, str], io.StringIO]) -> No
     assert "quiet" not in stream.getvalue()
 
 
-def test_nobody_waits_for_who_reads_the_log() -> None:
-    """What a full pipe has no room for is left out; when there is room again, it goes on."""
+def test_full_pipe_does_not_block_the_log() -> None:
+    """A record that does not fit into the pipe is dropped; with room again, the next fits."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     with os.fdopen(reader, "rb") as read, os.fdopen(writer, "w") as stream:
-        handler = Unwaiting(stream)
+        handler = NonBlockingHandler(stream)
         os.write(writer, b"." * size)
-        handler.emit(record("left out"))
+        handler.emit(record("dropped"))
         assert read.read() == b"." * size
-        handler.emit(record("said"))
-        assert read.read() == b"said\n"
+        handler.emit(record("logged"))
+        assert read.read() == b"logged\n"
 
 
-def test_debugging_of_other_packages_is_not_heard(log: Callable[[str, str], io.StringIO]) -> None:
-    """Asking for our debug messages does not open every library's."""
+def test_debug_messages_of_other_packages_are_dropped(
+    log: Callable[[str, str], io.StringIO],
+) -> None:
+    """Our debug level does not apply to other packages."""
     stream = log("debug", "text")
     logging.getLogger("urllib3").debug("theirs")
     logging.getLogger("kepler_ebpf.x").debug("ours")
@@ -86,7 +88,7 @@ def test_message_with_line_breaks_is_one_line(form: logging.Formatter) -> None:
 
 @pytest.mark.parametrize("form", [TextLines(), JsonLines()])
 def test_traceback_of_a_bug_is_kept(form: logging.Formatter) -> None:
-    """What nobody expected is told in full."""
+    """A bug is logged with its traceback."""
     try:
         _ = 1 // 0
     except ZeroDivisionError as error:
@@ -95,38 +97,38 @@ def test_traceback_of_a_bug_is_kept(form: logging.Formatter) -> None:
     assert "ZeroDivisionError" in form.format(line)
 
 
-def test_repeated_message_is_said_once() -> None:
-    """What fails at every tick is one line, not a hundred a second."""
-    repeats = Repeats(quiet_s=300.0, clock=lambda: 0.0)
+def test_repeated_message_is_logged_once() -> None:
+    """A fault at every tick is one line, not a hundred a second."""
+    repeats = RepeatFilter(quiet_s=300.0, clock=lambda: 0.0)
     assert [repeats.filter(record("zone failed")) for _ in range(3)] == [True, False, False]
 
 
-def test_message_is_said_again_with_its_count() -> None:
-    """After the quiet time the next one tells how many were dropped."""
+def test_message_is_logged_again_with_its_count() -> None:
+    """After the quiet time the next one has the number of dropped ones."""
     now = [0.0]
-    repeats = Repeats(quiet_s=300.0, clock=lambda: now[0])
+    repeats = RepeatFilter(quiet_s=300.0, clock=lambda: now[0])
     for _ in range(3):
         repeats.filter(record("zone %s failed", logging.WARNING, "dram"))
     now[0] = 301.0
     again = record("zone %s failed", logging.WARNING, "dram")
     assert repeats.filter(again)
-    assert again.getMessage() == "zone dram failed (2 more times since)"
+    assert again.getMessage() == "zone dram failed (repeated 2 more times)"
 
 
-def test_other_messages_are_not_held_back() -> None:
+def test_other_messages_pass() -> None:
     """The same words about another thing are another message."""
-    repeats = Repeats(clock=lambda: 0.0)
+    repeats = RepeatFilter(clock=lambda: 0.0)
     assert repeats.filter(record("zone %s failed", logging.WARNING, "dram"))
     assert repeats.filter(record("zone %s failed", logging.WARNING, "core"))
 
 
 def test_debug_messages_all_pass() -> None:
-    """Who asks for debug messages gets every one."""
-    repeats = Repeats(clock=lambda: 0.0)
+    """Debug messages may repeat."""
+    repeats = RepeatFilter(clock=lambda: 0.0)
     assert all(repeats.filter(record("tick", logging.DEBUG)) for _ in range(3))
 
 
 def test_memory_of_messages_is_bounded() -> None:
-    """Messages that all differ do not pile up for ever, and all are said."""
-    repeats = Repeats(clock=lambda: 0.0)
+    """Messages that all differ are not kept for ever, and all are logged."""
+    repeats = RepeatFilter(clock=lambda: 0.0)
     assert all(repeats.filter(record(f"process {pid} vanished")) for pid in range(5_000))

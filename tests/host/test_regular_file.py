@@ -1,4 +1,4 @@
-"""Reading what may turn out to be anything: a wait is never one of the outcomes."""
+"""Reading a path that may be anything: it never waits."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from kepler_ebpf.host.regular_file import open_regular, read_regular
 
 
-def test_files_of_the_kernel_are_plain() -> None:
+def test_files_of_the_kernel_are_regular() -> None:
     """Those of procfs and sysfs can be read whole."""
     assert read_regular("/proc/self/mountinfo", "utf-8", "replace").endswith("\n")
     assert read_regular(Path("/sys/devices/system/cpu/possible")).startswith("0")
@@ -23,13 +23,13 @@ def test_fifo_is_an_error_at_once(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-def test_directory_is_told_as_such(tmp_path: Path) -> None:
-    """As the kernel would say on reading it."""
+def test_directory_is_an_error_of_its_own(tmp_path: Path) -> None:
+    """The error is the one that a read of a directory gives."""
     with pytest.raises(IsADirectoryError):
         open_regular(tmp_path)
 
 
 def test_device_is_no_file() -> None:
-    """One could be read without end."""
+    """A device could be read without end."""
     with pytest.raises(OSError, match="Not a regular file"):
         open_regular("/dev/zero")
