@@ -1,8 +1,8 @@
-"""A YAML file as settings: dotted key to text, each with the place it came from.
+"""A YAML file as settings: dotted key to text, each with its file and line.
 
-Works on YAML's node tree instead of Python values, for two reasons: every node knows its line,
-and scalars stay the text the user wrote (YAML would make ``off`` a boolean and ``1:30`` a 90).
-Knows no key by itself and parses no value.
+Reads YAML's tree of nodes, not Python values, for two reasons: every node has its line, and a
+scalar keeps the text that the user wrote (YAML makes ``off`` a boolean and ``1:30`` a 90). The
+caller gives the known keys and parses the values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NULL_TAG = "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What was given for one key, and how an error names the place: a flag, or file and line."""
+    """The text of one key, and the name of its source in errors: a flag, or file and line."""
 
     value: Raw
     source: str
@@ -32,8 +32,8 @@ class Setting:
 class Keys:
     """The dotted keys a file may hold.
 
-    ``values`` take a scalar or a list of scalars. ``opaque`` are known to other readers of the
-    same file and may hold anything: only whether they are empty is of interest.
+    ``values`` take a scalar or a list of scalars. ``opaque`` keys are Kepler's and may hold
+    anything: their setting is only empty or not empty.
     """
 
     values: frozenset[str]
@@ -44,14 +44,14 @@ class Keys:
         return any(known.startswith(f"{key}.") for known in self.values | self.opaque)
 
     def nearest(self, key: str) -> str | None:
-        """Find the known key that *key* was most likely meant to be."""
+        """Return the known key that is most like *key*, None where none is near."""
         close = difflib.get_close_matches(key, self.values, n=1, cutoff=0.75)
         return close[0] if close else None
 
 
 @dataclass(slots=True)
 class FileSettings:
-    """What a file gives: settings by dotted key, and a warning for each key nobody knows."""
+    """The settings of a file by dotted key, and a warning for each unknown key."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -63,44 +63,44 @@ def read_file(path: Path, keys: Keys) -> FileSettings:
     Raises ConfigError, with file, line and key where known, for a file that cannot be read, is
     not YAML or whose shape is not that of *keys*.
     """
-    found = FileSettings()
+    result = FileSettings()
     try:
         loader = yaml.SafeLoader(_read_text(path))
         root = loader.get_single_node()
         if root is not None and root.tag != NULL_TAG:
             _refuse_doubles(path, root)
-            _Walk(path, keys, loader, found).section(root, "")
+            _Walk(path, keys, loader, result).section(root, "")
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply\ncheck its aliases and brackets") from error
-    return found
+        raise ConfigError(f"{path}: nested too deeply", "check its aliases and brackets") from error
+    return result
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file in UTF-8\ngive a YAML file") from error
+        raise ConfigError(f"{path}: not a text file in UTF-8", "give a YAML file") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"cannot read the configuration file {path}: {reason}\n"
-            "name a readable YAML file with --config.file"
+            f"cannot read the configuration file {path}: {reason}",
+            "name a readable YAML file with --config.file",
         ) from error
 
 
 def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
-    place = f"{path}, line {mark.line + 1}" if mark else str(path)
+    where = f"{path}, line {mark.line + 1}" if mark else str(path)
     return ConfigError(
-        f"{place}: not valid YAML: {problem}\ncheck indentation, quotes and brackets"
+        f"{where}: not valid YAML: {problem}", "check indentation, quotes and brackets"
     )
 
 
 def _refuse_doubles(path: Path, root: yaml.Node) -> None:
-    """Refuse a key given twice in one map, anywhere: YAML itself lets the last one win."""
+    """Refuse a key that is given twice in one map: YAML itself takes the last one."""
     pending, seen = [(root, "")], set[int]()
     while pending:
         node, key = pending.pop()
@@ -117,13 +117,13 @@ def _distinct(path: Path, node: yaml.MappingNode, prefix: str) -> list[tuple[yam
     lines: dict[str, int] = {}
     for key_node, _ in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
-            shape = _shape(key_node)
-            raise ConfigError(f"{_place(path, key_node)}: a key is {shape}\nwant a plain word")
+            where = _location(path, key_node)
+            raise ConfigError(f"{where}: a key is {_shape(key_node)}", "want a plain word")
         key = _join(prefix, key_node)
         if key in lines:
             raise ConfigError(
-                f"{_place(path, key_node)}: {key} is given twice, first on line {lines[key]}\n"
-                "keep one of the two"
+                f"{_location(path, key_node)}: {key} is given twice, first on line {lines[key]}",
+                "keep one of the two",
             )
         lines[key] = key_node.start_mark.line + 1
     return [(value, _join(prefix, key_node)) for key_node, value in node.value]
@@ -133,7 +133,7 @@ def _join(prefix: str, key_node: yaml.ScalarNode) -> str:
     return f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
 
 
-def _place(path: Path, node: yaml.Node) -> str:
+def _location(path: Path, node: yaml.Node) -> str:
     return f"{path}, line {node.start_mark.line + 1}"
 
 
@@ -142,7 +142,7 @@ class _Walk:
     path: Path
     keys: Keys
     loader: yaml.SafeLoader
-    found: FileSettings
+    result: FileSettings
 
     def section(self, node: yaml.Node, key: str) -> None:
         if node.tag == NULL_TAG:
@@ -150,10 +150,10 @@ class _Walk:
         if not isinstance(node, yaml.MappingNode):
             what = f"{key} holds" if key else "holds"
             raise ConfigError(
-                f"{_place(self.path, node)}: {what} {_shape(node)}\n"
-                f"want a map of keys{self.example(key)}"
+                f"{_location(self.path, node)}: {what} {_shape(node)}",
+                f"want a map of keys{self.example(key)}",
             )
-        # Puts what is merged (<<) in front, so that the map's own entries override it.
+        # Puts merged entries (<<) first, so that the map's own entries override them.
         self.loader.flatten_mapping(node)
         for key_node, child in node.value:
             self.entry(child, _join(key, key_node))
@@ -166,18 +166,19 @@ class _Walk:
         elif self.keys.is_section(key):
             self.section(node, key)
         else:
-            self.found.warnings.append(f"{_place(self.path, node)}: {self.unknown(key)}")
+            self.result.warnings.append(f"{_location(self.path, node)}: {self.unknown(key)}")
 
     def keep(self, node: yaml.Node, key: str, value: Raw) -> None:
         if node.tag != NULL_TAG:
-            self.found.settings[key] = Setting(value, f"{_place(self.path, node)}: {key}")
+            self.result.settings[key] = Setting(value, f"{_location(self.path, node)}: {key}")
 
     def raw(self, node: yaml.Node, key: str) -> Raw:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         wrong = next((item for item in items if not isinstance(item, yaml.ScalarNode)), None)
         if wrong is not None:
             raise ConfigError(
-                f"{_place(self.path, wrong)}: {key} holds {_shape(wrong)}\nwant one value or a list"
+                f"{_location(self.path, wrong)}: {key} holds {_shape(wrong)}",
+                "want one value or a list",
             )
         texts = tuple(str(item.value) for item in items)
         return texts if isinstance(node, yaml.SequenceNode) else texts[0]

@@ -1,291 +1,256 @@
 """What a user can set, as one frozen value.
 
-``Config`` is the one table: each field states its default, parser, YAML key, flags and help. The
-command line, the reader of configuration files and the documentation are derived from it.
+``Config`` is the one table: each field has its default, parser, YAML key, flags and help. The
+command line, the reader of YAML files and the table in the README are made from it. The words that
+are allowed come from the registries of the other packages.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 from kepler_ebpf.config import values
-
-T = TypeVar("T")
-R = TypeVar("R", str, tuple[str, ...])
-
-LEVELS = ("node", "process", "container", "vm", "pod")
-METERS = ("rapl", "perf", "estimate", "fake")
-V1_CONTROLLERS = ("cpuacct", "cpu", "memory", "pids")
-"""v1 controllers to count by, in the order they are chosen; container runtimes use all alike."""
+from kepler_ebpf.config.option import option, options_of, words_of
+from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
+from kepler_ebpf.kernel.loaders import LOADERS
+from kepler_ebpf.meters import AUTO, METER_NAMES
+from kepler_ebpf.model.levels import DEFAULT_LEVELS, LEVELS
+from kepler_ebpf.model.zones import ZONE_KINDS
+from kepler_ebpf.names.cgroups.hierarchy import V1_CONTROLLERS
 
 UNSUPPORTED_METERS = ("hwmon",)
-"""Meters of Kepler that kepler-ebpf does not have: accepted in lists, with a warning."""
+"""Meters that Kepler has and kepler-ebpf lacks: allowed in lists, with a warning."""
 
-_OPTION = "option"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: how it is spelled on the command line and in YAML, and how it is parsed.
-
-    ``default`` is the text (or texts, for a list) that a user would write. ``flags`` may be
-    empty; the first one is the name used in messages. ``parse`` raises ValueError.
-    """
-
-    field: str
-    key: str
-    flags: tuple[str, ...]
-    help: str
-    default: str | tuple[str, ...]
-    parse: Callable[[Any], object]
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it takes several values."""
-        return isinstance(self.default, tuple)
-
-    @property
-    def is_switch(self) -> bool:
-        """Whether its flag may stand without a value."""
-        return self.parse is values.boolean
-
-
-@dataclass(frozen=True, slots=True)
-class _Spelling:
-    key: str
-    flag: str | None = None
-    alias: str | None = None
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        return tuple(flag for flag in (self.flag, self.alias) if flag)
-
-
-def _option(default: R, parse: Callable[[R], T], spelling: _Spelling, text: str) -> T:
-    # Typed as the value, as dataclasses.field is: the field's type is then checked against it.
-    meant = Option("", spelling.key, spelling.flags, text, default, parse)
-    return field(default=parse(default), metadata={_OPTION: meant})
+OWN_PROCFS = "/proc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The settings of one run; ``Config()`` holds the defaults. Durations are in seconds."""
 
-    interval_s: float = _option(
+    interval_s: float = option(
         "1s",
         values.duration_s("10ms", "1h"),
-        _Spelling("monitor.interval", "--interval", "--monitor.interval"),
-        "Time from one sample to the next, from 10ms to 1h.",
+        ("monitor.interval", "--interval", "--monitor.interval"),
+        "Length of an interval, from 10ms to 1h.",
     )
-    staleness_s: float = _option(
+    staleness_s: float = option(
         "500ms",
         values.duration_s("0s", "1h"),
-        _Spelling("monitor.staleness"),
-        "A scrape that finds an older snapshot has a new sample taken.",
+        ("monitor.staleness",),
+        "A scrape that finds older figures has the time since then counted as well.",
     )
-    max_terminated: int = _option(
+    max_terminated: int = option(
         "500",
         values.whole(),
-        _Spelling("monitor.maxTerminated", "--monitor.max-terminated"),
-        "Ended workloads listed of each kind; 0 lists none, a negative number all.",
+        ("monitor.maxTerminated", "--monitor.max-terminated"),
+        "Number of ended workloads listed of each kind; 0 lists none, a negative number all.",
     )
-    min_terminated_energy_j: float = _option(
+    min_terminated_energy_j: float = option(
         "10",
         values.joules,
-        _Spelling("monitor.minTerminatedEnergyThreshold"),
-        "Joules that an ended process must have used to be listed; other workloads always are.",
+        ("monitor.minTerminatedEnergyThreshold",),
+        "Joules that an ended process must have used to be listed; other workloads need none.",
     )
-    terminated_retention_s: float = _option(
+    terminated_retention_s: float = option(
         "2m",
         values.duration_s("1s", "24h"),
-        _Spelling("ebpf.terminatedRetention", "--terminated-retention"),
-        "How long an ended workload stays listed, from 1s to 24h.",
+        ("ebpf.terminatedRetention", "--terminated-retention"),
+        "Time that an ended workload stays listed, from 1s to 24h.",
     )
-    sysfs: str = _option(
-        "/sys", values.name, _Spelling("host.sysfs", "--host.sysfs"), "Where the host's sysfs is."
-    )
-    procfs: str = _option(
-        "/proc",
+    sysfs: str = option(
+        "/sys",
         values.name,
-        _Spelling("host.procfs", "--host.procfs"),
-        "Where the host's procfs is.",
+        ("host.sysfs", "--host.sysfs"),
+        "Directory of the host's sysfs.",
     )
-    log_level: str = _option(
+    procfs: str = option(
+        OWN_PROCFS,
+        values.name,
+        ("host.procfs", "--host.procfs"),
+        "Directory of the host's procfs.",
+    )
+    log_level: str = option(
         "info",
-        values.choice("debug", "info", "warn", "error"),
-        _Spelling("log.level", "--log.level"),
-        "Least severity that is logged: debug, info, warn or error.",
+        values.choice(*LOG_LEVELS),
+        ("log.level", "--log.level"),
+        f"Lowest severity that is logged: {words_of(LOG_LEVELS)}.",
     )
-    log_format: str = _option(
+    log_format: str = option(
         "text",
         values.choice("text", "json"),
-        _Spelling("log.format", "--log.format"),
+        ("log.format", "--log.format"),
         "Form of the log on stderr: text or json.",
     )
-    metrics_levels: frozenset[str] = _option(
-        LEVELS,
+    metrics_levels: frozenset[str] = option(
+        DEFAULT_LEVELS,
         values.set_of(values.choice(*LEVELS)),
-        _Spelling("exporter.prometheus.metricsLevel", "--metrics"),
-        "Levels to export: node, process, container, vm, pod.",
+        ("exporter.prometheus.metricsLevel", "--metrics"),
+        f"Levels to export: {words_of(LEVELS, 'and')}.",
     )
-    listen_addresses: tuple[str, ...] = _option(
+    listen_addresses: tuple[str, ...] = option(
         (":28282",),
         values.at_least_one(values.listen_address),
-        _Spelling("web.listenAddresses", "--web.listen-address"),
-        "Addresses to serve metrics on, as HOST:PORT.",
+        ("web.listenAddresses", "--web.listen-address"),
+        "Addresses to serve metrics on, as HOST:PORT or :PORT.",
     )
-    prometheus_enabled: bool = _option(
+    prometheus_enabled: bool = option(
         "true",
         values.boolean,
-        _Spelling("exporter.prometheus.enabled", "--exporter.prometheus"),
+        ("exporter.prometheus.enabled", "--exporter.prometheus"),
         "Serve metrics to Prometheus.",
     )
-    debug_collectors: tuple[str, ...] = _option(
+    debug_collectors: tuple[str, ...] = option(
         ("go",),
         values.each(values.choice("go", "process")),
-        _Spelling("exporter.prometheus.debugCollectors"),
-        "Metrics of the program's own runtime: go (here Python's), process.",
+        ("exporter.prometheus.debugCollectors",),
+        "Metrics of the program's own runtime: go (here Python's) and process.",
     )
-    stdout_enabled: bool = _option(
+    stdout_enabled: bool = option(
         "false",
         values.boolean,
-        _Spelling("exporter.stdout.enabled", "--exporter.stdout"),
+        ("exporter.stdout.enabled", "--exporter.stdout"),
         "Print each interval to standard output.",
     )
-    stdout_format: str = _option(
+    stdout_format: str = option(
         "table",
         values.choice("table", "jsonl"),
-        _Spelling("ebpf.stdoutFormat", "--stdout-format"),
-        "Form of what is printed: table, or jsonl for one JSON object each interval.",
+        ("ebpf.stdoutFormat", "--stdout-format"),
+        "Form of a printed interval: table, or jsonl for one JSON object on a line.",
     )
-    rapl_zones: tuple[str, ...] = _option(
+    rapl_zones: tuple[str, ...] = option(
         (),
-        values.each(values.choice(*values.ZONE_KINDS)),
-        _Spelling("rapl.zones"),
-        "Energy zones to read; none named means all.",
+        values.each(values.zone_name),
+        ("rapl.zones",),
+        f"Energy zones to read, by kind ({words_of(ZONE_KINDS)}) or by the kernel's name "
+        "(such as package-0, package-0-die-1 or psys-1); an empty list means all.",
     )
-    preferred_meters: tuple[str, ...] = _option(
+    preferred_meters: tuple[str, ...] = option(
         ("rapl", "perf"),
-        values.each(values.choice(*METERS, *UNSUPPORTED_METERS)),
-        _Spelling("cpu.preferredMeters"),
-        "Meters that automatic choice tries, in this order.",
+        values.each(values.choice(*METER_NAMES, *UNSUPPORTED_METERS)),
+        ("cpu.preferredMeters",),
+        "Meters that the automatic choice tries first, in this order.",
     )
-    meter: str = _option(
-        "auto",
-        values.choice("auto", *METERS),
-        _Spelling("ebpf.meter", "--meter"),
-        "Source of energy readings: auto, rapl, perf, estimate or fake.",
+    meter: str = option(
+        AUTO,
+        values.choice(AUTO, *METER_NAMES),
+        ("ebpf.meter", "--meter"),
+        f"Source of energy readings: {words_of([AUTO, *METER_NAMES])}.",
     )
-    fake_enabled: bool = _option(
+    fake_enabled: bool = option(
         "false",
         values.boolean,
-        _Spelling("dev.fake-cpu-meter.enabled"),
+        ("dev.fake-cpu-meter.enabled",),
         "Use invented energy readings, for demonstrations.",
     )
-    fake_zones: tuple[str, ...] = _option(
+    fake_zones: tuple[str, ...] = option(
         ("package", "core", "dram"),
-        values.each(values.choice(*values.ZONE_KINDS)),
-        _Spelling("dev.fake-cpu-meter.zones"),
+        values.each(values.choice(*ZONE_KINDS)),
+        ("dev.fake-cpu-meter.zones",),
         "Zones of the invented readings.",
     )
-    bpf_loader: str = _option(
+    bpf_loader: str = option(
         "auto",
-        values.choice("auto", "core", "bcc"),
-        _Spelling("ebpf.loader", "--bpf-loader"),
-        "How BPF programs get into the kernel: core (compiled before), bcc (compiled at start).",
+        values.choice("auto", *LOADERS),
+        ("ebpf.loader", "--bpf-loader"),
+        "Loader of the BPF programs: auto, core (compiled before) or bcc (compiled at start).",
     )
-    map_entries: int = _option(
+    map_entries: int = option(
         "0",
         values.zero_or(values.whole(1_024, 4_194_304)),
-        _Spelling("ebpf.mapEntries", "--bpf-map-entries"),
-        "Tasks the kernel maps can hold in one interval; 0 chooses by the host's size.",
+        ("ebpf.mapEntries", "--bpf-map-entries"),
+        "Number of tasks that the kernel maps hold in one interval; 0 chooses by the host's size.",
     )
-    cgroup_hierarchy: str = _option(
+    cgroup_hierarchy: str = option(
         "auto",
         values.choice("auto", "v2", *V1_CONTROLLERS),
-        _Spelling("ebpf.cgroupHierarchy", "--cgroup-hierarchy"),
-        "Where containers are looked for: auto, v2 or a v1 controller.",
+        ("ebpf.cgroupHierarchy", "--cgroup-hierarchy"),
+        f"Cgroup hierarchy of containers: auto, v2 or a v1 controller: {words_of(V1_CONTROLLERS)}.",
     )
-    bpf_stats: bool = _option(
+    bpf_stats: bool = option(
         "false",
         values.boolean,
-        _Spelling("ebpf.stats", "--bpf-stats"),
-        "Have the kernel measure the cost of BPF programs, which itself costs some.",
+        ("ebpf.stats", "--bpf-stats"),
+        "Let the kernel measure the cost of the BPF programs; this adds to their cost.",
     )
-    kube_enabled: bool = _option(
+    kube_enabled: bool = option(
         "false",
         values.boolean,
-        _Spelling("kube.enabled", "--kube.enable"),
+        ("kube.enabled", "--kube.enable"),
         "Name the pods of this Kubernetes node.",
     )
-    kube_config: str = _option(
+    kube_config: str = option(
         "",
         values.anything,
-        _Spelling("kube.config", "--kube.config"),
-        "A kubeconfig, needed outside of the cluster only.",
+        ("kube.config", "--kube.config"),
+        "Path of a kubeconfig, needed only outside of the cluster.",
     )
-    kube_node_name: str = _option(
+    kube_node_name: str = option(
         "",
         values.anything,
-        _Spelling("kube.nodeName", "--kube.node-name"),
+        ("kube.nodeName", "--kube.node-name"),
         "This node's name in Kubernetes.",
     )
-    kube_mode: str = _option(
+    kube_mode: str = option(
         "kubelet",
         values.choice("kubelet", "apiserver"),
-        _Spelling("kube.podInformer.mode"),
-        "Where pods are asked for: kubelet or apiserver.",
+        ("kube.podInformer.mode",),
+        "Source of the node's pods: kubelet or apiserver.",
     )
-    kube_poll_interval_s: float = _option(
+    kube_poll_interval_s: float = option(
         "15s",
         values.duration_s("1s", "1h"),
-        _Spelling("kube.podInformer.pollInterval"),
-        "Time between two questions to the kubelet.",
+        ("kube.podInformer.pollInterval",),
+        "Time between two requests to the kubelet.",
     )
-    kubelet_host: str = _option(
+    kubelet_host: str = option(
         "",
         values.anything,
-        _Spelling("ebpf.kubelet.host"),
-        "Address of the kubelet, as HOST or HOST:PORT; without it NODE_IP, else the node's name.",
+        ("ebpf.kubelet.host",),
+        "Address of the kubelet, as HOST or HOST:PORT; by default NODE_IP, else the node's name.",
     )
-    kubelet_ca: str = _option(
+    kubelet_ca: str = option(
         "",
         values.anything,
-        _Spelling("ebpf.kubelet.ca"),
-        "File with the CA that signed the kubelet's certificate; without it the cluster's.",
+        ("ebpf.kubelet.ca",),
+        "File with the CA of the kubelet's certificate; by default the cluster's.",
     )
-    kubelet_verify: bool = _option(
+    kubelet_verify: bool = option(
         "true",
         values.boolean,
-        _Spelling("ebpf.kubelet.verify"),
+        ("ebpf.kubelet.verify",),
         "Verify the kubelet's certificate.",
     )
-    pod_labels: tuple[str, ...] = _option(
+    pod_labels: tuple[str, ...] = option(
         (),
         values.each(values.pod_label),
-        _Spelling("ebpf.podLabels"),
-        "Labels of pods that kepler_ebpf_pod_info shows; none named means none.",
+        ("ebpf.podLabels",),
+        "Labels of pods that kepler_ebpf_pod_info has; an empty list means none.",
     )
-    units: bool = _option(
+    units: bool = option(
         "false",
         values.boolean,
-        _Spelling("ebpf.units", "--units"),
-        "Export systemd units and Slurm steps as well.",
+        ("ebpf.units", "--units"),
+        "Export systemd units and Slurm steps too, as --metrics unit does.",
     )
-    node_name: str = _option(
+    node_name: str = option(
         os.uname().nodename,
         values.name,
-        _Spelling("ebpf.nodeName", "--node-name"),
-        "Value of the node_name label; without it Kubernetes' name, else the host's.",
+        ("ebpf.nodeName", "--node-name"),
+        "Value of the node_name label; by default the name in Kubernetes, else the host's.",
     )
 
+    @property
+    def levels(self) -> frozenset[str]:
+        """The levels to export: those of ``metrics_levels``, and units where ``units`` is set."""
+        return self.metrics_levels | {"unit"} if self.units else self.metrics_levels
 
-OPTIONS: tuple[Option, ...] = tuple(
-    dataclasses.replace(item.metadata[_OPTION], field=item.name)
-    for item in dataclasses.fields(Config)
-)
+    @property
+    def host_root(self) -> str:
+        """The host's root directory: through PID 1 where ``procfs`` is another mount than ours."""
+        return "/" if self.procfs == OWN_PROCFS else f"{self.procfs}/1/root"
+
+
+OPTIONS = options_of(Config)
 """Every setting, in the order of Config's fields."""

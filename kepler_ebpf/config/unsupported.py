@@ -1,4 +1,4 @@
-"""Features of Kepler that kepler-ebpf lacks: their settings are known, and named when used."""
+"""Features of Kepler that kepler-ebpf lacks: a setting of one is a warning or an error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFeature:
-    """A feature of Kepler that kepler-ebpf lacks: its keys are known, and named once when used.
+    """A feature of Kepler that kepler-ebpf lacks.
 
-    ``keys`` maps each YAML key to its flag, None where it has none. With a ``switch`` only that
-    key asks for the feature, else any of them. ``refusal`` says why going on without is unsafe.
+    ``feature`` is its name and verb, for "... not supported". ``keys`` maps each YAML key to its
+    flag, None where it has none. The feature is used where ``switch`` is on, or where any key is
+    given and there is no switch. ``refusal`` is the remedy where a run without it is unsafe.
     """
 
     feature: str
@@ -20,7 +21,7 @@ class UnsupportedFeature:
 
     @staticmethod
     def is_switch(key: str) -> bool:
-        """Whether the flag of *key* may stand without a value: such keys say so by their name."""
+        """Whether the flag of *key* may stand without a value: the keys of switches end so."""
         return key.lower().endswith("enabled")
 
 
@@ -29,7 +30,7 @@ UNSUPPORTED = (
         "TLS and basic authentication are",
         {"web.configFile": "--web.config-file"},
         refusal="kepler-ebpf would serve without them; put a proxy in front, bind to 127.0.0.1 "
-        "with --web.listen-address, and leave this out",
+        "with --web.listen-address, and remove this setting",
     ),
     UnsupportedFeature(
         "Go profiling is", {"debug.pprof.enabled": "--debug.pprof"}, "debug.pprof.enabled"

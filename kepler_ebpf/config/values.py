@@ -1,7 +1,7 @@
-"""From the text of a flag or a YAML scalar to a value, one parser for each kind of setting.
+"""Parsers of settings: the text of a flag or a YAML scalar to a value.
 
-Every parser takes text (or a tuple of texts, for lists) and returns the value. What it refuses
-is a ValueError whose message says what would be allowed, to be read after "want".
+Each takes a text (a tuple of texts for a list) and returns the value. It raises ValueError for a
+text that is not allowed; the message is what is allowed, to be read after "want".
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TypeVar
 
+from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.exporters.listen import parse_address
+from kepler_ebpf.meters.zone_names import zone_name_ok
+from kepler_ebpf.model.zones import ZONE_KINDS
+
 T = TypeVar("T")
 Texts = tuple[str, ...]
-
-ZONE_KINDS = ("package", "core", "uncore", "dram", "psys")
-"""As ``model.ZONE_KINDS``, which is not imported: it would cost ``--help`` the import of numpy."""
 
 TRUE_WORDS = ("true", "yes", "on")
 FALSE_WORDS = ("false", "no", "off")
@@ -33,19 +35,19 @@ UNIT_NS = {
 POD_LABEL = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 )
+LISTEN_ADDRESS = "HOST:PORT or :PORT, such as :28282, 127.0.0.1:28282 or [::1]:28282"
 DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
-MAX_PORT = 65_535
 
 
-def duration_s(lowest: str, highest: str) -> Callable[[str], float]:
+def duration_s(minimum: str, maximum: str) -> Callable[[str], float]:
     """Make a parser of durations such as ``100ms`` or ``1m30s`` within the bounds, to seconds."""
-    low_s, high_s = _seconds(lowest), _seconds(highest)
+    min_s, max_s = _seconds(minimum), _seconds(maximum)
 
     def parse(text: str) -> float:
         seconds = _seconds(text)
-        if not low_s <= seconds <= high_s:
+        if not min_s <= seconds <= max_s:
             raise ValueError(
-                f"a duration from {lowest} to {highest}, such as 100ms, 1s, 2m or 1m30s"
+                f"a duration from {minimum} to {maximum}, such as 100ms, 1s, 2m or 1m30s"
             )
         return seconds
 
@@ -53,32 +55,32 @@ def duration_s(lowest: str, highest: str) -> Callable[[str], float]:
 
 
 def _seconds(text: str) -> float:
-    """Add up the parts; NaN, which is within no bounds, where *text* is no duration."""
+    """Add up the parts; NaN, which is outside all bounds, where *text* is no duration."""
     parts = DURATION_PART.findall(text)
     if not parts or "".join(map("".join, parts)) != text:
         return 0.0 if text == "0" else math.nan
     return float(sum(Decimal(number) * UNIT_NS[unit] for number, unit in parts) / UNIT_NS["s"])
 
 
-def whole(lowest: int | None = None, highest: int | None = None) -> Callable[[str], int]:
+def whole(minimum: int | None = None, maximum: int | None = None) -> Callable[[str], int]:
     """Make a parser of whole numbers within the bounds; None is unbounded."""
 
     def parse(text: str) -> int:
         number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
-        if number is None or not _within(number, lowest, highest):
-            raise ValueError(f"a whole number{_bounds(lowest, highest)}")
+        if number is None or not _is_within(number, minimum, maximum):
+            raise ValueError(f"a whole number{_bounds(minimum, maximum)}")
         return number
 
     return parse
 
 
-def _within(number: int, lowest: int | None, highest: int | None) -> bool:
-    return (lowest is None or number >= lowest) and (highest is None or number <= highest)
+def _is_within(number: int, minimum: int | None, maximum: int | None) -> bool:
+    return (minimum is None or number >= minimum) and (maximum is None or number <= maximum)
 
 
-def _bounds(lowest: int | None, highest: int | None) -> str:
-    low = "" if lowest is None else f" from {lowest}"
-    return low if highest is None else f"{low} to {highest}"
+def _bounds(minimum: int | None, maximum: int | None) -> str:
+    low = "" if minimum is None else f" from {minimum}"
+    return low if maximum is None else f"{low} to {maximum}"
 
 
 def zero_or(parse: Callable[[str], int]) -> Callable[[str], int]:
@@ -124,8 +126,17 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def zone_name(text: str) -> str:
+    """Take a kind of zone, or the kernel's name of one, in any case."""
+    word = text.lower()
+    if not zone_name_ok(word):
+        kinds = ", ".join(ZONE_KINDS)
+        raise ValueError(f"one of {kinds}, or a kernel's name such as package-0 or psys-1")
+    return word
+
+
 def anything(text: str) -> str:
-    """Take any text, the empty one too."""
+    """Take any text, also the empty one."""
     return text
 
 
@@ -137,7 +148,7 @@ def name(text: str) -> str:
 
 
 def pod_label(text: str) -> str:
-    """Take the key of a Kubernetes label: a name of up to 63 characters, a prefix before it."""
+    """Take the key of a Kubernetes label: a name of up to 63 characters, after any prefix."""
     if not POD_LABEL.fullmatch(text):
         raise ValueError("the key of a Kubernetes label, such as app.kubernetes.io/name")
     return text
@@ -145,11 +156,10 @@ def pod_label(text: str) -> str:
 
 def listen_address(text: str) -> str:
     """Take ``HOST:PORT``, ``[IPv6]:PORT`` or ``:PORT``; port 0 lets the kernel choose one."""
-    host, colon, port = text.rpartition(":")
-    ambiguous = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    fits = re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= MAX_PORT
-    if not colon or ambiguous or not fits or any(map(str.isspace, host)):
-        raise ValueError("HOST:PORT or :PORT, such as :28282, 127.0.0.1:28282 or [::1]:28282")
+    try:
+        parse_address(text)
+    except ConfigError as error:
+        raise ValueError(LISTEN_ADDRESS) from error
     return text
 
 

@@ -182,7 +182,7 @@ def test_merged_map_is_overridden_by_own_keys(tmp_path: Path) -> None:
 
 
 def test_unknown_key_is_named_with_its_path_and_line(tmp_path: Path) -> None:
-    """A key nobody knows is a warning that tells where it is and what was meant."""
+    """An unknown key is a warning with its line and the known key that is most like it."""
     (warning,) = load(tmp_path, "monitor:\n  intervall: 5s\n").warnings
     assert warning == (
         f"{tmp_path}/kepler.yaml, line 2: the key monitor.intervall is unknown and has no effect; "
@@ -242,13 +242,12 @@ def test_map_that_contains_itself_is_walked_once(tmp_path: Path) -> None:
     ],
 )
 def test_fault_is_named(tmp_path: Path, text: str | bytes, said: str) -> None:
-    """The error names file, line and key, and a second line says what to do."""
+    """The error names file, line and key, and its remedy says what to do."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
-    problem, _, remedy = str(caught.value).partition("\n")
-    assert problem.startswith(f"{tmp_path}/kepler.yaml")
-    assert said in problem
-    assert remedy
+    assert caught.value.problem.startswith(f"{tmp_path}/kepler.yaml")
+    assert said in caught.value.problem
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(

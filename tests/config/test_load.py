@@ -13,7 +13,6 @@ from kepler_ebpf.config.load import load_config
 from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED
 from kepler_ebpf.errors import ConfigError
-from kepler_ebpf.model.energy import ZONE_KINDS
 
 
 def load(**texts: str | tuple[str, ...]) -> Config:
@@ -64,11 +63,6 @@ def test_no_flag_is_used_twice() -> None:
     flags = [flag for option in OPTIONS for flag in option.flags]
     flags += [flag for foreign in UNSUPPORTED for flag in foreign.keys.values() if flag]
     assert len(set(flags)) == len(flags)
-
-
-def test_zone_kinds_are_the_models() -> None:
-    """The copy of the zone kinds that spares an import says the same."""
-    assert values.ZONE_KINDS == ZONE_KINDS
 
 
 def test_config_is_frozen() -> None:
@@ -135,7 +129,7 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
 
 
 def test_staleness_may_be_zero() -> None:
-    """A staleness of 0 asks for a fresh sample at each scrape."""
+    """A staleness of 0 has each scrape count the time up to it."""
     assert load(monitor__staleness="0s").staleness_s == 0.0
 
 
@@ -158,6 +152,9 @@ def test_staleness_may_be_zero() -> None:
         ("exporter.prometheus.metricsLevel", ("pod", "node"), "metrics_levels", {"node", "pod"}),
         ("rapl.zones", ("Package", "dram"), "rapl_zones", ("package", "dram")),
         ("rapl.zones", ("dram", "dram"), "rapl_zones", ("dram",)),
+        ("rapl.zones", ("Package-0", "psys-1"), "rapl_zones", ("package-0", "psys-1")),
+        ("rapl.zones", ("package-0-die-1",), "rapl_zones", ("package-0-die-1",)),
+        ("exporter.prometheus.metricsLevel", ("unit",), "metrics_levels", {"unit"}),
         ("web.listenAddresses", ("[::1]:0", ":80"), "listen_addresses", ("[::1]:0", ":80")),
         ("cpu.preferredMeters", ("perf", "rapl"), "preferred_meters", ("perf", "rapl")),
     ],
@@ -181,13 +178,16 @@ def test_value_is_read(key: str, text: str | tuple[str, ...], field: str, value:
         ("log.format", "xml", "one of text, json"),
         ("exporter.stdout.enabled", "maybe", "true or false"),
         ("exporter.prometheus.metricsLevel", ("node", "rack"), "one of node, process"),
-        ("rapl.zones", ("gpu",), "one of package, core, uncore, dram, psys"),
+        ("rapl.zones", ("gpu",), "one of package, core, uncore, dram, psys, or a kernel's name"),
+        ("rapl.zones", ("package-",), "such as package-0"),
+        ("dev.fake-cpu-meter.zones", ("package-0",), "one of package, core, uncore, dram, psys"),
         ("web.listenAddresses", (), "at least one"),
         ("web.listenAddresses", ("28282",), "HOST:PORT"),
         ("web.listenAddresses", (":70000",), "HOST:PORT"),
         ("web.listenAddresses", (":http",), "HOST:PORT"),
         ("web.listenAddresses", ("::1:80",), "HOST:PORT"),
         ("web.listenAddresses", ("a b:80",), "HOST:PORT"),
+        ("web.listenAddresses", ("a/b:80",), "HOST:PORT"),
         ("ebpf.meter", "msr", "one of auto, rapl, perf, estimate, fake"),
         ("ebpf.loader", "libbpf", "one of auto, core, bcc"),
         ("ebpf.cgroupHierarchy", "v3", "one of auto, v2, cpuacct, cpu, memory, pids"),
@@ -242,6 +242,30 @@ def test_own_node_name_wins() -> None:
     assert load(kube__nodeName="node-7", ebpf__nodeName="rack1").node_name == "rack1"
 
 
+@pytest.mark.parametrize(
+    ("levels", "units", "exported"),
+    [
+        (("node",), "false", {"node"}),
+        (("node",), "true", {"node", "unit"}),
+        (("node", "unit"), "false", {"node", "unit"}),
+    ],
+)
+def test_units_are_asked_for_in_two_ways(
+    levels: tuple[str, ...], units: str, exported: set[str]
+) -> None:
+    """--units and the level unit mean the same."""
+    config = load(exporter__prometheus__metricsLevel=levels, ebpf__units=units)
+    assert config.levels == exported
+
+
+@pytest.mark.parametrize(
+    ("procfs", "root"), [("/proc", "/"), ("/proc/self/root/proc", "/proc/self/root/proc/1/root")]
+)
+def test_hosts_root_is_seen_through_its_procfs(procfs: str, root: str) -> None:
+    """With another procfs than ours the host's files are those of its PID 1."""
+    assert load(host__procfs=procfs).host_root == root
+
+
 def test_all_exporters_off_is_a_warning() -> None:
     """Nobody would see a figure, which is most likely not meant."""
     assert "nothing will be exported" in warnings_of("exporter.prometheus.enabled", "false")[0]
@@ -258,10 +282,10 @@ def test_kubelet_is_at_the_nodes_address(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_unverified_kubelet_is_a_warning() -> None:
-    """Whoever switches verification off is told what that means, where it means something."""
+    """The warning has what follows, and appears only where the kubelet is used."""
     given = {"kube.enabled": "true", "kube.nodeName": "n", "ebpf.kubelet.verify": "false"}
     settings = {key: Setting(value, key) for key, value in given.items()}
-    assert "is believed" in load_config(settings).warnings[0]
+    assert "not verified" in load_config(settings).warnings[0]
     settings["kube.podInformer.mode"] = Setting("apiserver", "x")
     assert load_config(settings).warnings == ()
 

@@ -1,0 +1,63 @@
+"""One setting: how it is written on the command line and in YAML, and how it is parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kepler_ebpf.config import values
+
+T = TypeVar("T")
+R = TypeVar("R", str, tuple[str, ...])
+
+_OPTION = "option"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting.
+
+    ``field`` is its field in the Config. ``default`` is the text (or texts, for a list) that a user
+    would write. ``flags`` may be empty; messages name the first one. ``parse`` raises ValueError.
+    """
+
+    field: str
+    key: str
+    flags: tuple[str, ...]
+    help: str
+    default: str | tuple[str, ...]
+    parse: Callable[[Any], object]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has several values."""
+        return isinstance(self.default, tuple)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether its flag may stand without a value."""
+        return self.parse is values.boolean
+
+
+def option(default: R, parse: Callable[[R], T], spelling: tuple[str, ...], text: str) -> T:
+    """Make a field with its default value; *spelling* is the YAML key and any flags."""
+    # Typed as the value, as dataclasses.field is: the field's type is then checked against it.
+    key, *flags = spelling
+    described = Option("", key, tuple(flags), text, default, parse)
+    return field(default=parse(default), metadata={_OPTION: described})
+
+
+def options_of(config: type) -> tuple[Option, ...]:
+    """Return the options of a dataclass whose fields were all made by ``option``."""
+    return tuple(
+        dataclasses.replace(item.metadata[_OPTION], field=item.name)
+        for item in dataclasses.fields(config)
+    )
+
+
+def words_of(words: Iterable[str], last: str = "or") -> str:
+    """Write words as a list in a sentence: "a, b or c"."""
+    *most, final = words
+    return f"{', '.join(most)} {last} {final}"
