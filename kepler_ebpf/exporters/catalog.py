@@ -1,292 +1,272 @@
 """Every metric that kepler-ebpf exports: the one table the exporters and the documents follow.
 
-Names, types and labels without the ``kepler_ebpf`` prefix are Kepler's own and never change here.
+An entry states name, HELP text, labels, level, and how its figures are read. Names, types and
+labels without the ``kepler_ebpf`` prefix are Kepler's own and never change here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple
+from typing import TypeVar
 
-WORKLOAD_LEVELS = ("process", "container", "vm", "pod", "unit")
-LEVELS = ("node", *WORKLOAD_LEVELS)
-ALWAYS = "always"
-"""The level of what no choice of levels can leave out."""
+import numpy as np
 
-PROCESS = ("pid", "comm", "exe", "type", "container_id", "vm_id")
-CONTAINER = ("container_id", "container_name", "runtime", "pod_id")
-VM = ("vm_id", "vm_name", "hypervisor")
-POD = ("pod_id", "pod_name", "pod_namespace")
-UNIT = ("unit", "kind")
+from kepler_ebpf.exporters.metric import (
+    ALWAYS,
+    Columns,
+    Host,
+    Metric,
+    SampledMetric,
+    Samples,
+    WorkloadMetric,
+    figure,
+)
+from kepler_ebpf.exporters.own_metrics import AGE, OWN_METRICS, POD_SOURCE
+from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
+from kepler_ebpf.model.levels import NODE, WORKLOAD_LEVELS, WorkloadLevel
+from kepler_ebpf.model.snapshot import NodeView, Snapshot
+from kepler_ebpf.model.workloads import WorkloadView
 
+M = TypeVar("M", bound=Metric)
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One family: the name of its samples and the labels beside the constant ``node_name``.
+# --- the host and the run -----------------------------------------------------------------------
 
-    ``level`` is one of LEVELS or ALWAYS; ``node_name`` is False where that label is left out.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    level: str
-    help: str
-    node_name: bool = True
-
-    @property
-    def type(self) -> Literal["counter", "gauge"]:
-        """The type, which every name tells."""
-        return "counter" if self.name.endswith("_total") else "gauge"
-
-    @property
-    def family(self) -> str:
-        """The name in OpenMetrics, where a counter's family has no ``_total``."""
-        return self.name.removesuffix("_total")
-
-
-NODE = (
-    *(
-        Metric(f"kepler_node_cpu_{suffix}", ("zone", "path"), "node", text)
-        for suffix, text in (
-            ("joules_total", "Energy of the zone since start, in joules."),
-            ("active_joules_total", "Part of the zone's energy that work used, in joules."),
-            ("idle_joules_total", "Part of the zone's energy that idling used, in joules."),
-            ("watts", "Mean power of the zone over the last interval."),
-            ("active_watts", "Mean power that work drew over the last interval."),
-            ("idle_watts", "Mean power that idling drew over the last interval."),
-        )
+HOST: tuple[SampledMetric[Host], ...] = (
+    SampledMetric(
+        "kepler_node_cpu_info",
+        "Always 1; one series for each logical CPU.",
+        ("processor", "vendor_id", "model_name", "physical_id", "core_id"),
+        node_name=False,
+        read=lambda host: [(astuple(cpu), 1.0) for cpu in host.cpus],
     ),
-    Metric(
-        "kepler_node_cpu_usage_ratio", (), "node", "Busy share of the CPU time that existed, 0..1."
+    SampledMetric(
+        "kepler_build_info",
+        "Always 1; the running build, with the Python version as goversion.",
+        ("arch", "branch", "revision", "version", "goversion"),
+        node_name=False,
+        read=lambda host: [(astuple(host.build), 1.0)],
     ),
 )
 
-WORKLOADS = (
-    *(
-        Metric(f"{prefix}_{level}_cpu_{suffix}", (*labels, "state", "zone"), level, text)
-        for prefix, level, labels in (
-            ("kepler", "process", PROCESS),
-            ("kepler", "container", CONTAINER),
-            ("kepler", "vm", VM),
-            ("kepler", "pod", POD),
-            ("kepler_ebpf", "unit", UNIT),
-        )
-        for suffix, text in (
-            ("joules_total", f"Active energy given to the {level} since start, in joules."),
-            ("watts", f"Mean power of the {level} over the last interval; 0 if it slept."),
-        )
+# --- the node -----------------------------------------------------------------------------------
+
+
+def _of_kinds(
+    name: str, text: str, energy_uj: Callable[[NodeView], Floats], *, power: bool = False
+) -> SampledMetric[Snapshot]:
+    """Make a metric of total energies, or with *power* of the interval's mean power."""
+
+    def read(snapshot: Snapshot) -> Samples:
+        seconds, unknown = (snapshot.interval_s, snapshot.unread_kinds) if power else (1.0, ())
+        figures = energy_uj(snapshot.node) / (UJ_PER_J * seconds)
+        samples = _by_kind(snapshot.node, figures)
+        return (sample for sample in samples if sample[0][0] not in unknown)
+
+    return SampledMetric(name, text, ("zone", "path"), NODE, read=read)
+
+
+def _by_kind(node: NodeView, figures: Floats) -> Iterator[tuple[tuple[str, str], float]]:
+    """Sum the zones of a kind, as Kepler does: sockets have no label there."""
+    for kind in dict.fromkeys(zone.kind for zone in node.zones):
+        rows = [row for row, zone in enumerate(node.zones) if zone.kind == kind]
+        path = node.zones[rows[0]].path if len(rows) == 1 else f"aggregated-{kind}"
+        yield (kind, path), float(figures[rows].sum())
+
+
+def _by_zone(
+    node: NodeView, energy_uj: Floats, *labels: str
+) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Yield the joules of each zone that has moved, by socket."""
+    rows = zip(node.zones, energy_uj.tolist(), node.energy_uj.tolist(), strict=True)
+    for zone, uj, total_uj in rows:
+        if total_uj > 0:
+            socket = "" if zone.socket is None else str(zone.socket)
+            yield (zone.kind, socket, zone.path, *labels), uj / UJ_PER_J
+
+
+NODES: tuple[SampledMetric[Snapshot], ...] = (
+    _of_kinds(
+        "kepler_node_cpu_joules_total",
+        "Energy of the zone since start, in joules.",
+        lambda node: node.energy_uj,
     ),
-    Metric(
-        "kepler_process_cpu_seconds_total",
-        PROCESS,
-        "process",
-        "CPU time of the process since it was first seen.",
+    _of_kinds(
+        "kepler_node_cpu_active_joules_total",
+        "Energy of the zone that work used since start, in joules.",
+        lambda node: node.active_uj,
     ),
-    Metric(
-        "kepler_container_cpu_seconds_total",
-        (*CONTAINER, "state"),
-        "container",
-        "CPU time of the container since it was first seen.",
+    _of_kinds(
+        "kepler_node_cpu_idle_joules_total",
+        "Energy of the zone that idling used since start, in joules.",
+        lambda node: node.idle_uj,
     ),
-    Metric(
-        "kepler_ebpf_unit_cpu_seconds_total",
-        (*UNIT, "state"),
-        "unit",
-        "CPU time of the unit since it was first seen.",
+    _of_kinds(
+        "kepler_node_cpu_watts",
+        "Mean power of the zone over the last interval, in watts.",
+        lambda node: node.interval_energy_uj,
+        power=True,
+    ),
+    _of_kinds(
+        "kepler_node_cpu_active_watts",
+        "Mean power that work used over the last interval, in watts.",
+        lambda node: node.interval_active_uj,
+        power=True,
+    ),
+    _of_kinds(
+        "kepler_node_cpu_idle_watts",
+        "Mean power that idling used over the last interval, in watts.",
+        lambda node: node.interval_idle_uj,
+        power=True,
+    ),
+    figure(
+        "kepler_node_cpu_usage_ratio",
+        "Busy share of the CPU time in the last interval, from 0 to 1.",
+        lambda snapshot: snapshot.node.usage_ratio,
+        level=NODE,
+    ),
+    SampledMetric(
+        "kepler_ebpf_zone_joules_total",
+        "Energy of one zone of one socket since start, split into active and idle, in joules.",
+        ("zone", "socket", "path", "split"),
+        NODE,
+        read=lambda snapshot: [
+            *_by_zone(snapshot.node, snapshot.node.active_uj, "active"),
+            *_by_zone(snapshot.node, snapshot.node.idle_uj, "idle"),
+        ],
+    ),
+    SampledMetric(
+        "kepler_ebpf_unattributed_joules_total",
+        "Active energy of the zone that is in no process row, in joules; "
+        "the process rows and this add up to the active energy.",
+        ("zone", "socket", "path"),
+        NODE,
+        read=lambda snapshot: _by_zone(snapshot.node, snapshot.node.unattributed_uj),
     ),
 )
 
+# --- workloads ----------------------------------------------------------------------------------
+
+
+def _joules(snapshot: Snapshot, view: WorkloadView) -> Columns:
+    return zip(snapshot.kinds, (view.energy_uj / UJ_PER_J).T, strict=True)
+
+
+def _watts(snapshot: Snapshot, view: WorkloadView) -> Columns:
+    watts = np.zeros_like(view.energy_uj)
+    watts[view.ran_rows] = view.ran_uj / (UJ_PER_J * snapshot.interval_s)
+    columns = zip(snapshot.kinds, watts.T, strict=True)
+    return ((kind, column) for kind, column in columns if kind not in snapshot.unread_kinds)
+
+
+def _seconds(_: Snapshot, view: WorkloadView) -> Columns:
+    return [("", view.cpu_ns / NS_PER_S)]
+
+
+def _of_level(level: WorkloadLevel) -> Iterator[WorkloadMetric[Snapshot]]:
+    prefix, by_zone = f"{level.prefix}_{level.name}_cpu", (*level.labels, "state", "zone")
+    yield WorkloadMetric(
+        f"{prefix}_joules_total",
+        f"Active energy attributed to the {level.name} since start, in joules.",
+        by_zone,
+        level.name,
+        read=_joules,
+    )
+    yield WorkloadMetric(
+        f"{prefix}_watts",
+        f"Mean power of the {level.name} over the last interval, in watts; 0 if it did not run.",
+        by_zone,
+        level.name,
+        read=_watts,
+    )
+    if level.seconds_labels is not None:
+        yield WorkloadMetric(
+            f"{prefix}_seconds_total",
+            f"CPU time of the {level.name} since it was first seen, in seconds.",
+            level.seconds_labels,
+            level.name,
+            read=_seconds,
+        )
+
+
+WORKLOADS = tuple(metric for level in WORKLOAD_LEVELS.values() for metric in _of_level(level))
+
+_POD = WORKLOAD_LEVELS["pod"]
 POD_INFO = Metric(
     "kepler_ebpf_pod_info",
-    (*POD, "cgroup_pod_id", "node", "owner_kind", "owner_name", "qos_class"),
-    "pod",
-    "One series with the value 1 for each pod, to join on; with the labels of ebpf.podLabels.",
+    "Always 1; one series for each pod, to join on, with the labels of ebpf.podLabels.",
+    (*_POD.labels, "cgroup_pod_id", "node", "owner_kind", "owner_name", "qos_class"),
+    _POD.name,
 )
+"""Its labels are attributes of ``model.pods.PodInfo``."""
 
-KUBERNETES = (
-    POD_INFO,
-    Metric(
-        "kepler_ebpf_pod_source_up",
-        (),
-        ALWAYS,
-        "1 while the source of pods runs and is answered; only where Kubernetes is on.",
-    ),
-    Metric(
-        "kepler_ebpf_pod_source_last_sync_timestamp_seconds",
-        (),
-        ALWAYS,
-        "When the source of pods last heard from its server, as a Unix time.",
-    ),
-    Metric(
-        "kepler_ebpf_pod_source_errors_total",
-        ("reason",),
-        ALWAYS,
-        "Failed requests of the source of pods, by reason.",
-    ),
-)
+# --- energy beside the rows, and the interval ---------------------------------------------------
 
-INFO = (
-    Metric(
-        "kepler_node_cpu_info",
-        ("processor", "vendor_id", "model_name", "physical_id", "core_id"),
-        ALWAYS,
-        "One series with the value 1 for each logical CPU.",
-        node_name=False,
-    ),
-    Metric(
-        "kepler_build_info",
-        ("arch", "branch", "revision", "version", "goversion"),
-        ALWAYS,
-        "The running build; goversion holds the Python version.",
-        node_name=False,
-    ),
-    Metric(
-        "kepler_ebpf_info",
-        ("loader", "meter", "estimate"),
-        ALWAYS,
-        "How this run gets its CPU time and its energy.",
-    ),
-    Metric(
-        "kepler_ebpf_meter_estimate", (), ALWAYS, "1 where the energy is modelled, not measured."
-    ),
-)
-
-LEDGER = (
-    Metric(
-        "kepler_ebpf_zone_joules_total",
-        ("zone", "socket", "path", "split"),
-        "node",
-        "Energy of one zone of one socket by split (active or idle), in joules.",
-    ),
-    Metric(
-        "kepler_ebpf_unattributed_joules_total",
-        ("zone", "socket", "path"),
-        "node",
-        "Active energy of the zone that no task could be given, in joules.",
-    ),
-    Metric(
+OTHERS: tuple[SampledMetric[Snapshot], ...] = (
+    SampledMetric(
         "kepler_ebpf_retired_joules_total",
+        "Energy of ended workloads that are not listed, in joules; "
+        "for processes it is part of the [retired] rows, for other levels it is beside the rows.",
         ("level", "zone"),
-        ALWAYS,
-        "Energy of ended workloads that are no longer listed one by one, in joules.",
+        read=lambda snapshot: [
+            ((level, kind), uj / UJ_PER_J)
+            for level, view in snapshot.workloads.items()
+            for kind, uj in zip(snapshot.kinds, view.retired_uj.tolist(), strict=True)
+        ],
     ),
-    Metric(
+    SampledMetric(
         "kepler_ebpf_retired_cpu_seconds_total",
+        "CPU time of ended workloads that are not listed, in seconds.",
         ("level",),
-        ALWAYS,
-        "CPU time of ended workloads that are no longer listed one by one.",
+        read=lambda snapshot: [
+            ((level,), view.retired_cpu_ns / NS_PER_S) for level, view in snapshot.workloads.items()
+        ],
     ),
-    Metric(
-        "kepler_ebpf_residual_ratio",
-        (),
-        ALWAYS,
-        "Energy of the last interval that the ledger cannot place, relative to what was read.",
-    ),
-    Metric(
-        "kepler_ebpf_accounting_error_ratio",
-        (),
-        ALWAYS,
-        "Gap between task, idle and lost time and the CPU time of the last interval.",
-    ),
-    Metric(
-        "kepler_ebpf_lost_cpu_seconds_total",
-        (),
-        ALWAYS,
-        "CPU time that nobody could be charged for: the kernel maps were full, or it was unseen.",
-    ),
-    Metric(
-        "kepler_ebpf_hidden_cpu_seconds_total",
-        (),
-        ALWAYS,
-        "Part of the lost CPU time: of tasks that the kernel hides from tracing.",
-    ),
-    Metric(
-        "kepler_ebpf_overflow_cpu_seconds_total",
-        (),
-        ALWAYS,
-        "CPU time known by cgroup only, because the task map was full.",
-    ),
-    Metric(
-        "kepler_ebpf_lost_cgroup_events_total",
-        (),
-        ALWAYS,
-        "Cgroups made or removed that the full event map could not tell of.",
-    ),
-    Metric(
-        "kepler_ebpf_own_cpu_seconds_total", (), ALWAYS, "CPU time that kepler-ebpf itself used."
-    ),
-    Metric(
+    SampledMetric(
         "kepler_ebpf_own_joules_total",
+        "Active energy attributed to kepler-ebpf itself, in joules.",
         ("zone",),
-        ALWAYS,
-        "Active energy that kepler-ebpf itself was given, in joules.",
+        read=lambda snapshot: [
+            ((kind,), uj / UJ_PER_J)
+            for kind, uj in zip(snapshot.kinds, snapshot.stats.own.energy_uj.tolist(), strict=True)
+        ],
+    ),
+    figure(
+        "kepler_ebpf_interval_duration_seconds",
+        "Measured length of the last interval, in seconds.",
+        lambda snapshot: snapshot.interval_s,
     ),
 )
 
-SAMPLER = (
-    Metric("kepler_ebpf_map_fill_ratio", (), ALWAYS, "Used share of the kernel's task map, 0..1."),
-    Metric(
-        "kepler_ebpf_interval_duration_seconds", (), ALWAYS, "Measured length of the last interval."
-    ),
-    Metric(
-        "kepler_ebpf_interval_lateness_seconds", (), ALWAYS, "Delay of the last tick on its grid."
-    ),
-    Metric("kepler_ebpf_drain_seconds", (), ALWAYS, "Time to close the last interval and read it."),
-    Metric(
-        "kepler_ebpf_work_seconds",
-        (),
-        ALWAYS,
-        "Time spent on the last interval in all, with those accounted for together.",
-    ),
-    Metric("kepler_ebpf_intervals_total", (), ALWAYS, "Intervals measured since start."),
-    Metric(
-        "kepler_ebpf_failed_intervals_total",
-        (),
-        ALWAYS,
-        "Intervals that failed; the next one carries their usage.",
-    ),
-    Metric("kepler_ebpf_missed_ticks_total", (), ALWAYS, "Ticks that passed while one was busy."),
-    Metric(
-        "kepler_ebpf_stdout_dropped_total",
-        (),
-        ALWAYS,
-        "Intervals that --exporter.stdout left out, its reader being behind.",
-    ),
-    Metric("kepler_ebpf_snapshot_age_seconds", (), ALWAYS, "Age of the figures on this page."),
-    Metric(
-        "kepler_ebpf_meter_errors_total",
-        ("path", "reason"),
-        ALWAYS,
-        "Faults of a meter's zone by reason: read, jump, stuck or gap.",
-    ),
-    Metric(
-        "kepler_ebpf_bpf_run_seconds_total",
-        (),
-        ALWAYS,
-        "Time in our BPF programs; only where the kernel keeps BPF statistics.",
-    ),
-    Metric(
-        "kepler_ebpf_bpf_runs_total",
-        (),
-        ALWAYS,
-        "Runs of our BPF programs; only where the kernel keeps BPF statistics.",
-    ),
-    Metric(
-        "kepler_ebpf_bpf_missed_runs_total",
-        (),
-        ALWAYS,
-        "Runs of our BPF programs that were missed.",
-    ),
-)
+SAMPLED: tuple[Metric, ...] = (*NODES, *HOST, *OTHERS, *POD_SOURCE, *OWN_METRICS, *AGE)
+"""The metrics of few samples; the samples of the others grow with the workloads."""
 
-METRICS = (*NODE, *WORKLOADS, *INFO, *KUBERNETES, *LEDGER, *SAMPLER)
+METRICS = (*NODES, *WORKLOADS, POD_INFO, *SAMPLED[len(NODES) :])
 """All of them, in the order in which the documents list them."""
 
 
-AS_TEXT = (*WORKLOADS, POD_INFO)
-"""Those whose size follows the workloads; see ``exposition``."""
+def selected(metrics: Iterable[M], levels: frozenset[str]) -> tuple[M, ...]:
+    """Return the metrics that a run with these levels exports."""
+    return tuple(metric for metric in metrics if metric.level in {ALWAYS, *levels})
 
 
-def selected(metrics: tuple[Metric, ...], levels: frozenset[str]) -> tuple[Metric, ...]:
-    """Keep what a run with these metric levels exports."""
-    return tuple(metric for metric in metrics if metric.level in levels or metric.level == ALWAYS)
+def read_samples(
+    host: Host, snapshot: Snapshot | None, now_s: float
+) -> Iterator[tuple[Metric, Samples]]:
+    """Yield the metrics of SAMPLED that are exported and whose source exists, with their samples.
+
+    *now_s* is a Unix time.
+    """
+
+    def read(metrics: Iterable[SampledMetric[T]], source: T) -> Iterator[tuple[Metric, Samples]]:
+        return ((m, m.read(source)) for m in selected(metrics, host.levels))
+
+    yield from read(HOST, host)
+    if snapshot is not None:
+        yield from read(NODES + OTHERS, snapshot)
+        yield from read(OWN_METRICS, snapshot.stats)
+        yield from read(AGE, max(0.0, now_s - snapshot.at_s))
+        if snapshot.pod_source is not None:
+            yield from read(POD_SOURCE, snapshot.pod_source)

@@ -1,7 +1,7 @@
 """HTTP for scrapers and probes: /metrics, /healthz, /readyz and a landing page.
 
-A reader never touches the sampling loop: it gets whatever Snapshot was published last. Broken and
-slow clients cost one thread of a bounded number, for a bounded time.
+A reader gets the Snapshot that was published last. Broken and slow clients cost one thread of a
+bounded number, for a bounded time.
 """
 
 from __future__ import annotations
@@ -18,30 +18,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import parse_qs
 
 from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.listen import open_listeners
-from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.snapshot import Snapshot
 
 LOG = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32
-"""Open connections of one listen address; the next one is told to come back."""
-
-POLL_S = 2.0
-"""How often a listener looks for connections past their time: seldom, as each look costs CPU."""
+"""Open connections of one listen address; the next one gets status 503."""
 
 OUT_OF_FILES_WAIT_S = 0.25
 
 STALE_INTERVALS = 5
 STALE_MIN_S = 15.0
-"""A last snapshot older than the longer of the two makes /readyz fail."""
+"""/readyz fails when the last interval ended longer ago than the greater of the two."""
 
 _AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
-"""What comes before the path where a client asks for a whole URL, as it would ask a proxy."""
+"""Scheme and host of a request line with a whole URL, as clients send it to a proxy."""
 
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -60,32 +56,50 @@ LANDING_PAGE = b"""<!doctype html>
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A rendered page; ``body`` is gzipped where that was requested."""
+
+    content_type: str
+    body: bytearray
+
+
+class PageRenderer(Protocol):
+    """Renders the metrics page; see ``exporters.prometheus.MetricsPage``."""
+
+    def render(
+        self, snapshot: Snapshot | None, accept: str, *, compress: bool, names: frozenset[str]
+    ) -> Page:
+        """Render *snapshot* for a client with this *accept* header."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """What is served.
 
-    ``latest`` returns the last published snapshot. ``refresh`` is called before each scrape, in
-    the reader's thread, and may publish a newer one. ``interval_s`` is the sampling interval.
-    A client has ``timeout_s`` for each step and three times that in all.
+    ``latest`` returns the last published snapshot. ``last_interval_s`` returns the end of the
+    last closed interval in monotonic seconds, None before the first; snapshots may be older.
+    ``refresh`` is called before each scrape, in the reader's thread, and may publish a newer one.
+    ``interval_s`` is the sampling interval. A client has ``timeout_s`` for each step and
+    three times that in all.
     """
 
-    page: MetricsPage
+    page: PageRenderer
     latest: Callable[[], Snapshot | None]
+    last_interval_s: Callable[[], float | None]
     interval_s: float
     refresh: Callable[[], None] | None = None
     timeout_s: float = 10.0
 
 
 class Server:
-    """The running listeners; ``addresses`` are those asked for, with the real ports."""
+    """The running listeners; ``addresses`` are the requested ones with their real ports."""
 
     def __init__(self, listeners: list[tuple[str, socket.socket]], service: Service) -> None:
-        """Serve *service* on *listeners*, which are closed in the end."""
+        """Serve *service* on *listeners*, which ``close`` closes."""
         self.addresses = tuple(address for address, _ in listeners)
         self._listeners = [_Listener(listener, service) for _, listener in listeners]
         self._threads = [
-            threading.Thread(
-                target=listener.serve_forever, args=(POLL_S,), name="http", daemon=True
-            )
+            threading.Thread(target=listener.serve, name="http", daemon=True)
             for listener in self._listeners
         ]
         for thread in self._threads:
@@ -102,7 +116,7 @@ class Server:
 def start_server(addresses: Iterable[str], service: Service) -> Server:
     """Serve on every address (``:PORT``, ``HOST:PORT``, ``[IPV6]:PORT``; port 0 takes a free one).
 
-    Raises ConfigError for an address that is none and SetupError for one that cannot be had.
+    Raises ConfigError for text that is no address and SetupError where listening fails.
     """
     return Server(open_listeners(addresses), service)
 
@@ -115,7 +129,22 @@ class _Listener(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.service = service
-        self._since: dict[socket.socket, float] = {}
+        self._open: set[socket.socket] = set()
+        self._deadlines_s: dict[socket.socket, float] = {}
+        self._stopping = False
+
+    def serve(self) -> None:
+        """Serve until ``stop``; wakes for new connections and overdue ones only."""
+        while not self._stopping:
+            self.timeout = self._cut_overdue()
+            self.handle_request()
+
+    def stop(self) -> None:
+        """End ``serve`` at once, from another thread."""
+        self._stopping = True
+        # Wakes the listener from its wait for connections.
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection; out of file descriptors, wait a little instead of spinning."""
@@ -130,49 +159,48 @@ class _Listener(ThreadingHTTPServer):
         self, request: socket.socket, client_address: tuple[str, int]
     ) -> None:
         """Handle the connection in a thread, or refuse it when there are too many."""
-        if len(self._since) >= MAX_CONNECTIONS:
+        if len(self._open) >= MAX_CONNECTIONS:
             _refuse(request)
             self.shutdown_request(request)
             return
-        self._since[request] = time.monotonic()
+        self._open.add(request)
+        self._deadlines_s[request] = time.monotonic() + 3 * self.service.timeout_s
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         """Close a connection, however it ended, and forget it."""
-        self._since.pop(request, None)
+        self._open.discard(request)
+        self._deadlines_s.pop(request, None)
         super().shutdown_request(request)
 
-    def service_actions(self) -> None:
-        """Cut the connections that have had their time."""
-        self._cut(time.monotonic() - 3 * self.service.timeout_s)
-
-    def stop(self) -> None:
-        """End ``serve_forever`` at once, from another thread."""
-        stopping = threading.Thread(target=self.shutdown)
-        stopping.start()
-        # Wakes the listener from its wait for connections.
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        stopping.join()
-
     def server_close(self) -> None:
-        """Stop listening and cut what is open."""
+        """Stop listening and cut the open connections."""
         super().server_close()
-        self._cut(time.monotonic())
+        for request in tuple(self._open):
+            _cut(request)
 
-    def _cut(self, opened_before: float) -> None:
-        for request, since in tuple(self._since.items()):
-            if since <= opened_before:
-                with suppress(OSError):
-                    request.shutdown(socket.SHUT_RDWR)
+    def _cut_overdue(self) -> float | None:
+        """Cut the overdue connections; returns the seconds to the next deadline, if any."""
+        now_s = time.monotonic()
+        for request, deadline_s in tuple(self._deadlines_s.items()):
+            if deadline_s > now_s:
+                return deadline_s - now_s
+            self._deadlines_s.pop(request, None)
+            _cut(request)
+        return None
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """Log what ended a connection: a client's fault quietly, a fault of ours with its trace."""
+        """Log why a connection ended: a client's fault at debug, a bug of ours with its trace."""
         error = sys.exception()
         if isinstance(error, OSError):
             LOG.debug("connection from %s ended: %s", client_address, error)
         else:
             LOG.error("request from %s failed", client_address, exc_info=error)
+
+
+def _cut(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 def _refuse(request: socket.socket) -> None:
@@ -212,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.service.refresh is not None:
             self.service.refresh()
         encodings = accepted(self.headers.get("Accept-Encoding", ""))
-        compress = any(each.name == "gzip" for each in encodings)
+        compress = any(item.name == "gzip" for item in encodings)
         page = self.service.page.render(
             self.service.latest(),
             self.headers.get("Accept", ""),
@@ -223,11 +251,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(HTTPStatus.OK, page.content_type, page.body, encoding)
 
     def _ready(self) -> None:
-        snapshot = self.service.latest()
-        if snapshot is None:
+        ended_s = self.service.last_interval_s()
+        if ended_s is None:
             self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "no interval has been measured yet")
             return
-        age_s = time.time() - snapshot.at_s
+        age_s = time.monotonic() - ended_s
         limit_s = max(STALE_INTERVALS * self.service.interval_s, STALE_MIN_S)
         if age_s > limit_s:
             text = f"the last interval ended {age_s:.1f} s ago, more than {limit_s:g} s"
@@ -236,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(HTTPStatus.OK, PLAIN, b"ready\n")
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer with one line of plain text; an unknown method is one we do not allow."""
+        """Reply with one line of plain text; an unknown method gets status 405."""
         status = HTTPStatus(code)
         headers = {}
         if status is HTTPStatus.NOT_IMPLEMENTED:
@@ -255,7 +283,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
-        # A kept connection would hold one of the few threads between two scrapes.
+        # A kept connection would occupy one of the few threads between two scrapes.
         self.send_header("Connection", "close")
         for name, value in (headers or {}).items():
             self.send_header(name, value)

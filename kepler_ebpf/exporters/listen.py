@@ -16,6 +16,8 @@ BACKLOG = 64
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
 
+ADDRESS_REMEDY = f"write :PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to {MAX_PORT}"
+
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that listens there or choose another port",
     errno.EACCES: "choose a port above 1023 or grant CAP_NET_BIND_SERVICE",
@@ -30,17 +32,14 @@ def parse_address(address: str) -> tuple[str, int]:
     """
     match = _ADDRESS.fullmatch(address)
     if not match or int(match["port"]) > MAX_PORT:
-        raise ConfigError(
-            f"listen address {address!r} is not understood\n"
-            f"write :PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to {MAX_PORT}"
-        )
+        raise ConfigError(f"listen address {address!r} is not understood", ADDRESS_REMEDY)
     return match["ipv6"] or match["name"] or "", int(match["port"])
 
 
 def open_listeners(addresses: Iterable[str]) -> list[tuple[str, socket.socket]]:
-    """Return each address, its port being the real one, with its listening socket.
+    """Return each address with its real port, and its listening socket.
 
-    Raises ConfigError or SetupError naming the address that failed; then none stays open.
+    Raises ConfigError or SetupError with the address that failed; then none stays open.
     """
     with ExitStack() as opened:
         listeners = []
@@ -59,9 +58,9 @@ def _listen(address: str) -> socket.socket:
     except (OSError, UnicodeError) as error:
         code = getattr(error, "errno", None) or 0
         remedy = _REMEDIES.get(code, "choose another address")
-        # Positive codes are the kernel's; the resolver has its own, with a text of its own.
+        # Positive codes are the kernel's; the resolver's own errors have a text of their own.
         reason = os.strerror(code) if code > 0 else getattr(error, "strerror", str(error))
-        raise SetupError(f"cannot listen on {address}: {reason}\n{remedy}") from error
+        raise SetupError(f"cannot listen on {address}: {reason}", remedy) from error
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -69,8 +68,8 @@ def _bind(host: str, port: int) -> socket.socket:
         return _bind_all(port)
     if host == "::":
         return _bind_dual(port)
-    family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(place, family=family, backlog=BACKLOG)
+    family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(sockaddr, family=family, backlog=BACKLOG)
 
 
 def _bind_all(port: int) -> socket.socket:

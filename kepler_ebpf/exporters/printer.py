@@ -1,7 +1,7 @@
-"""Prints each interval in a thread of its own: who measures never waits for who reads.
+"""Prints each interval in a thread of its own, so that the loop never waits for a reader.
 
-One snapshot is being written and one may wait. The next takes the place of the one that waits,
-which is dropped and counted.
+One snapshot is being written and one may wait. A newer one replaces the waiting one, which is
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from kepler_ebpf.errors import KeplerError, SetupError
 from kepler_ebpf.model.snapshot import Snapshot
 
 CLOSE_WAIT_S = 1.0
-"""How long a reader has in the end to take what was handed over."""
+"""How long a reader has at the end to take the last snapshots."""
 
-REMEDY = "give it a place that takes it, or leave out --exporter.stdout"
+REMEDY = "redirect it to a file or a pipe that can be written, or leave out --exporter.stdout"
 
 
 class Printer:
-    """Prints snapshots to the standard output; ``dropped`` counts those it did not come to."""
+    """Prints snapshots to the standard output; ``dropped`` counts the skipped ones."""
 
     def __init__(
         self, stream: TextIO | None, render: Callable[[Snapshot], str], failed: Callable[[], None]
     ) -> None:
-        """Print what *render* makes of a snapshot; *stream* is None where there is no output.
+        """Print what *render* returns for a snapshot. Raises SetupError where *stream* is None.
 
         *failed* is called, in another thread, when no more can be printed; ``close`` raises why.
         """
         if stream is None:
-            raise SetupError(f"cannot write to the standard output: it is closed\n{REMEDY}")
+            raise SetupError("cannot write to the standard output: it is closed", REMEDY)
         self.dropped = 0
         self._descriptor, self._encoding = stream.fileno(), stream.encoding
         self._render = render
@@ -46,16 +46,17 @@ class Printer:
         self._thread.start()
 
     def take(self, snapshot: Snapshot) -> None:
-        """Have *snapshot* printed as soon as the reader has room for it. Does not wait."""
+        """Print *snapshot* as soon as the reader has room for it. Does not wait."""
         with self._changed:
             self.dropped += self._waiting is not None
             self._waiting = snapshot
             self._changed.notify()
 
     def close(self) -> None:
-        """Wait a little for what was handed over. Raises what printing has ended with.
+        """Wait up to CLOSE_WAIT_S for the last snapshots.
 
-        That is a KeplerError, or BrokenPipeError where the reader went away.
+        Raises the error that ended the printing: a KeplerError, or BrokenPipeError where the
+        reader went away.
         """
         with self._changed:
             self._closing = True
@@ -75,7 +76,7 @@ class Printer:
                     self._failed()
 
     def _next(self) -> Snapshot | None:
-        """Wait for a snapshot; None when the last one was taken."""
+        """Wait for a snapshot; None when closed and the last one was taken."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is not None or self._closing)
             snapshot, self._waiting = self._waiting, None
@@ -88,15 +89,15 @@ class Printer:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise KeplerError(
-                f"cannot write to the standard output: {error.strerror}\n{REMEDY}"
-            ) from error
+            problem = f"cannot write to the standard output: {error.strerror}"
+            raise KeplerError(problem, REMEDY) from error
 
     def _write(self, left: memoryview) -> None:
-        # Past the stream: a thread that is stuck in it keeps its lock, and Python's end wants that.
+        # Not through the stream: a thread stuck in a write would hold the stream's lock, which the
+        # interpreter takes at exit.
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
-                # Who shares the output with us may have made it one that does not wait.
+                # Another program that shares the output may have made it non-blocking.
                 select.select((), (self._descriptor,), ())

@@ -1,4 +1,4 @@
-"""The metrics page: node, health and info families through prometheus_client, workloads as text.
+"""The metrics page: families of few samples by prometheus_client, those of workloads as text.
 
 A page is made from one Snapshot, so the figures on it belong together.
 """
@@ -9,80 +9,65 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from kepler_ebpf.exporters import catalog
 from kepler_ebpf.exporters.accept import accepted
-from kepler_ebpf.exporters.values import Host, snapshot_samples, static_samples
+from kepler_ebpf.exporters.exported import exported
+from kepler_ebpf.exporters.http import Page
+from kepler_ebpf.exporters.metric import Host, Metric, Samples
 from kepler_ebpf.exporters.workload_text import WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
 
 GZIP_WBITS = 31
-"""zlib's name for a gzip stream with the largest window."""
+"""zlib's code of a gzip stream with the largest window."""
 
 GZIP_LEVEL = 1
-"""The page repeats itself so much that more effort only costs CPU."""
+"""The page repeats itself so much that a higher level only costs CPU."""
 
 PAUSE_S = 50e-6
-"""Long enough that a waiting sampling loop gets the GIL between two pieces of a page."""
+"""Pause between two pieces of a page, in which a waiting loop gets the GIL."""
 
 EOF = b"# EOF\n"
 
 OPENMETRICS = "application/openmetrics-text"
 TEXT = frozenset({"text/plain", "text/*", "*/*"})
-"""Names in an Accept header: what it must list for that format, and what plain text is among."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A rendered page; ``body`` is gzipped where that was asked for."""
-
-    content_type: str
-    body: bytearray
+"""Names in an Accept header that allow OpenMetrics, and plain text."""
 
 
 class SnapshotCollector(Collector):
-    """Shows the figures that do not grow with the workloads of the snapshot it was last given."""
+    """Collects the metrics of few samples from the snapshot of the last call of ``show``."""
 
     def __init__(self, host: Host, clock: Callable[[], float] = time.time) -> None:
-        """Show *host* and, once ``show`` was called, a snapshot; *clock* tells its age."""
+        """Collect from *host* and, once ``show`` was called, from a snapshot.
+
+        *clock* gives the Unix time against which the snapshot's age is measured.
+        """
         self._host = host
         self._clock = clock
-        self._metrics = [
-            metric
-            for metric in catalog.selected(catalog.METRICS, host.levels)
-            if metric not in catalog.AS_TEXT
-        ]
         self._snapshot: Snapshot | None = None
 
     def show(self, snapshot: Snapshot | None) -> None:
-        """Take *snapshot* as what is collected from now on; None shows the build and CPUs only."""
+        """Collect from *snapshot* from now on; None leaves the metrics of the host only."""
         self._snapshot = snapshot
 
-    def describe(self) -> Iterator[Metric]:
-        """Yield every family without samples, so that a name taken twice is seen at once."""
-        for metric in self._metrics:
+    def describe(self) -> Iterator[Family]:
+        """Yield every family without samples, so that a name taken twice is an error at once."""
+        for metric in catalog.selected(catalog.SAMPLED, self._host.levels):
             yield _family(metric)
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the families that have something to say."""
-        samples = static_samples(self._host)
-        if self._snapshot is not None:
-            age_s = max(0.0, self._clock() - self._snapshot.at_s)
-            samples |= snapshot_samples(self._snapshot, self._host.levels, age_s)
-        for metric in self._metrics:
-            if metric.name in samples:
-                yield self._filled(metric, samples[metric.name])
+    def collect(self) -> Iterator[Family]:
+        """Yield the families whose source exists."""
+        for metric, samples in catalog.read_samples(self._host, self._snapshot, self._clock()):
+            yield self._filled(metric, samples)
 
-    def _filled(
-        self, metric: catalog.Metric, samples: Iterable[tuple[tuple[str, ...], float]]
-    ) -> Metric:
+    def _filled(self, metric: Metric, samples: Samples) -> Family:
         family = _family(metric)
         node = (clean(self._host.node_name),) if metric.node_name else ()
         for labels, value in samples:
@@ -104,8 +89,13 @@ class MetricsPage:
         ``go`` is Kepler's word for the language runtime: here Python and its garbage collector.
         """
         self._lock = threading.Lock()
+        self._levels = host.levels
         self._collector = SnapshotCollector(host, clock)
-        self._workloads = WorkloadText(host.node_name, host.levels)
+        self._workloads = WorkloadText(
+            host.node_name,
+            catalog.selected(catalog.WORKLOADS, host.levels),
+            *catalog.selected([catalog.POD_INFO], host.levels),
+        )
         self._registry = CollectorRegistry(auto_describe=True)
         self._registry.register(self._collector)
         if "process" in debug_collectors:
@@ -122,11 +112,12 @@ class MetricsPage:
         compress: bool = False,
         names: frozenset[str] = frozenset(),
     ) -> Page:
-        """Render *snapshot* in the format that the *accept* header asks for.
+        """Render *snapshot* in the format that the *accept* header prefers.
 
         *names* keeps only these metrics (sample names); empty keeps all. Changes no figure.
         """
         with self._lock:
+            snapshot = snapshot and exported(snapshot, self._levels)
             self._collector.show(snapshot)
             content_type, chunks = self._chunks(snapshot, accept, names)
             return Page(content_type, _gzipped(chunks) if compress else _joined(chunks))
@@ -153,21 +144,21 @@ class MetricsPage:
 
 def _negotiate(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     wanted = accepted(accept)
-    text_quality = max((each.quality for each in wanted if each.name in TEXT), default=0.0)
-    # prometheus_client does not ask how much OpenMetrics is wanted.
-    heard = (each for each in wanted if each.name != OPENMETRICS or each.quality >= text_quality)
+    text_quality = max((item.quality for item in wanted if item.name in TEXT), default=0.0)
+    # prometheus_client ignores the quality of OpenMetrics.
+    usable = (item for item in wanted if item.name != OPENMETRICS or item.quality >= text_quality)
     try:
-        encode, content_type = choose_encoder(",".join(each.text for each in heard))
+        encode, content_type = choose_encoder(",".join(item.text for item in usable))
     except TypeError:
         # A version that is not a number, which prometheus_client compares with one.
         encode, content_type = choose_encoder("")
     if content_type.startswith(OPENMETRICS):
-        # It answers with whatever version was asked for; what we write is 1.0.
+        # It returns the requested version, whichever that is; the page is in version 1.0.
         encode, content_type = choose_encoder(OPENMETRICS)
     return encode, content_type
 
 
-def _family(metric: catalog.Metric) -> CounterMetricFamily | GaugeMetricFamily:
+def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:
     labels = ["node_name", *metric.labels] if metric.node_name else list(metric.labels)
     if metric.type == "counter":
         return CounterMetricFamily(metric.family, metric.help, labels=labels)

@@ -8,39 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from kepler_ebpf.exporters.catalog import LEVELS
-from kepler_ebpf.exporters.values import workloads
+from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.workload_text import clean
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import NS_PER_S, PRIMARY_ORDER, UJ_PER_J
+from kepler_ebpf.model.levels import LEVELS, NODE, WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import State, WorkloadView
 
 TOP = 10
-"""Rows of each workload table that people are shown."""
+"""Rows of each workload table for people."""
 
 NAME_WIDTH = 40
-
-_PLURALS = {
-    "process": "processes",
-    "container": "containers",
-    "vm": "vms",
-    "pod": "pods",
-    "unit": "units",
-}
 
 
 def table(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS), top: int = TOP) -> str:
     """Return the node's zones and the *top* consumers of each level, by watts, as lines of text."""
-    health = snapshot.health
-    kind = "estimate" if health.meter_is_estimate else "measured"
+    snapshot, meter = exported(snapshot, levels), snapshot.stats.meter
+    kind = "estimate" if meter.is_estimate else "measured"
     busy = f"CPU busy {100 * snapshot.node.usage_ratio:.1f} %"
-    lines = [f"interval {snapshot.interval_s:.3f} s, meter {health.meter_name} ({kind}), {busy}"]
-    if "node" in levels:
+    lines = [f"interval {snapshot.interval_s:.3f} s, meter {meter.name} ({kind}), {busy}"]
+    if NODE in levels:
         lines += _node_lines(snapshot)
-    for level, view in workloads(snapshot):
-        if level in levels:
-            lines += _top_lines(level, view, snapshot, top)
+    for level, view in snapshot.workloads.items():
+        lines += _top_lines(level, view, snapshot, top)
     return "\n".join(lines) + "\n"
 
 
@@ -50,19 +41,19 @@ def json_line(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS)) ->
     Watts are the interval's mean, null where their zone could not be read; joules and seconds are
     totals since start. ASCII only.
     """
+    snapshot, stats = exported(snapshot, levels), snapshot.stats
     record: dict[str, Any] = {
         "at_s": snapshot.at_s,
         "interval_s": snapshot.interval_s,
-        "meter": snapshot.health.meter_name,
-        "estimate": snapshot.health.meter_is_estimate,
-        "residual_ratio": snapshot.health.residual_ratio,
+        "meter": stats.meter.name,
+        "estimate": stats.meter.is_estimate,
+        "residual_ratio": stats.loop.residual_ratio,
     }
-    if "node" in levels:
+    if NODE in levels:
         record["usage_ratio"] = snapshot.node.usage_ratio
         record["zones"] = list(_zone_records(snapshot))
-    for level, view in workloads(snapshot):
-        if level in levels:
-            record[_PLURALS[level]] = list(_ran_records(view, snapshot))
+    for level, view in snapshot.workloads.items():
+        record[WORKLOAD_LEVELS[level].plural] = list(_ran_records(view, snapshot))
     return json.dumps(record, separators=(",", ":"))
 
 
@@ -78,25 +69,32 @@ def _zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         strict=True,
     )
     for zone, watts, active_watts, idle_watts, uj in columns:
-        yield {
-            "zone": zone.kind,
-            "socket": zone.socket,
-            "path": zone.path,
-            "watts": watts,
-            "active_watts": active_watts,
-            "idle_watts": idle_watts,
-            "joules": uj / UJ_PER_J,
-        }
+        if uj > 0:  # else it has never moved
+            yield {
+                "zone": zone.kind,
+                "socket": zone.socket,
+                "path": zone.path,
+                "watts": watts,
+                "active_watts": active_watts,
+                "idle_watts": idle_watts,
+                "joules": uj / UJ_PER_J,
+            }
 
 
 def _ran_records(view: WorkloadView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    for place in _order(view, snapshot):
-        row = int(view.ran_rows[place])
+    for index in _order(view, snapshot):
+        row = int(view.ran_rows[index])
         labels = view.labels[row]
         yield {
             **{name: _json_value(getattr(labels, name)) for name in labels.__slots__},
             "state": State(int(view.state[row])).name.lower(),
-            "watts": dict(zip(snapshot.kinds, _ran_watts(view, snapshot, place), strict=True)),
+            "watts": dict(
+                zip(
+                    snapshot.kinds,
+                    _watts(snapshot, snapshot.kinds, view.ran_uj[index]),
+                    strict=True,
+                )
+            ),
             "joules": dict(
                 zip(snapshot.kinds, (view.energy_uj[row] / UJ_PER_J).tolist(), strict=True)
             ),
@@ -108,19 +106,15 @@ def _json_value(value: str | int) -> str | int:
     return clean(value) if isinstance(value, str) else value
 
 
-def _ran_watts(view: WorkloadView, snapshot: Snapshot, place: int) -> list[float | None]:
-    return _watts(snapshot, snapshot.kinds, view.ran_uj[place])
-
-
 def _watts(snapshot: Snapshot, kinds: tuple[str, ...], uj: Floats) -> list[float | None]:
-    """Return the interval's mean power for energies of these *kinds*; None where not known yet."""
+    """Return the interval's mean power for energies of these *kinds*; None where not known."""
     watts = (uj / (UJ_PER_J * snapshot.interval_s)).tolist()
     pairs = zip(kinds, watts, strict=True)
     return [None if kind in snapshot.unread_kinds else power for kind, power in pairs]
 
 
 def _order(view: WorkloadView, snapshot: Snapshot) -> list[int]:
-    """Return places in ``ran_rows``, most watts of the first known zone first; else by CPU time."""
+    """Return indexes of ``ran_rows`` by falling watts of the primary zone, else by CPU time."""
     kinds = snapshot.kinds
     known = frozenset(kinds) - snapshot.unread_kinds
     primary = next((kind for kind in PRIMARY_ORDER if kind in known), None)
@@ -146,26 +140,18 @@ def _cell(figure: float | None, width: int) -> str:
 
 
 def _top_lines(level: str, view: WorkloadView, snapshot: Snapshot, top: int) -> Iterator[str]:
-    was_there = view.state == State.RUNNING
-    was_there[view.ran_rows] = True  # also where it has ended meanwhile
-    title = f"{level.upper()} ({len(view.ran_rows)} of {was_there.sum()} ran)"
+    present = view.state == State.RUNNING
+    present[view.ran_rows] = True  # also those that have ended meanwhile
+    title = f"{level.upper()} ({len(view.ran_rows)} of {present.sum()} ran)"
     kinds = "".join(f"{f'{kind} W':>12}" for kind in snapshot.kinds)
     yield ""
     yield f"{title:<{NAME_WIDTH}}{kinds}"
-    for place in _order(view, snapshot)[:top]:
-        labels = view.labels[int(view.ran_rows[place])]
-        watts = "".join(_cell(power, 12) for power in _ran_watts(view, snapshot, place))
-        yield f"{_name(level, labels):<{NAME_WIDTH}}{watts}"
+    for index in _order(view, snapshot)[:top]:
+        title = view.labels[int(view.ran_rows[index])].title
+        watts = _watts(snapshot, snapshot.kinds, view.ran_uj[index])
+        yield f"{_printable(title):<{NAME_WIDTH}}{''.join(_cell(power, 12) for power in watts)}"
 
 
-def _name(level: str, labels: Any) -> str:
-    shown = {
-        "process": lambda: f"{labels.pid:>7} {labels.comm}",
-        "container": lambda: f"{labels.container_id[:12]} {labels.container_name}",
-        "vm": lambda: f"{labels.vm_id[:12]} {labels.vm_name}",
-        "pod": lambda: f"{labels.pod_namespace}/{labels.pod_name or labels.pod_id}",
-        "unit": lambda: f"{labels.unit}",
-    }[level]()
+def _printable(title: str) -> str:
     # A terminal obeys control characters, and a process chooses its own name.
-    printable = "".join(char if char.isprintable() else "?" for char in shown)
-    return printable[: NAME_WIDTH - 1]
+    return "".join(char if char.isprintable() else "?" for char in title)[: NAME_WIDTH - 1]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,10 +37,11 @@ def start() -> Iterator[Start]:
     def start_one(
         *addresses: str,
         latest: Callable[[], Snapshot | None] = lambda: snapshot(at_s=time.time()),
+        last_interval_s: Callable[[], float | None] = time.monotonic,
         timeout_s: float = 5.0,
         refresh: Callable[[], None] | None = None,
     ) -> Server:
-        service = Service(MetricsPage(HOST), latest, 1.0, refresh, timeout_s)
+        service = Service(MetricsPage(HOST), latest, last_interval_s, 1.0, refresh, timeout_s)
         server = start_server(addresses or ("127.0.0.1:0",), service)
         servers.append(server)
         return server
@@ -52,7 +54,8 @@ def start() -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Run one server with a fresh snapshot for every test that only asks."""
-    service = Service(MetricsPage(HOST), lambda: snapshot(at_s=time.time()), interval_s=1.0)
+    latest = partial(snapshot, at_s=time.time())
+    service = Service(MetricsPage(HOST), latest, time.monotonic, interval_s=1.0)
     server = start_server(["127.0.0.1:0"], service)
     yield server
     server.close()
@@ -179,21 +182,21 @@ def test_healthz_needs_no_snapshot(start: Start) -> None:
     assert fetch(start(latest=lambda: None), "/healthz")[::2] == (200, b"ok\n")
 
 
-def test_readyz_waits_for_the_first_snapshot(start: Start) -> None:
+def test_readyz_waits_for_the_first_interval(start: Start) -> None:
     """Before the first interval the server is not ready and says why."""
-    status, _, body = fetch(start(latest=lambda: None), "/readyz")
+    status, _, body = fetch(start(last_interval_s=lambda: None), "/readyz")
     assert (status, b"no interval has been measured" in body) == (503, True)
 
 
-def test_readyz_with_a_fresh_snapshot(start: Start) -> None:
-    """A recent snapshot makes the server ready, even some intervals old."""
-    server = start(latest=lambda: snapshot(at_s=time.time() - 10))
+def test_readyz_with_a_recent_interval(start: Start) -> None:
+    """A recent interval makes the server ready, even some intervals ago and without a snapshot."""
+    server = start(latest=lambda: None, last_interval_s=lambda: time.monotonic() - 10)
     assert fetch(server, "/readyz")[::2] == (200, b"ready\n")
 
 
-def test_readyz_with_an_old_snapshot(start: Start) -> None:
-    """A snapshot that is older than 15 s and five intervals is not good enough."""
-    server = start(latest=lambda: snapshot(at_s=time.time() - 16))
+def test_readyz_with_an_old_interval(start: Start) -> None:
+    """An interval that ended more than 15 s and five intervals ago is not good enough."""
+    server = start(last_interval_s=lambda: time.monotonic() - 16)
     status, _, body = fetch(server, "/readyz")
     assert (status, b"more than 15 s" in body) == (503, True)
 
@@ -305,9 +308,9 @@ def test_trickling_client_is_cut_off(start: Start) -> None:
     with dial(server) as connection:
         connection.settimeout(0.1)
         connection.sendall(b"GET / HTTP/1.1\r\n")
-        for place in range(200):
+        for number in range(200):
             try:
-                connection.sendall(b"X-%d: y\r\n" % (place % 90))
+                connection.sendall(b"X-%d: y\r\n" % (number % 90))
                 if connection.recv(1) == b"":
                     break
             except TimeoutError:
@@ -331,6 +334,25 @@ def test_client_that_does_not_read_is_cut_off(start: Start) -> None:
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
     [length] = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Le")]
     assert len(body) < length
+
+
+def wake_ups(thread: threading.Thread) -> int:
+    """Return how often a thread of this process has woken from a wait so far."""
+    status = Path(f"/proc/self/task/{thread.native_id}/status").read_text("utf-8")
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_listener_without_clients_sleeps(start: Start) -> None:
+    """A listener wakes for connections only: none of its waits ends while nobody connects."""
+    before = set(threading.enumerate())
+    server = start(timeout_s=0.01)
+    [listener] = set(threading.enumerate()) - before
+    assert fetch(server, "/healthz")[0] == 200
+    assert wait_until(lambda: not connection_threads())
+    time.sleep(0.2)  # past the deadline of that connection
+    counted = wake_ups(listener)
+    time.sleep(0.2)
+    assert wake_ups(listener) == counted
 
 
 def test_too_many_connections_are_refused_and_let_in_later(start: Start) -> None:

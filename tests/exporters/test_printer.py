@@ -141,7 +141,7 @@ def test_output_that_takes_nothing_is_an_error_with_a_remedy() -> None:
         printer = Printer(full, lambda _: "text", failed.set)
         printer.take(snapshot())
         assert failed.wait(GIVE_UP_S)
-        with pytest.raises(KeplerError, match="No space left on device\ngive it a place"):
+        with pytest.raises(KeplerError, match="No space left on device\nredirect it"):
             printer.close()
 
 
@@ -170,5 +170,5 @@ def test_output_that_does_not_wait_is_waited_for(pipe_of: Callable[..., Pipe]) -
 
 def test_closed_output_is_refused() -> None:
     """Where there is no standard output at all, that is said before anything starts."""
-    with pytest.raises(SetupError, match="it is closed\ngive it a place"):
+    with pytest.raises(SetupError, match="it is closed\nredirect it"):
         Printer(None, lambda _: "text", lambda: None)

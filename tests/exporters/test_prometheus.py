@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import (
@@ -13,12 +14,15 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import CollectorRegistry
-from snapshots import HOST, Row, process, snapshot
+from snapshots import HOST, Row, node, process, snapshot
 
-from kepler_ebpf.exporters.catalog import AS_TEXT, LEVELS, METRICS, Metric
+from kepler_ebpf.exporters.catalog import METRICS, SAMPLED
+from kepler_ebpf.exporters.metric import Metric
 from kepler_ebpf.exporters.prometheus import MetricsPage, SnapshotCollector
+from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.pods import PodSourceHealth
 from kepler_ebpf.model.snapshot import Snapshot
+from kepler_ebpf.model.stats import ProgramStats
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 PROMETHEUS_2 = (
@@ -51,6 +55,12 @@ def families(shown: Snapshot | None, accept: str = "", page: MetricsPage | None 
 def values(family: Family, *labels: str) -> dict[tuple[str, ...], float]:
     """Return a family's figures by the values of these labels."""
     return {tuple(s.labels[name] for name in labels): s.value for s in family.samples}
+
+
+def zones_of(page: Page) -> set[str]:
+    """Return every value of the label zone on a page."""
+    samples = [sample for family in page.values() for sample in family.samples]
+    return {sample.labels["zone"] for sample in samples if "zone" in sample.labels}
 
 
 @pytest.fixture(scope="module", params=["", OPENMETRICS], ids=["text", "openmetrics"])
@@ -129,19 +139,21 @@ def test_zones_of_each_socket_are_ours(shown: Page) -> None:
         ("kepler_ebpf_bpf_missed_runs", 15.0),
         ("kepler_ebpf_own_cpu_seconds", 16.0),
         ("kepler_ebpf_lost_cgroup_events", 4.0),
+        ("kepler_ebpf_lost_exec_events", 20.0),
+        ("kepler_ebpf_hidden_cpu_seconds", 5.0),
         ("kepler_ebpf_pod_source_up", 1.0),
         ("kepler_ebpf_pod_source_last_sync_timestamp_seconds", 999_999.0),
         ("kepler_ebpf_pod_source_errors", 18.0),
     ],
 )
-def test_health_figure(name: str, value: float, shown: Page) -> None:
-    """Each figure of the sampler about itself comes from its own field, in seconds or counts."""
+def test_figure_about_ourselves(name: str, value: float, shown: Page) -> None:
+    """Each figure of the run about itself comes from its own field, in seconds or counts."""
     [sample] = shown[name].samples
     assert sample.value == value
 
 
-def test_folded_and_own_joules(shown: Page) -> None:
-    """What is no longer listed, and what we use ourselves, is told by level and zone."""
+def test_retired_and_own_joules(shown: Page) -> None:
+    """Energy that is no longer listed has level and zone; our own energy has its zone."""
     retired = values(shown["kepler_ebpf_retired_joules"], "level", "zone")
     assert retired["vm", "dram"] == 3.0
     assert len(retired) == 10
@@ -163,6 +175,24 @@ def test_a_kind_that_could_not_be_read_has_energy_and_no_power(accept: str) -> N
     }
 
 
+@pytest.mark.parametrize("accept", ["", OPENMETRICS], ids=["text", "openmetrics"])
+def test_a_kind_that_never_moved_is_left_out_until_it_moves(accept: str) -> None:
+    """A counter that stands at 0 since start has no series; the other kinds keep theirs."""
+    still = replace(snapshot(), node=replace(node(), energy_uj=np.array([10e6, 20e6, 0.0])))
+    assert zones_of(families(still, accept)) == {"package"}
+    assert zones_of(families(snapshot(), accept)) == {"package", "dram"}
+
+
+def test_a_socket_that_never_moved_is_left_out_of_its_kind() -> None:
+    """Families by socket leave out one at 0; the kind's sum keeps the path of all its sockets."""
+    still = replace(snapshot(), node=replace(node(), energy_uj=np.array([10e6, 0.0, 5e6])))
+    page = families(still)
+    for name in ("kepler_ebpf_zone_joules", "kepler_ebpf_unattributed_joules"):
+        assert {s.labels["socket"] for s in page[name].samples} == {"0", ""}
+    joules = values(page["kepler_node_cpu_joules"], "zone", "path")
+    assert joules["package", "aggregated-package"] == 10.0
+
+
 def test_build_and_cpu_info_have_no_node_name(shown: Page) -> None:
     """Kepler leaves the node's name off these two."""
     [build] = shown["kepler_build_info"].samples
@@ -177,7 +207,7 @@ def test_build_and_cpu_info_have_no_node_name(shown: Page) -> None:
     assert (cpu.value, cpu.labels["model_name"]) == (1.0, "A CPU @ 2 GHz")
 
 
-def test_run_info_tells_loader_meter_and_estimate(shown: Page) -> None:
+def test_run_info_has_loader_meter_and_estimate(shown: Page) -> None:
     """One series says where the figures come from."""
     [info] = shown["kepler_ebpf_info"].samples
     assert info.labels == {
@@ -190,20 +220,20 @@ def test_run_info_tells_loader_meter_and_estimate(shown: Page) -> None:
 
 def test_bpf_time_is_absent_without_kernel_statistics() -> None:
     """A kernel that does not time programs gives no series rather than zeros."""
-    untimed = replace(snapshot().health, bpf_run_ns=0, bpf_run_count=0)
-    shown = families(replace(snapshot(), health=untimed))
+    untimed = replace(snapshot().stats, programs=ProgramStats())
+    shown = families(replace(snapshot(), stats=untimed))
     assert shown["kepler_ebpf_bpf_run_seconds"].samples == []
     assert shown["kepler_ebpf_bpf_runs"].samples == []
 
 
-def test_without_kubernetes_nothing_is_said_of_it() -> None:
+def test_without_kubernetes_there_is_no_metric_of_it() -> None:
     """Neither pods nor their source are on the page of a host that has none."""
     page = families(replace(snapshot(), pod_infos=(), pod_source=None))
     assert not [name for name in page if name.startswith("kepler_ebpf_pod")]
 
 
-def test_a_source_that_never_heard_has_no_time() -> None:
-    """Before the first word from the server there is no time of the last one."""
+def test_a_source_without_an_answer_has_no_time() -> None:
+    """Before the first answer from the server there is no time of the last one."""
     source = PodSourceHealth(up=False, last_sync_s=None, errors={})
     page = families(replace(snapshot(), pod_source=source))
     assert page["kepler_ebpf_pod_source_up"].samples[0].value == 0.0
@@ -211,7 +241,7 @@ def test_a_source_that_never_heard_has_no_time() -> None:
 
 
 def test_page_before_the_first_snapshot_has_the_host_only() -> None:
-    """Before the first interval the page tells the build and the CPUs, and no figure."""
+    """Before the first interval the page has the build and the CPUs, and no figure."""
     assert set(families(None)) == {"kepler_build_info", "kepler_node_cpu_info"}
 
 
@@ -268,7 +298,7 @@ def test_negotiated_format(accept: str, content_type: str) -> None:
 def test_no_series_twice(accept: str) -> None:
     """No name and label set is on the page twice, nor is a family declared twice."""
     page = page_of(frozenset(LEVELS), "process", "go").render(
-        snapshot([Row(process()), Row(process(start_ns=2))]), accept
+        snapshot([Row(process()), Row(process(2))]), accept
     )
     lines = page.body.decode().splitlines()
     series = Counter(line.rpartition(" ")[0] for line in lines if not line.startswith("# "))
@@ -303,7 +333,7 @@ def test_collector_describes_its_families_without_samples() -> None:
     """A registry sees every name before the first scrape, and so any name taken twice."""
     collector = SnapshotCollector(HOST)
     described = list(collector.describe())
-    assert {f.name for f in described} == {m.family for m in METRICS if m not in AS_TEXT}
+    assert {f.name for f in described} == {m.family for m in SAMPLED}
     assert not any(family.samples for family in described)
     registry = CollectorRegistry()
     registry.register(collector)

@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 
-from snapshots import Row, process, snapshot, view
+import numpy as np
+from snapshots import Row, node, process, snapshot, view
 
 from kepler_ebpf.exporters.stdout import json_line, table
+from kepler_ebpf.model.stats import MeterStats
 from kepler_ebpf.model.workloads import State
 
 
@@ -20,8 +22,8 @@ def test_table_shows_the_nodes_zones() -> None:
 def test_table_says_when_figures_are_an_estimate() -> None:
     """A modelled meter is labelled."""
     shown = snapshot()
-    shown = replace(shown, health=replace(shown.health, meter_is_estimate=True))
-    assert "(estimate)" in table(shown)
+    stats = replace(shown.stats, meter=MeterStats("estimate", is_estimate=True))
+    assert "(estimate)" in table(replace(shown, stats=stats))
 
 
 def test_table_lists_the_hungriest_processes_first() -> None:
@@ -81,7 +83,7 @@ def test_table_shows_no_power_of_a_zone_that_could_not_be_read() -> None:
 def test_table_without_any_zone_ranks_by_cpu_time() -> None:
     """Without energy there is still a list."""
     rows = [Row(process(1), (), cpu_ns=1, ran_uj=()), Row(process(2), (), cpu_ns=9, ran_uj=())]
-    shown = replace(snapshot(), kinds=(), processes=view(rows, ()))
+    shown = replace(snapshot(), kinds=(), workloads={"process": view(rows, ())})
     lines = table(shown, frozenset({"process"})).splitlines()
     assert [line.split()[0] for line in lines[-2:]] == ["2", "1"]
 
@@ -127,6 +129,21 @@ def test_json_line_has_null_for_the_power_of_a_zone_that_could_not_be_read() -> 
         [workload] = record[level]
         assert workload["watts"] == {"package": 0.5, "dram": None}
         assert workload["joules"] == {"package": 2.0, "dram": 0.5}
+
+
+def test_a_kind_that_never_moved_is_in_no_output() -> None:
+    """A counter that stands at 0 since start has neither a line, a column nor a key."""
+    still = replace(snapshot(), node=replace(node(), energy_uj=np.array([10e6, 20e6, 0.0])))
+    assert "dram" not in table(still)
+    assert "dram" not in json_line(still)
+    assert "dram" in table(snapshot())
+
+
+def test_a_socket_that_never_moved_is_in_no_output() -> None:
+    """The zones of a kind are listed without the one at 0."""
+    still = replace(snapshot(), node=replace(node(), energy_uj=np.array([10e6, 0.0, 5e6])))
+    zones = json.loads(json_line(still))["zones"]
+    assert [(zone["zone"], zone["socket"]) for zone in zones] == [("package", 0), ("dram", None)]
 
 
 def test_json_line_is_limited_to_the_levels() -> None:

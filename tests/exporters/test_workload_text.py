@@ -11,21 +11,20 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
-from snapshots import CONTAINER_ID, GAP, POD_ID, Row, container, pod_info, process, snapshot
+from snapshots import CONTAINER_ID, GAP, POD_ID, Row, pod_info, process, snapshot
 
-from kepler_ebpf.exporters.catalog import LEVELS, WORKLOADS, Metric
+from kepler_ebpf.exporters.catalog import POD_INFO, WORKLOADS, selected
+from kepler_ebpf.exporters.metric import Metric
 from kepler_ebpf.exporters.workload_text import WorkloadText
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import State
-
-ALL = frozenset(LEVELS)
 
 
 def rendered(
     shown: Snapshot, *, openmetrics: bool = False, names: frozenset[str] = frozenset()
 ) -> str:
     """Return the whole workload text of a snapshot."""
-    text = WorkloadText("node-1", ALL)
+    text = WorkloadText("node-1", WORKLOADS, POD_INFO)
     return "".join(text.chunks(shown, openmetrics=openmetrics, names=names))
 
 
@@ -116,43 +115,25 @@ def test_container_vm_and_pod_names_are_labels() -> None:
     assert of(text, "kepler_pod_cpu_joules_total", pod_name="shop-0", zone="dram") == [0.5]
 
 
-def test_reused_pid_with_the_same_labels_is_one_series() -> None:
-    """CPU time has no state label, so an ended process and its lookalike are added up."""
-    rows = [Row(process(), cpu_ns=10**9, state=State.TERMINATED), Row(process(start_ns=2))]
-    text = rendered(snapshot(rows))
-    assert of(text, "kepler_process_cpu_seconds_total") == [2.5]
-    assert of(text, "kepler_process_cpu_joules_total", state="running", zone="dram") == [0.5]
-    assert of(text, "kepler_process_cpu_joules_total", state="terminated", zone="dram") == [0.5]
-
-
-def test_container_that_ended_twice_is_one_series() -> None:
-    """Two ended rows with the same container labels are added up, power included."""
-    text = rendered(snapshot(containers=[Row(container(), state=State.TERMINATED)] * 2))
-    assert of(text, "kepler_container_cpu_joules_total", zone="package") == [4.0]
-    assert of(text, "kepler_container_cpu_watts", zone="package") == [1.0]
-
-
 @given(
     st.lists(
         st.tuples(
-            st.integers(1, 3),
-            st.sampled_from([State.FREE, State.RUNNING, State.TERMINATED]),
-            st.floats(0, 1e12),
+            st.sampled_from([State.FREE, State.RUNNING, State.TERMINATED]), st.floats(0, 1e12)
         ),
         max_size=12,
     )
 )
-def test_no_series_twice_and_no_joule_lost(entries: list[tuple[int, State, float]]) -> None:
-    """Whatever the rows, a series is on the page once and the joules on it add up."""
+def test_every_row_is_one_series_and_no_joule_is_lost(entries: list[tuple[State, float]]) -> None:
+    """Whatever the rows, each is on the page once and the joules on it add up."""
     rows = [
-        Row(process(pid, start_ns=place), (uj, 0.0), state=state) if state else GAP
-        for place, (pid, state, uj) in enumerate(entries)
+        Row(process(pid), (uj, 0.0), state=state) if state else GAP
+        for pid, (state, uj) in enumerate(entries)
     ]
     text = rendered(snapshot(rows))
     counts = Counter((s.name, frozenset(s.labels.items())) for s in samples(text))
     assert set(counts.values()) == {1}
     listed_j = sum(of(text, "kepler_process_cpu_joules_total", zone="package"))
-    expected_j = sum(uj for _, state, uj in entries if state) / 1e6
+    expected_j = sum(uj for state, uj in entries if state) / 1e6
     assert listed_j == pytest.approx(expected_j, rel=1e-12)
 
 
@@ -190,11 +171,12 @@ def test_long_label_values_are_whole() -> None:
 
 def test_changed_labels_object_is_rendered_anew() -> None:
     """A row whose labels object was replaced shows the new labels, the other row the old ones."""
-    text = WorkloadText("node-1", ALL)
+    text = WorkloadText("node-1", WORKLOADS, POD_INFO)
     before = snapshot([Row(process(1, exe="")), Row(process(2))])
     "".join(text.chunks(before, openmetrics=False, names=frozenset()))
-    renamed = (process(1, exe="/bin/new"), before.processes.labels[1])
-    after = replace(before, processes=replace(before.processes, labels=renamed))
+    view = before.workloads["process"]
+    renamed = replace(view, labels=(process(1, exe="/bin/new"), view.labels[1]))
+    after = replace(before, workloads={**before.workloads, "process": renamed})
     page = "".join(text.chunks(after, openmetrics=False, names=frozenset()))
     shown = {s.labels["pid"]: s.labels["exe"] for s in samples(page) if "pid" in s.labels}
     assert shown == {"1": "/bin/new", "2": "/usr/bin/worker"}
@@ -202,7 +184,7 @@ def test_changed_labels_object_is_rendered_anew() -> None:
 
 def test_table_that_grows_and_shrinks_shows_its_rows() -> None:
     """Rows that were added or dropped between two pages are rendered or gone."""
-    text = WorkloadText("node-1", ALL)
+    text = WorkloadText("node-1", WORKLOADS, POD_INFO)
     for pids in ((1, 2), (1, 2, 3), (3,)):
         shown = snapshot([Row(process(pid)) for pid in pids])
         page = "".join(text.chunks(shown, openmetrics=False, names=frozenset()))
@@ -228,7 +210,7 @@ def test_figures_keep_every_bit() -> None:
 def test_levels_choose_the_families() -> None:
     """A level that was not asked for has neither series nor headers."""
     text = "".join(
-        WorkloadText("node-1", frozenset({"node", "pod"})).chunks(
+        WorkloadText("node-1", selected(WORKLOADS, frozenset({"node", "pod"})), POD_INFO).chunks(
             snapshot(), openmetrics=False, names=frozenset()
         )
     )
@@ -254,7 +236,7 @@ def test_chosen_labels_of_a_pod_are_on_its_info(openmetrics: bool) -> None:
 
 def test_pods_that_changed_are_rendered_anew() -> None:
     """The text follows the tuple of pods, and is no other page's."""
-    text = WorkloadText("node-1", ALL)
+    text = WorkloadText("node-1", WORKLOADS, POD_INFO)
 
     def pods_of(*ids: str) -> set[str]:
         shown = replace(snapshot(), pod_infos=tuple(map(pod_info, ids)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kepler_ebpf.exporters.values import Build, Host
+from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.host.topology import CpuInfo
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
