@@ -47,36 +47,36 @@ def test_sockets_are_found():
         assert topology.socket_of[: LAST + 1] == (0, 0, 1, 1)
 
 
-def test_time_is_charged_to_the_socket_it_was_used_on(account, start):
+def test_time_is_charged_to_the_socket_it_was_used_on(tracker, start):
     """A process that is kept on one CPU has all its time on that CPU's socket."""
     load = start("burn_twice")
     load.pin(LAST)
-    settled(account)
+    settled(tracker)
     load.step()
-    usage = settled(account)
+    usage = settled(tracker)
     mine = of(usage.tasks, tgid=load.pid)
     assert set(mine["socket"]) == {1}
     assert 0 < cpu_ns(mine) <= usage.sockets.busy_ns[1]
 
 
-def test_process_on_both_sockets_is_one_process(account, start):
+def test_process_on_both_sockets_is_one_process(tracker, start):
     """A process that moves within an interval has a record for each socket."""
     load = start("burn_twice")
     load.pin(0)
-    settled(account)
+    settled(tracker)
     load.step()
     load.pin(LAST)
     load.step()
-    mine = of(settled(account).tasks, tgid=load.pid)
+    mine = of(settled(tracker).tasks, tgid=load.pid)
     assert set(mine["socket"]) == {0, 1}
     assert len(identities(mine)) == 1
 
 
-def test_each_socket_has_its_own_window(account):
+def test_each_socket_has_its_own_window(tracker):
     """The CPU time that existed is the interval's length times each socket's CPUs."""
-    account.interval()
+    tracker.interval()
     time.sleep(0.2)
-    usage = account.interval()
+    usage = tracker.interval()
     length_ns = usage.end_ns - usage.start_ns
     for window_ns in usage.sockets.window_ns:
         assert window_ns == pytest.approx(CPUS_PER_SOCKET * length_ns, rel=0.01)
@@ -85,27 +85,27 @@ def test_each_socket_has_its_own_window(account):
 # --- CPUs that come and go --------------------------------------------------------------------
 
 
-def test_laws_hold_while_cpus_come_and_go(account, start, unplugged):
+def test_laws_hold_while_cpus_come_and_go(tracker, start, unplugged):
     """A busy CPU is taken away and given back, again and again, and no law is broken."""
     for _ in range(2):
         start("spin").go()
-    account.interval()
+    tracker.interval()
     usages = []
     for _ in range(3):
         unplugged(LAST)
-        usages += collect(account, 0.1)
+        usages += collect(tracker, 0.1)
         set_online(LAST, online=True)
-        usages += collect(account, 0.1)
+        usages += collect(tracker, 0.1)
     assert not any(unbalanced_ns(usage).any() for usage in usages)
     assert all(usage.sockets.window_ns.sum() == usage.wall_ns for usage in usages)
 
 
-def test_socket_without_cpus_has_no_window(account, unplugged):
+def test_socket_without_cpus_has_no_window(tracker, unplugged):
     """When the whole second socket is gone there is no time there, and the first is as before."""
     unplugged(LAST - 1, LAST)
-    account.interval()
+    tracker.interval()
     time.sleep(0.1)
-    usage = account.interval()
+    usage = tracker.interval()
     length_ns = usage.end_ns - usage.start_ns
     assert usage.sockets.window_ns.tolist() == [
         pytest.approx(CPUS_PER_SOCKET * length_ns, rel=0.01),
@@ -113,16 +113,16 @@ def test_socket_without_cpus_has_no_window(account, unplugged):
     ]
 
 
-def test_what_loses_its_cpu_is_charged_where_it_goes_on(account, start, unplugged):
+def test_what_loses_its_cpu_is_charged_where_it_goes_on(tracker, start, unplugged):
     """A process that spins on a CPU that is taken away goes on elsewhere, all of it charged."""
     spinner = start("spin")
     spinner.pin(LAST)
     spinner.go()
-    account.interval()
+    tracker.interval()
     began_ns = spinner.clock_ns()
     unplugged(LAST - 1, LAST)
     used_ns = spinner.clock_ns() - began_ns
-    usages = collect(account, 0.2)
+    usages = collect(tracker, 0.2)
     mine = of(joined(usages), tgid=spinner.pid)
     assert set(of(usages[-1].tasks, tgid=spinner.pid)["socket"]) == {0}
     assert cpu_ns(mine) > used_ns

@@ -12,20 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from trackers import cpu_ns, loaded, of, opened
+from trackers import Tracker, cpu_ns, loaded, of, opened
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel import cgroup_v1
 from kepler_ebpf.kernel.loaders import LOADERS, bcc, choice, co_re
 from kepler_ebpf.kernel.programs import LoadRequest, bpf_directory
-from kepler_ebpf.kernel.tracker import CpuTimeTracker
 
 pytest_plugins = ["kernel_fixtures"]
 
 REQUEST = LoadRequest(cpus=os.cpu_count() or 1, task_entries=1024)
 NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups")
 HELD_ID = re.compile(r"^(prog|map)_id:\s+(\d+)$", re.MULTILINE)
-RINGS = 3000
+NOTICES = 3000
 """Of 24 bytes each, more than the cgroup_notifier's 64 KiB."""
 
 GONE_S = 10
@@ -225,14 +224,14 @@ def test_two_capabilities_are_enough(loader_name, checkout):
 
 
 def test_close_frees_everything_in_the_kernel(loader_name):
-    """After close no program and no map is left, though the account still exists."""
+    """After close no program and no map is left, though the tracker still exists."""
     before = held_by(os.getpid())
-    with opened(loader_name) as account:
-        account.interval()
+    with opened(loader_name) as tracker:
+        tracker.interval()
         held = held_by(os.getpid()) - before
     assert len(held) >= len(LOADERS)
     assert remaining(held) == set()
-    assert account.lost_ns >= 0
+    assert tracker.stats.lost_ns >= 0
 
 
 def test_close_twice_is_close_once(loader_name):
@@ -257,8 +256,8 @@ def test_killed_process_leaves_nothing_and_another_starts(loader_name, checkout)
         process.send_signal(signal.SIGKILL)
     assert {"prog", "map"} == {kind for kind, _ in held}
     assert remaining(held) == set()
-    with opened(loader_name) as account:
-        assert account.interval().sockets.window_ns.sum() > 0
+    with opened(loader_name) as tracker:
+        assert tracker.interval().sockets.window_ns.sum() > 0
 
 
 def test_several_samplers_see_the_same(loader_name, start):
@@ -270,7 +269,7 @@ def test_several_samplers_see_the_same(loader_name, start):
             second.interval()
             load.step()
             charged_ns = [
-                cpu_ns(of(account.interval().tasks, tgid=load.pid)) for account in (first, second)
+                cpu_ns(of(tracker.interval().tasks, tgid=load.pid)) for tracker in (first, second)
             ]
         load.step()
         again_ns = cpu_ns(of(first.interval().tasks, tgid=load.pid))
@@ -278,45 +277,45 @@ def test_several_samplers_see_the_same(loader_name, start):
     assert again_ns > 0
 
 
-def test_doorbell_rings_when_a_cgroup_is_made(loader_name, make_cgroup):
-    """Until it is heard; more rings than it holds are no fault."""
-    with opened(loader_name) as account:
+def test_notifier_is_readable_when_a_cgroup_was_made(loader_name, make_cgroup):
+    """It stays so until it is acknowledged; more notices than it holds are no fault."""
+    with opened(loader_name) as tracker:
         made = make_cgroup("v2")
-        assert is_ringing(account)
-        assert made.name in {event.path for event in account.cgroup_events()}
-        silence(account)
-        for _ in range(RINGS):
+        assert is_readable(tracker)
+        assert made.name in {event.path for event in tracker.cgroup_events()}
+        acknowledge(tracker)
+        for _ in range(NOTICES):
             made.remove()
             made.directory.mkdir()
-        assert is_ringing(account)
-        silence(account)
+        assert is_readable(tracker)
+        acknowledge(tracker)
         made.remove()
         made.directory.mkdir()
-        assert is_ringing(account)
+        assert is_readable(tracker)
 
 
-def is_ringing(account):
-    """Tell whether somebody who waits for the bell would wake up."""
-    return bool(select.select([account.cgroup_notifier], [], [], 0.1)[0])
+def is_readable(tracker):
+    """Whether a reader that waits for the notifier would wake up."""
+    return bool(select.select([tracker.cgroup_notifier], [], [], 0.1)[0])
 
 
-def silence(account):
-    """Hear the bell until it is silent: others on this host may make cgroups too."""
+def acknowledge(tracker):
+    """Acknowledge until nothing more comes: others on this host may make cgroups too."""
     end = time.monotonic() + GONE_S
-    while is_ringing(account):
+    while is_readable(tracker):
         assert time.monotonic() < end
-        account.cgroup_notifier.acknowledge()
+        tracker.cgroup_notifier.acknowledge()
 
 
 def test_failed_attach_detaches_what_was_attached(loader_name):
     """Where one hook cannot be attached none stays attached."""
     with loaded(loader_name) as (programs, topology):
         programs.programs["on_cgroup_rmdir"] = -1
-        account = CpuTimeTracker(programs, topology, 16384)
+        tracker = Tracker(programs, topology, 16384)
         with pytest.raises(SetupError, match="cannot attach to tracepoint cgroup_rmdir"):
-            account.start()
+            tracker.start()
         programs.programs["on_cgroup_rmdir"] = programs.programs["on_cgroup_mkdir"]
-        account.start()
+        tracker.start()
 
 
 # --- sizes and knobs ----------------------------------------------------------------------------

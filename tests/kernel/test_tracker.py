@@ -1,4 +1,4 @@
-"""The laws of the kernel's account on real load: nothing is lost, nothing is counted twice."""
+"""The laws of the tracker on real load: nothing is lost, nothing is counted twice."""
 
 import sys
 import time
@@ -26,13 +26,13 @@ LAG_NS = 2_000_000
 
 
 @pytest.fixture(scope="session")
-def storm_usages(account):
+def storm_usages(tracker):
     """Take intervals for a second under a fork storm beside a spinning process."""
     loads = [Load("spin"), Load("fork_storm")]
-    account.interval()
+    tracker.interval()
     for load in loads:
         load.go()
-    usages = collect(account, 1.0, every_s=0.05)
+    usages = collect(tracker, 1.0, every_s=0.05)
     for load in loads:
         load.close()
     return usages
@@ -66,16 +66,16 @@ def test_intervals_follow_without_a_gap(storm_usages):
     assert starts[1:] == ends[:-1]
 
 
-def test_lost_time_is_little(account, start):
+def test_lost_time_is_little(tracker, start):
     """Less than a thousandth of the CPU time has no owner.
 
     Some virtual machines hide PID 1 from tracing: at most its time is lost as well.
     """
     for load in [start("spin"), start("fork_storm")]:
         load.go()
-    account.interval()
+    tracker.interval()
     before_ns = init_ns()
-    usages = collect(account, 1.0, every_s=0.05)
+    usages = collect(tracker, 1.0, every_s=0.05)
     hidden_ns = init_ns() - before_ns
     assert lost_ns(*usages) < 0.001 * sum(usage.wall_ns for usage in usages) + hidden_ns
 
@@ -88,21 +88,21 @@ def test_every_record_has_used_time(storm_usages):
         assert usage.tasks["cpu_ns"].all()
 
 
-def test_window_is_wall_clock_time(account):
+def test_window_is_wall_clock_time(tracker):
     """An interval begins where the one before was closed, and ends where it is closed itself."""
-    first_closing, _ = told_times(account)
-    second_closing, usage = told_times(account)
+    first_closing, _ = told_times(tracker)
+    second_closing, usage = told_times(tracker)
     assert first_closing[0] <= usage.start_ns <= first_closing[1]
     assert second_closing[0] <= usage.end_ns <= second_closing[1]
 
 
-def told_times(account):
+def told_times(tracker):
     """Close an interval, and tell by the clock between which times."""
-    before_ns, usage, after_ns = time.monotonic_ns(), account.interval(), time.monotonic_ns()
+    before_ns, usage, after_ns = time.monotonic_ns(), tracker.interval(), time.monotonic_ns()
     return (before_ns, after_ns), usage
 
 
-def test_spinning_process_is_charged_in_every_interval(account, start, tmp_path):
+def test_spinning_process_is_charged_in_every_interval(tracker, start, tmp_path):
     """A task that never blocks gets in each 100 ms interval what it says it used."""
     path = tmp_path / "clock"
     path.write_bytes(bytes(8))
@@ -110,11 +110,11 @@ def test_spinning_process_is_charged_in_every_interval(account, start, tmp_path)
     spinner.go()
     while not told_ns(path):
         time.sleep(0.01)
-    before_ns, _, after_ns = told_ns(path), account.interval(), told_ns(path)
+    before_ns, _, after_ns = told_ns(path), tracker.interval(), told_ns(path)
     for _ in range(10):
         time.sleep(0.1)
         stopwatch, last_before_ns, last_after_ns = Stopwatch(), before_ns, after_ns
-        before_ns, usage, after_ns = told_ns(path), account.interval(), told_ns(path)
+        before_ns, usage, after_ns = told_ns(path), tracker.interval(), told_ns(path)
         charged_ns = cpu_ns(of(usage.tasks, tgid=spinner.pid))
         assert charged_ns >= before_ns - last_after_ns - lost_ns(usage) - LAG_NS
         slack_ns = LAG_NS + TICKS_NS + stopwatch.stolen_ns
@@ -127,39 +127,39 @@ def told_ns(path: Path) -> int:
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES[:1])
-def test_fork_storm_is_charged_to_its_cgroup(account, start, make_cgroup, hierarchy):
+def test_fork_storm_is_charged_to_its_cgroup(tracker, start, make_cgroup, hierarchy):
     """What three hundred short commands used is found in their cgroup, nearly all of it."""
     cgroup, storm, spinner = make_cgroup(hierarchy), start("fork_storm"), start("spin")
     for load in (storm, spinner):
         load.pin(0)  # beside a spinner: a CPU that is never idle is not woken
     spinner.go()
     cgroup.take(storm.pid)
-    account.interval()
+    tracker.interval()
     stopwatch, before_ns = Stopwatch(), cgroup.cpu_ns
     storm.step()
-    usage = settled(account)
+    usage = settled(tracker)
     truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
     charged_ns = cpu_ns(of(usage.tasks, cgroup_id=cgroup.id))
     assert truth.is_met_by(charged_ns, within=0.005, lost_ns=lost_ns(usage))
 
 
-def test_many_short_intervals_lose_nothing(account, start):
+def test_many_short_intervals_lose_nothing(tracker, start):
     """At 10 ms the laws hold in every interval."""
     spinner = start("spin")
-    account.interval()
+    tracker.interval()
     spinner.go()
-    usages = collect(account, 2.0, every_s=0.01)
+    usages = collect(tracker, 2.0, every_s=0.01)
     assert not any(unbalanced_ns(usage).any() for usage in usages)
     assert all(usage.sockets.window_ns.sum() == usage.wall_ns for usage in usages)
 
 
-def test_interval_closes_at_a_switch_or_a_rotation_once(account, start):
+def test_interval_closes_at_a_switch_or_a_rotation_once(tracker, start):
     """What a spinning process is charged over many intervals adds up to its CPU clock."""
     spinner = start("spin")
-    account.interval()
+    tracker.interval()
     stopwatch, before_ns = Stopwatch(), spinner.clock_ns()
     spinner.go()
-    usages = collect(account, 1.0, every_s=0.01)
+    usages = collect(tracker, 1.0, every_s=0.01)
     truth = stopwatch.truth(spinner.clock_ns() - before_ns)
     charged_ns = cpu_ns(of(joined(usages), tgid=spinner.pid))
     assert truth.is_met_by(charged_ns, lost_ns=lost_ns(*usages))

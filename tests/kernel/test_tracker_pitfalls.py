@@ -1,4 +1,4 @@
-"""Every odd turn a task can take on its way, and that the kernel's account takes it too."""
+"""What tasks can do besides running and sleeping, and that the tracker follows it."""
 
 import ctypes
 import errno
@@ -14,6 +14,7 @@ from trackers import (
     ENTRIES,
     HIERARCHIES,
     SETTLE_S,
+    Tracker,
     collect,
     cpu_ns,
     identities,
@@ -31,8 +32,7 @@ from kepler_ebpf.host.topology import Topology
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import TestRun, library
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, Programs
-from kepler_ebpf.kernel.slots import Boundary, Cpus
-from kepler_ebpf.kernel.tracker import CpuTimeTracker
+from kepler_ebpf.kernel.slots import Boundary, Slots
 from kepler_ebpf.model.usage import OVERFLOW_COMM
 
 pytest_plugins = ["kernel_fixtures"]
@@ -77,42 +77,42 @@ def is_ended(tasks) -> bool:
 # --- ends ---------------------------------------------------------------------------------------
 
 
-def test_last_slice_of_an_ended_process_is_charged(account, start):
+def test_last_slice_of_an_ended_process_is_charged(tracker, start):
     """A process that burns and exits is charged all its time, and is marked as ended."""
-    account.interval()
+    tracker.interval()
     load = start("burn_once")
     load.go()
     truth = load.end()
-    usage = settled(account)
+    usage = settled(tracker)
     mine = of(usage.tasks, tgid=load.pid)
     assert truth.is_met_by(cpu_ns(mine), lost_ns=lost_ns(usage))
     assert is_ended(mine)
 
 
-def test_end_of_a_thread_is_not_the_end_of_its_process(account, start):
+def test_end_of_a_thread_is_not_the_end_of_its_process(tracker, start):
     """A process is marked as ended when its last thread exits, not when another one does."""
     load = start("thread_then_exit")
-    account.interval()
+    tracker.interval()
     load.step()
-    between = of(settled(account).tasks, tgid=load.pid)
+    between = of(settled(tracker).tasks, tgid=load.pid)
     load.go()
     load.end()
-    after = of(settled(account).tasks, tgid=load.pid)
+    after = of(settled(tracker).tasks, tgid=load.pid)
     assert len(set(between["pid"])) == 2
     assert (is_ended(between), is_ended(after)) == (False, True)
 
 
-def test_leader_that_dies_first_leaves_its_identity(account, start):
+def test_leader_that_dies_first_leaves_its_identity(tracker, start):
     """A process whose first thread is gone stays the same process until the last one ends."""
     load = start("leader_dies_first")
     started = stat_field(str(load.pid), STAT_START)
-    account.interval()
+    tracker.interval()
     load.step()
     load.step()
-    between = of(settled(account).tasks, tgid=load.pid)
+    between = of(settled(tracker).tasks, tgid=load.pid)
     load.go()
     load.end()
-    after = of(settled(account).tasks, tgid=load.pid)
+    after = of(settled(tracker).tasks, tgid=load.pid)
     ((tgid, start_ns),) = identities(between)
     assert (tgid, ticks(start_ns)) == (load.pid, started)
     assert identities(after) == identities(between)
@@ -122,37 +122,37 @@ def test_leader_that_dies_first_leaves_its_identity(account, start):
 # --- exec ---------------------------------------------------------------------------------------
 
 
-def test_command_run_within_one_interval_has_its_own_comm(account, start):
+def test_command_run_within_one_interval_has_its_own_comm(tracker, start):
     """A process that was forked, called exec and ended between two looks has the new comm."""
     load = start("run_true")
-    account.interval()
+    tracker.interval()
     child = int(load.step())
-    mine = of(settled(account).tasks, tgid=child)
+    mine = of(settled(tracker).tasks, tgid=child)
     assert set(mine["comm"]) == set(mine["process_comm"]) == {b"true"}
     assert is_ended(mine)
 
 
-def test_exec_changes_exec_id_and_nothing_else(account, start):
+def test_exec_changes_exec_id_and_nothing_else(tracker, start):
     """After exec the process is the same, with another exec_id."""
     load = start("exec_burner")
-    account.interval()
+    tracker.interval()
     load.step()
-    before = of(account.interval().tasks, tgid=load.pid)
+    before = of(tracker.interval().tasks, tgid=load.pid)
     load.step()
     load.go()
     load.end()
-    after = of(settled(account).tasks, tgid=load.pid)
+    after = of(settled(tracker).tasks, tgid=load.pid)
     assert identities(before) == identities(after)
     assert set(before["exec_id"]).isdisjoint(after["exec_id"])
 
 
-def test_exec_from_another_thread_loses_no_time(account, start):
+def test_exec_from_another_thread_loses_no_time(tracker, start):
     """A thread that calls exec takes the leader's pid in mid-slice; the slice is still charged."""
-    account.interval()
+    tracker.interval()
     load = start("exec_from_thread")
     load.go()
     truth = load.end()
-    usage = settled(account)
+    usage = settled(tracker)
     mine = of(usage.tasks, tgid=load.pid)
     assert len(identities(mine)) == 1
     assert truth.is_met_by(cpu_ns(mine), lost_ns=lost_ns(usage))
@@ -164,9 +164,9 @@ def test_exec_from_another_thread_loses_no_time(account, start):
 def test_run_that_began_unseen_is_charged_by_the_scheduler(loader_name, start):
     """Even of a task whose run the scheduler has begun anew, as it does where one is reniced."""
 
-    def is_whole(programs: Programs, account: CpuTimeTracker) -> bool:
+    def is_whole(programs: Programs, tracker: Tracker) -> bool:
         load = start("burn_twice")
-        account.interval()
+        tracker.interval()
         stopwatch, before_ns = Stopwatch(), load.clock_ns()
         load.pin(max(os.sched_getaffinity(0)))
         os.setpriority(os.PRIO_PROCESS, load.pid, -20)
@@ -179,25 +179,25 @@ def test_run_that_began_unseen_is_charged_by_the_scheduler(loader_name, start):
             os.setpriority(os.PRIO_PROCESS, load.pid, -19)
             programs.attach()
             load.acknowledge()
-        mine = of(settled(account).tasks, tgid=load.pid)
+        mine = of(settled(tracker).tasks, tgid=load.pid)
         return stopwatch.truth(load.clock_ns() - before_ns).is_met_by(cpu_ns(mine))
 
     # To attach where another is attached takes no grace period.
     with opened(loader_name), loaded(loader_name) as (programs, topology):
-        account = CpuTimeTracker(programs, topology, ENTRIES)
-        account.start()
+        tracker = Tracker(programs, topology, ENTRIES)
+        tracker.start()
         # Whoever runs in between takes the end of it along unseen.
-        assert any(is_whole(programs, account) for _ in range(ATTEMPTS))
-        account.close()
+        assert any(is_whole(programs, tracker) for _ in range(ATTEMPTS))
+        tracker.close()
 
 
-def test_start_is_the_one_in_proc(account, start):
+def test_start_is_the_one_in_proc(tracker, start):
     """The starts of threads and processes are those that /proc/PID/stat gives in ticks."""
     load = start("burn_twice")
-    account.interval()
+    tracker.interval()
     load.step()
     known = 0
-    for task in account.interval().tasks:
+    for task in tracker.interval().tasks:
         try:
             thread = stat_field(f"{task['tgid']}/task/{task['pid']}", STAT_START)
             process = stat_field(str(task["tgid"]), STAT_START)
@@ -209,43 +209,43 @@ def test_start_is_the_one_in_proc(account, start):
     assert known >= 2
 
 
-def test_parent_is_the_one_in_proc(account, start):
+def test_parent_is_the_one_in_proc(tracker, start):
     """The parent is told as a process, in the host's pids."""
     load = start("burn_twice")
-    account.interval()
+    tracker.interval()
     load.step()
-    (mine,) = of(account.interval().tasks, tgid=load.pid)
+    (mine,) = of(tracker.interval().tasks, tgid=load.pid)
     assert mine["parent_tgid"] == stat_field(str(load.pid), STAT_PPID) == os.getpid()
 
 
-def test_reused_pid_is_another_process(account, start):
+def test_reused_pid_is_another_process(tracker, start):
     """Two processes that have one pid, both within one interval, are charged apart."""
     load = start("same_pid_twice")
-    account.interval()
+    tracker.interval()
     first, second = map(int, load.step().split())
     assert first == second
-    mine = of(settled(account).tasks, tgid=first)
+    mine = of(settled(tracker).tasks, tgid=first)
     assert len(identities(mine)) == 2
     for _, start_ns in identities(mine):
         assert cpu_ns(of(mine, process_start_ns=start_ns)) >= 0.99 * SLICE_NS
 
 
-def test_kernel_threads_are_consumers(account, start):
+def test_kernel_threads_are_consumers(tracker, start):
     """What kernel threads use is told by thread, as children of kthreadd."""
     storm = start("fork_storm")
-    account.interval()
+    tracker.interval()
     storm.step()
-    kernel = of(joined(collect(account, 0.5)), parent_tgid=KTHREADD)
+    kernel = of(joined(collect(tracker, 0.5)), parent_tgid=KTHREADD)
     assert len(kernel)
     assert (kernel["tgid"] == kernel["pid"]).all()
     assert cpu_ns(kernel) > 0
 
 
-def test_sampler_is_a_consumer_and_knows_itself(account):
+def test_sampler_is_a_consumer_and_knows_itself(tracker):
     """The process that takes the intervals is in them, under the identity it is told."""
-    account.interval()
-    tasks = account.interval().tasks
-    tgid, start_ns = account.self_process
+    tracker.interval()
+    tasks = tracker.interval().tasks
+    tgid, start_ns = tracker.self_process
     assert (tgid, ticks(start_ns)) == (os.getpid(), stat_field("self", STAT_START))
     assert cpu_ns(of(tasks, tgid=tgid, process_start_ns=start_ns)) > 0
 
@@ -256,14 +256,14 @@ def test_sampler_is_a_consumer_and_knows_itself(account):
 @pytest.mark.parametrize("hierarchy", HIERARCHIES)
 def test_migration_within_an_interval_splits_the_time(loader_name, start, make_cgroup, hierarchy):
     """A process moved between two slices has a record in each of its two cgroups."""
-    with opened(loader_name, hierarchy=hierarchy) as account:
+    with opened(loader_name, hierarchy=hierarchy) as tracker:
         before, after, load = make_cgroup(hierarchy), make_cgroup(hierarchy), start("burn_twice")
         before.take(load.pid)
-        account.interval()
+        tracker.interval()
         load.step()
         after.take(load.pid)
         load.step()
-        usage = account.interval()
+        usage = tracker.interval()
         mine = of(usage.tasks, tgid=load.pid)
         assert set(mine["cgroup_id"]) == {before.id, after.id}
         assert len(identities(mine)) == 1
@@ -274,14 +274,14 @@ def test_migration_within_an_interval_splits_the_time(loader_name, start, make_c
 def test_task_that_moves_itself_leaves_what_it_ran(loader_name, start, make_cgroup, hierarchy):
     """What it ran before is its old cgroup's, though it was not switched out in between."""
 
-    def is_split(account: CpuTimeTracker) -> bool:
+    def is_split(tracker: Tracker) -> bool:
         old, new = make_cgroup(hierarchy), make_cgroup(hierarchy)
         load = start("move_itself", new.directory / "cgroup.procs")
         old.take(load.pid)
-        account.interval()
+        tracker.interval()
         stopwatch = Stopwatch()
         went_ns, there_ns, used_ns = map(int, load.step().split())
-        usage = account.interval()
+        usage = tracker.interval()
         assert not unbalanced_ns(usage).any()
         mine, lost = of(usage.tasks, tgid=load.pid), lost_ns(usage)
         left, taken = (cpu_ns(of(mine, cgroup_id=cgroup.id)) for cgroup in (old, new))
@@ -290,8 +290,8 @@ def test_task_that_moves_itself_leaves_what_it_ran(loader_name, start, make_cgro
             left, lost_ns=lost
         ) and taken_truth.is_met_by(taken, lost_ns=lost)
 
-    with opened(loader_name, hierarchy=hierarchy) as account:
-        assert any(is_split(account) for _ in range(ATTEMPTS))
+    with opened(loader_name, hierarchy=hierarchy) as tracker:
+        assert any(is_split(tracker) for _ in range(ATTEMPTS))
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES)
@@ -299,11 +299,11 @@ def test_task_that_moves_itself_leaves_what_it_ran(loader_name, start, make_cgro
 def test_task_that_is_moved_leaves_what_it_ran(loader_name, start, make_cgroup, hierarchy, thread):
     """It runs on another CPU meanwhile, whichever thread of the process that is moved it is."""
 
-    def is_split(account: CpuTimeTracker) -> bool:
+    def is_split(tracker: Tracker) -> bool:
         old, new = make_cgroup(hierarchy), make_cgroup(hierarchy)
         load = start("spin_unpreempted", thread)
         old.take(load.pid)
-        account.interval()
+        tracker.interval()
         stopwatch, before_ns = Stopwatch(), load.clock_ns()
         load.go()
         time.sleep(0.1)
@@ -311,55 +311,55 @@ def test_task_that_is_moved_leaves_what_it_ran(loader_name, start, make_cgroup, 
         new.take(load.pid)
         there_ns = load.clock_ns() - before_ns
         time.sleep(0.1)
-        usage, later = account.interval(), settled(account)
+        usage, later = tracker.interval(), settled(tracker)
         load.close()
         assert not unbalanced_ns(usage).any()
         assert set(of(later.tasks, tgid=load.pid)["cgroup_id"]) == {new.id}
         left_ns = cpu_ns(of(usage.tasks, tgid=load.pid, cgroup_id=old.id))
         return stopwatch.truth(went_ns, there_ns).is_met_by(left_ns, lost_ns=lost_ns(usage))
 
-    with opened(loader_name, hierarchy=hierarchy) as account:
-        assert any(is_split(account) for _ in range(ATTEMPTS))
+    with opened(loader_name, hierarchy=hierarchy) as tracker:
+        assert any(is_split(tracker) for _ in range(ATTEMPTS))
 
 
-def test_task_in_the_v1_root_is_told_by_its_v2_cgroup(account, start, make_cgroup):
+def test_task_in_the_v1_root_is_told_by_its_v2_cgroup(tracker, start, make_cgroup):
     """Where a process is in the root of the v1 controller, v2 says where it belongs."""
     cgroup, load = make_cgroup("v2"), start("burn_twice")
     cgroup.take(load.pid)
-    account.interval()
+    tracker.interval()
     load.step()
-    assert set(of(account.interval().tasks, tgid=load.pid)["cgroup_id"]) == {cgroup.id}
+    assert set(of(tracker.interval().tasks, tgid=load.pid)["cgroup_id"]) == {cgroup.id}
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES)
-def test_cgroup_made_and_removed_within_one_interval_has_its_path(account, make_cgroup, hierarchy):
+def test_cgroup_made_and_removed_within_one_interval_has_its_path(tracker, make_cgroup, hierarchy):
     """What is gone before anyone could look it up is named by the kernel's own events."""
-    account.cgroup_events()
+    tracker.cgroup_events()
     cgroup = make_cgroup(hierarchy)
     cgroup.remove()
-    (event,) = [event for event in account.cgroup_events() if event.cgroup_id == cgroup.id]
+    (event,) = [event for event in tracker.cgroup_events() if event.cgroup_id == cgroup.id]
     assert (event.path, event.removed) == (cgroup.name, True)
 
 
-def test_path_after_a_longer_one_is_whole(account, make_cgroup):
+def test_path_after_a_longer_one_is_whole(tracker, make_cgroup):
     """The buffer of a longer path before it leaves no trace in the next one."""
-    account.cgroup_events()
+    tracker.cgroup_events()
     with staying_on(min(os.sched_getaffinity(0))):
         made = [make_cgroup(HIERARCHIES[0], "-" + "x" * 50), make_cgroup(HIERARCHIES[0])]
-    paths = {event.cgroup_id: event.path for event in account.cgroup_events()}
+    paths = {event.cgroup_id: event.path for event in tracker.cgroup_events()}
     assert [paths[cgroup.id] for cgroup in made] == [cgroup.name for cgroup in made]
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES)
-def test_new_cgroup_is_told_once(account, make_cgroup, hierarchy):
+def test_new_cgroup_is_told_once(tracker, make_cgroup, hierarchy):
     """A cgroup that was made is one event, and none from then on."""
-    account.cgroup_events()
+    tracker.cgroup_events()
     cgroup = make_cgroup(hierarchy)
-    events = [event for event in account.cgroup_events() if event.cgroup_id == cgroup.id]
-    again = [event for event in account.cgroup_events() if event.cgroup_id == cgroup.id]
+    events = [event for event in tracker.cgroup_events() if event.cgroup_id == cgroup.id]
+    again = [event for event in tracker.cgroup_events() if event.cgroup_id == cgroup.id]
     assert [(event.path, event.removed) for event in events] == [(cgroup.name, False)]
     assert again == []
-    assert account.cgroup_events_lost == 0
+    assert tracker.stats.cgroup_events_lost == 0
 
 
 # --- full maps ----------------------------------------------------------------------------------
@@ -372,11 +372,11 @@ def test_full_task_map_gives_the_time_to_the_cgroup(loader_name, start, make_cgr
         each.pin(0)  # beside a spinner: a CPU that is never idle is not woken
     spinner.go()
     cgroup.take(storm.pid)
-    with opened(loader_name, FEW) as account:
-        account.interval()
+    with opened(loader_name, FEW) as tracker:
+        tracker.interval()
         stopwatch, before_ns = Stopwatch(), cgroup.cpu_ns
         storm.step()
-        usage = settled(account)
+        usage = settled(tracker)
         mine = of(usage.tasks, cgroup_id=cgroup.id)
         overflow = of(mine, pid=0)
         names = {*overflow["comm"], *overflow["process_comm"]}
@@ -384,26 +384,26 @@ def test_full_task_map_gives_the_time_to_the_cgroup(loader_name, start, make_cgr
         truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
         assert truth.is_met_by(cpu_ns(mine))
         assert not unbalanced_ns(usage).any()
-        assert account.fill_ratio == 1
-        assert account.overflow_ns >= cpu_ns(overflow) > 0
+        assert tracker.stats.map_fill_ratio == 1
+        assert tracker.stats.overflow_ns >= cpu_ns(overflow) > 0
 
 
 def test_two_full_maps_count_what_is_lost(loader_name, start):
     """Where neither the task nor its cgroup finds room the time is lost, and says so."""
     with loaded(loader_name, FEW) as (programs, topology):
-        account = CpuTimeTracker(programs, topology, FEW)
-        account.start()
+        tracker = Tracker(programs, topology, FEW)
+        tracker.start()
         for name in ("cgroups_0", "cgroups_1"):
             fill_cgroups(programs.maps[name])
-        account.interval()
+        tracker.interval()
         storm = start("fork_storm")
         storm.step()
-        usage = account.interval()
+        usage = tracker.interval()
         assert lost_ns(usage) > 0
-        assert account.lost_ns >= lost_ns(usage)
-        assert account.hidden_ns < account.lost_ns
+        assert tracker.stats.lost_ns >= lost_ns(usage)
+        assert tracker.stats.hidden_ns < tracker.stats.lost_ns
         assert not unbalanced_ns(usage).any()
-        account.close()
+        tracker.close()
 
 
 def fill_cgroups(map_fd: int) -> None:
@@ -416,7 +416,7 @@ def fill_cgroups(map_fd: int) -> None:
         )
 
 
-def test_hundred_thousand_tasks_in_one_interval_are_counted(account, start, make_cgroup):
+def test_hundred_thousand_tasks_in_one_interval_are_counted(tracker, start, make_cgroup):
     """More tasks than the map holds are told by cgroup: all their time is still there."""
     cgroup, load, spinner = make_cgroup(HIERARCHIES[0]), start("many_tasks"), start("spin")
     # Beside a spinner no task ends an idle spell, whose end the kernel's clock gives to the task.
@@ -424,13 +424,13 @@ def test_hundred_thousand_tasks_in_one_interval_are_counted(account, start, make
         each.pin(0)
     spinner.go()
     cgroup.take(load.pid)
-    account.interval()
+    tracker.interval()
     stopwatch, before_ns = Stopwatch(), cgroup.cpu_ns
     load.step()
-    usage = settled(account)
+    usage = settled(tracker)
     truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
     assert len(usage.tasks) > ENTRIES
-    assert account.fill_ratio == 1
+    assert tracker.stats.map_fill_ratio == 1
     assert not unbalanced_ns(usage).any()
     assert cpu_ns(of(usage.tasks, cgroup_id=cgroup.id)) >= 0.99 * truth.least_ns
 
@@ -456,14 +456,14 @@ def test_cpu_that_vanishes_before_it_is_closed_has_no_window(loader_name):
     with loaded(loader_name, ENTRIES, extra_cpus=1) as (programs, real):
         topology = ClaimsMore()
         topology.claimed = (len(real.socket_of),)
-        account = CpuTimeTracker(programs, topology, ENTRIES)
-        account.start()
+        tracker = Tracker(programs, topology, ENTRIES)
+        tracker.start()
         time.sleep(0.1)
-        usage = account.interval()
+        usage = tracker.interval()
         passed_ns = usage.end_ns - usage.start_ns
         assert usage.wall_ns == pytest.approx(passed_ns * len(real.online()), rel=0.01)
         assert not unbalanced_ns(usage).any()
-        account.close()
+        tracker.close()
         topology.close()
 
 
@@ -481,12 +481,12 @@ def test_only_busy_time_counts_of_a_cpu_that_came_or_went(loader_name):
         count = len(topology.socket_of)
         start = Boundary(frozenset(range(count)), ((0, 0, 0, 0, 0),) * count)
         end = Boundary(frozenset({0}), ((1000, 700, 300, 10, 0),) * count)
-        cpus = Cpus(programs, topology)
-        cpus.prepare()
-        times, wall_ns = cpus.between(start, end)
-        assert times.busy_ns.sum() == 300 * count
-        assert times.idle_ns.sum() == 700
-        assert times.window_ns.sum() == wall_ns == 1000 + 300 * (count - 1)
+        slots = Slots(programs, topology)
+        slots.prepare()
+        times, wall_ns = slots.between(start, end)
+        assert sum(times.busy_ns) == 300 * count
+        assert sum(times.idle_ns) == 700
+        assert sum(times.busy_ns + times.idle_ns) == wall_ns == 1000 + 300 * (count - 1)
 
 
 @contextmanager
@@ -499,7 +499,7 @@ def offline(switch: Path):
         switch.write_text("1")
 
 
-def test_hotplug_keeps_the_balance_or_is_refused_by_this_kernel(account, start):
+def test_hotplug_keeps_the_balance_or_is_refused_by_this_kernel(tracker, start):
     """Taking a CPU away and giving it back breaks no law; a kernel that refuses says so.
 
     More tasks than CPUs want to run, so that a CPU which comes back is not idle from then on.
@@ -507,16 +507,16 @@ def test_hotplug_keeps_the_balance_or_is_refused_by_this_kernel(account, start):
     refused = {errno.EBUSY, errno.EPERM, errno.EOPNOTSUPP, errno.ENOENT}
     for load in [start("spin") for _ in range(3)] + [start("fork_storm")]:
         load.go()
-    account.interval()
+    tracker.interval()
     usages = []
     try:
         for _ in range(8):
             with offline(CPU_1):
-                usages += collect(account, 0.1, every_s=0.01)
-            usages += collect(account, 0.15, every_s=0.01)
+                usages += collect(tracker, 0.1, every_s=0.01)
+            usages += collect(tracker, 0.15, every_s=0.01)
     except OSError as error:
         if error.errno not in refused:
             raise
-        usages += collect(account, 0.2)
+        usages += collect(tracker, 0.2)
     assert not any(unbalanced_ns(usage).any() for usage in usages)
     assert all(usage.sockets.window_ns.sum() == usage.wall_ns for usage in usages)

@@ -6,14 +6,12 @@ A plugin: ``pytest_plugins = ["kernel_fixtures"]`` in a test module makes them k
 from collections.abc import Callable, Iterator
 
 import pytest
-from trackers import LOADERS, Cgroup, Load, opened
-
-from kepler_ebpf.kernel.tracker import CpuTimeTracker
+from trackers import LOADERS, Cgroup, Load, Tracker, opened
 
 
 @pytest.fixture(scope="session", params=LOADERS)
-def account(request) -> Iterator[CpuTimeTracker]:
-    """Give one running account for each loader, shared by all tests; its interval is new."""
+def tracker(request) -> Iterator[Tracker]:
+    """Give one running tracker for each loader, shared by all tests."""
     with opened(request.param) as shared:
         yield shared
 

@@ -1,4 +1,4 @@
-"""Programs for the kernel account to watch: each burns CPU, forks, execs or exits in one odd way.
+"""Programs for the CPU time tracker to watch: each burns CPU, forks, execs or exits in one odd way.
 
 Run as ``python loads.py NAME``. A load prints a line where it waits, and goes on when it is sent
 one, so that a test decides in which interval what happens.
@@ -8,15 +8,21 @@ import ctypes
 import mmap
 import os
 import platform
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 CLONE_VM = 0x100
+CLONE_NEWNS = 0x20000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MNT_DETACH = 2
 SYS_CLONE3 = 435
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[platform.machine()]
 SLICE_S = 0.03
 """CPU time that is burnt in one go."""
 
@@ -163,6 +169,59 @@ def exec_from_thread() -> None:
     wait()
     threading.Thread(target=become).start()
     threading.Event().wait()
+
+
+@load
+def exec_in_mounts() -> None:
+    """Exec the shell that is named below the folder that is named, with mounts of its own.
+
+    The shell waits. Where the host refuses such mounts, one line has the reason.
+    """
+    kind, folder, shell = sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+    parts = {name: folder / name for name in ("lower", "upper", "work", "mounted")}
+    for part in parts.values():
+        part.mkdir()
+    shutil.copy(shell, parts["lower"] / "copy")
+    try:
+        program = _mount(kind, parts, shell)
+    except OSError as error:
+        wait(f"refused {kind}: {os.strerror(error.errno)}")
+        return
+    os.execv(program, [str(program), "-c", "echo; read line"])  # noqa: S606
+
+
+def _mount(kind: str, parts: dict[str, Path], shell: str) -> Path:
+    """Mount in a new namespace; return the program to exec there."""
+    mounted, lower = parts["mounted"], parts["lower"]
+    _call("unshare", CLONE_NEWNS)
+    _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    if kind == "bind":
+        _call("mount", bytes(lower), bytes(mounted), None, MS_BIND, None)
+    elif kind == "tmpfs":
+        _call("mount", b"none", bytes(mounted), b"tmpfs", 0, None)
+        shutil.copy(shell, mounted / "copy")
+    elif kind == "overlay":
+        _call("mount", b"none", bytes(parts["work"]), b"tmpfs", 0, None)
+        for name in ("upper", "work"):
+            (parts["work"] / name).mkdir()
+        options = f"lowerdir={lower},upperdir={parts['work']}/upper,workdir={parts['work']}/work"
+        _call("mount", b"none", bytes(mounted), b"overlay", 0, options.encode())
+    else:
+        _call("mount", b"/", bytes(mounted), None, MS_BIND | MS_REC, None)
+        os.chdir(mounted)
+        if kind == "pivot_root":
+            _call("syscall", SYS_PIVOT_ROOT, b".", b".")
+            _call("umount2", b".", MNT_DETACH)
+        os.chroot(".")
+        return Path(shell)
+    return mounted / "copy"
+
+
+def _call(name: str, *arguments: object) -> None:
+    """Call a function of the C library that returns 0; OSError where it does not."""
+    if LIBC[name](*arguments):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 @load

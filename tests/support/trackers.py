@@ -1,4 +1,4 @@
-"""The kernel's account as the tests use it: opened over a loader, and loads to put on it."""
+"""The CPU time tracker as the tests use it: opened over a loader, and loads to put on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from kepler_ebpf.kernel.loaders import choice
 from kepler_ebpf.kernel.programs import LoadRequest, Programs
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.model.arrays import Ints, Records
-from kepler_ebpf.model.usage import Usage
 from kepler_ebpf.names.cgroups.hierarchy import discover
 
 LOADERS = tuple(REGISTERED)
@@ -35,7 +35,7 @@ SETTLE_S = 0.02
 _numbers = itertools.count()
 
 
-# --- accounts -----------------------------------------------------------------------------------
+# --- trackers -----------------------------------------------------------------------------------
 
 
 def is_mounted(hierarchy: str) -> bool:
@@ -49,6 +49,45 @@ def is_mounted(hierarchy: str) -> bool:
 
 HIERARCHIES = tuple(name for name in ("cpuacct", "v2") if is_mounted(name))
 """Both on a hybrid host, v2 alone on a pure one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """CPU time of one interval by socket, in ns; every array has shape (sockets,)."""
+
+    busy_ns: Ints
+    idle_ns: Ints
+    lost_ns: Ints
+
+    @property
+    def window_ns(self) -> Ints:
+        """The CPU time that existed."""
+        return self.busy_ns + self.idle_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One closed interval with its records."""
+
+    start_ns: int
+    end_ns: int
+    wall_ns: int
+    sockets: Sockets
+    tasks: Records
+
+
+class Tracker(CpuTimeTracker):
+    """A tracker that closes an interval, drains it and takes its records in one call."""
+
+    def interval(self) -> Taken:
+        """Return the interval that ends now."""
+        self.close_interval()
+        usage = self.drain()
+        sockets = usage.sockets
+        times = (sockets.busy_ns, sockets.idle_ns, sockets.lost_ns)
+        arrays = Sockets(*(np.array(values, np.int64) for values in times))
+        records = self.take_records(usage.record_count)
+        return Taken(usage.start_ns, usage.end_ns, usage.wall_ns, arrays, records)
 
 
 @contextmanager
@@ -69,43 +108,43 @@ def loaded(
 @contextmanager
 def opened(
     loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0]
-) -> Iterator[CpuTimeTracker]:
+) -> Iterator[Tracker]:
     """Load, attach and start; close in the end."""
     with loaded(loader_name, entries, hierarchy) as (programs, topology):
-        account = CpuTimeTracker(programs, topology, entries)
-        account.start(0 if hierarchy == "v2" else cgroup_v1.hierarchy_id(hierarchy))
-        yield account
-        account.close()
+        tracker = Tracker(programs, topology, entries)
+        tracker.start(0 if hierarchy == "v2" else cgroup_v1.hierarchy_id(hierarchy))
+        yield tracker
+        tracker.close()
 
 
-# --- what an account says -----------------------------------------------------------------------
+# --- intervals ----------------------------------------------------------------------------------
 
 
-def unbalanced_ns(usage: Usage) -> Ints:
-    """Tell what is missing in tasks + lost = busy, by socket; zeros when nothing is."""
+def unbalanced_ns(usage: Taken) -> Ints:
+    """What is missing in tasks + lost = busy, by socket; zeros when nothing is."""
     by_socket = np.zeros(len(usage.sockets.busy_ns), np.int64)
     np.add.at(by_socket, usage.tasks["socket"], usage.tasks["cpu_ns"].astype(np.int64))
     rest: Ints = by_socket + usage.sockets.lost_ns - usage.sockets.busy_ns
     return rest
 
 
-def collect(account: CpuTimeTracker, seconds: float, every_s: float = 0.02) -> list[Usage]:
+def collect(tracker: Tracker, seconds: float, every_s: float = 0.02) -> list[Taken]:
     """Take intervals for so long."""
     end = time.monotonic() + seconds
     usages = []
     while time.monotonic() < end:
         time.sleep(every_s)
-        usages.append(account.interval())
+        usages.append(tracker.interval())
     return usages
 
 
-def settled(account: CpuTimeTracker) -> Usage:
+def settled(tracker: Tracker) -> Taken:
     """Close an interval in which whoever has just ended was also switched out for good."""
     time.sleep(SETTLE_S)
-    return account.interval()
+    return tracker.interval()
 
 
-def joined(usages: list[Usage]) -> Records:
+def joined(usages: list[Taken]) -> Records:
     """Put the records of several intervals one after the other."""
     return np.concatenate([usage.tasks for usage in usages])
 
@@ -122,7 +161,7 @@ def cpu_ns(tasks: Records) -> int:
     return int(tasks["cpu_ns"].sum())
 
 
-def lost_ns(*usages: Usage) -> int:
+def lost_ns(*usages: Taken) -> int:
     """Sum what nobody could be charged for."""
     return sum(int(usage.sockets.lost_ns.sum()) for usage in usages)
 
@@ -147,10 +186,11 @@ class Load:
         )
         self.pid = self._process.pid
         self._stopwatch = Stopwatch()
-        self.acknowledge()
+        self.said = self.acknowledge()
+        """The first line."""
 
     def acknowledge(self) -> str:
-        """Wait until the load waits, and return what it says."""
+        """Wait until the load waits, and return its line."""
         assert self._process.stdout
         return self._process.stdout.readline().strip()
 
@@ -161,12 +201,12 @@ class Load:
         self._process.stdin.flush()
 
     def step(self) -> str:
-        """Let it go on, and wait until it waits again; return what it says then."""
+        """Let it go on, and wait until it waits again; return its line."""
         self.go()
         return self.acknowledge()
 
     def end(self) -> Truth:
-        """Wait for its end and return the CPU time that the kernel says it used."""
+        """Wait for its end and return the CPU time that the kernel has counted for it."""
         _, status, used = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         used_ns = int((used.ru_utime + used.ru_stime) * 1e9)
