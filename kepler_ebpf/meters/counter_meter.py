@@ -1,7 +1,7 @@
-"""A meter made of hardware counters: reads each, and lets one fail without the others.
+"""A meter made of hardware counters: reads every counter, and lets one fail without the others.
 
-What a counter is (a sysfs file, a perf event) is behind ``CounterSource``; what its numbers mean
-is in ``counters``.
+A ``CounterSource`` is one counter: a sysfs file or a perf event. ``energy_counter`` has the
+arithmetic of its readings, ``mirrors`` finds two counters that are the same one.
 """
 
 from __future__ import annotations
@@ -9,66 +9,49 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
 
-import numpy as np
-
-from kepler_ebpf.errors import SetupError
-from kepler_ebpf.meters.energy_counter import EnergyCounter, Fault
-from kepler_ebpf.model.energy import MeterReading, Zone
+from kepler_ebpf.meters.counter_zone import CounterZone
+from kepler_ebpf.meters.mirrors import find_pairs
+from kepler_ebpf.meters.request import (
+    BusySource,
+    BusyTime,
+    MeterRefusedError,
+    Wait,
+    ZonesAbsentError,
+)
+from kepler_ebpf.model.energy import NS_PER_S, MeterReading, Zone
+from kepler_ebpf.model.stats import MeterStats
 
 LOG = logging.getLogger(__name__)
 
-Clock = Callable[[], int]
-"""Monotonic time in nanoseconds."""
-
-Wait = Callable[[float], None]
-"""Waits for a number of seconds."""
-
 PROBE_WAIT_S: Final = 0.025
-PROBE_ROUNDS: Final = 4
-PROBE_PATIENCE: Final = 12
-"""RAPL moves every millisecond; only dead zones see the later rounds, only dead meters the last."""
+MIN_PROBES: Final = 4
+MAX_PROBES: Final = 16
+"""RAPL moves every millisecond: only for a zone at rest the proof needs the minimum, and only for
+a meter that does not move, or two counters that may be one, the maximum."""
+
+STUCK_AFTER_NS: Final = 2 * NS_PER_S
+"""Windows in which a counter must move are at least so long, and at least an interval."""
 
 
-class MeterRefusedError(SetupError):
-    """This host cannot offer the meter: ``detail`` says why, ``remedy`` what to do about it."""
+def open_counters(
+    meter: CounterMeter, wanted: Collection[str], wait: Wait, remedy: str
+) -> CounterMeter:
+    """Prove the meter and keep the *wanted* zones of it, all where none is named; else close it.
 
-    def __init__(self, detail: str, remedy: str) -> None:
-        """Keep both parts, for a table as well as for a message."""
-        super().__init__(f"{detail}\n{remedy}")
-        self.detail = detail
-        self.remedy = remedy
-
-
-class CounterSource(Protocol):
-    """One counter that can be read again and again.
-
-    ``may_be_replaced``: it is a file, which another may have taken the place of meanwhile; what
-    counts from its opening, as a perf event does, must not be opened anew without need.
+    Raises MeterRefusedError with ``remedy`` where the counters do not work, ZonesAbsentError where
+    this host lacks all the wanted zones.
     """
-
-    @property
-    def may_be_replaced(self) -> bool:
-        """Whether a counter that stands still is to be opened anew."""
-
-    def read_uj(self) -> float:
-        """Read the counter, opening it first when closed; OSError or ValueError when it fails."""
-
-    def close(self) -> None:
-        """Let go of the counter; the next read opens it anew."""
-
-
-@dataclass(slots=True)
-class CounterZone:
-    """A zone, where its counter is read and what it has counted; ``error`` is why it fails now."""
-
-    zone: Zone
-    source: CounterSource
-    counter: EnergyCounter
-    error: str = field(default="", init=False)
+    try:
+        meter.prove(wait, remedy)
+        if wanted:
+            meter.select(wanted, remedy)
+    except MeterRefusedError:
+        meter.close()
+        raise
+    return meter
 
 
 class CounterMeter:
@@ -77,118 +60,146 @@ class CounterMeter:
     is_estimate = False
 
     def __init__(
-        self, name: str, parts: Iterable[CounterZone], clock: Clock = time.monotonic_ns
+        self,
+        name: str,
+        items: Iterable[CounterZone],
+        busy: BusySource,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Take the parts over; ``close`` closes them."""
+        """Take over the zones, which ``close`` closes. *clock* returns monotonic ns."""
         self.name = name
+        self._busy = busy
         self._clock = clock
-        self._parts: tuple[CounterZone, ...] = ()
-        self._errors: dict[tuple[str, str], int] = {}
-        self._keep(tuple(parts))
+        self._items = self._live = tuple(items)
+        self._pairs = find_pairs(self._items)
+        self._checked: BusyTime | None = None
+        self._check_at_ns = 0
 
     @property
     def zones(self) -> tuple[Zone, ...]:
         """The zones, in the order of every reading."""
-        return tuple(part.zone for part in self._parts)
+        return tuple(item.zone for item in self._items)
 
     @property
-    def errors(self) -> dict[tuple[str, str], int]:
+    def stats(self) -> MeterStats:
         """Counted faults by (zone path, reason), zeros included."""
-        return dict(self._errors)
+        faults = {
+            (item.zone.path, fault.value): count
+            for item in self._items
+            for fault, count in item.faults.items()
+        }
+        return MeterStats(self.name, self.is_estimate, faults)
 
     @property
     def max_wait_s(self) -> float:
-        """How long all counters may go unread, so that none passes its range unseen."""
-        return min((part.counter.max_wait_s for part in self._parts), default=math.inf)
+        """Longest time between two readings in which every counter wraps once at most."""
+        return min((item.counter.max_wait_s for item in self._live), default=math.inf)
 
     def read(self) -> MeterReading:
         """Read every zone once; never raises for a zone."""
-        started_ns = self._clock()
-        raw_uj = [self._read_raw(part) for part in self._parts]
+        live, started_ns = self._live, self._clock()
+        for item in live:
+            item.read()
         ended_ns = self._clock()
-        valid = [
-            raw is not None and self._account(part, raw, started_ns, ended_ns)
-            for part, raw in zip(self._parts, raw_uj, strict=True)
-        ]
-        total_uj = [part.counter.total_uj for part in self._parts]
-        gaps = [part.counter.gaps for part in self._parts]
+        for item in live:
+            item.update(started_ns, ended_ns)
+        if self._pairs:
+            self._drop_mirrors()
+        if started_ns >= self._check_at_ns:
+            self._find_stuck(started_ns)
+        items = self._items
         return MeterReading(
-            at_ns=started_ns,
-            energy_uj=np.array(total_uj),
-            valid=np.array(valid, np.bool_),
-            gaps=np.array(gaps, np.int64),
+            tuple([item.energy_uj for item in items]),
+            tuple([item.is_valid for item in items]),
+            tuple([item.counter.gaps for item in items]),
         )
 
     def close(self) -> None:
         """Close every counter."""
-        for part in self._parts:
-            part.source.close()
+        for item in self._items:
+            item.source.close()
 
     def prove(self, wait: Wait, remedy: str) -> None:
-        """Check that counters move, and leave out zones that nothing feeds (they read zero).
+        """Check that counters move, and leave out second names of a counter.
 
-        A zone that cannot be read stays: it may come back. Raises MeterRefusedError with
-        ``remedy`` when no zone can be read or none moves; the meter is then still to be closed.
+        Raises MeterRefusedError with ``remedy`` when no zone can be read or none moves; the meter
+        is then still to be closed.
         """
         self.read()
-        for done in range(1, PROBE_PATIENCE + 1):
+        for probes in range(1, MAX_PROBES + 1):
             wait(PROBE_WAIT_S)
             self.read()
-            moved = [part.counter.total_uj > 0 for part in self._parts]
-            if all(moved) or (any(moved) and done >= PROBE_ROUNDS):
+            moved = [item.counter.total_uj > 0 for item in self._live]
+            is_enough = probes >= MIN_PROBES or (all(moved) and not self._pairs)
+            if any(moved) and is_enough and not any(pair.evidence for pair in self._pairs):
                 break
         if not any(moved):
-            raise MeterRefusedError(self._why_nothing_moves(), remedy)
-        self._leave_out_dead()
+            path = self._items[0].zone.path
+            self._refuse_unreadable(self._items, remedy)
+            raise MeterRefusedError(f"its counters do not move ({path} and the others)", remedy)
+        self._keep(self._live)
 
-    def _why_nothing_moves(self) -> str:
-        failed = [part for part in self._parts if part.error]
-        if len(failed) == len(self._parts):
-            return f"no counter can be read ({failed[0].zone.path}: {failed[0].error})"
-        return f"its counters do not move ({self._parts[0].zone.path} and the others)"
+    def select(self, wanted: Collection[str], remedy: str) -> None:
+        """Keep the zones of these kinds or kernel names; log the names that this host lacks.
 
-    def _leave_out_dead(self) -> None:
-        dead = [part for part in self._parts if part.counter.at_zero]
-        for part in dead:
-            LOG.info("%s reads 0 and does not move: left out", part.zone.path)
-            part.source.close()
-        self._keep(tuple(part for part in self._parts if not part.counter.at_zero))
+        Raises ZonesAbsentError where it lacks all, MeterRefusedError where none can be read.
+        """
+        names = [name.lower() for name in wanted]
+        kept = tuple(item for item in self._items if any(map(item.is_named, names)))
+        lacking = [name for name in names if not any(item.is_named(name) for item in kept)]
+        has = ", ".join(sorted({name for item in self._items for name in item.names}))
+        problem = (
+            f"rapl.zones: the {self.name} meter has no {' or '.join(lacking)} here, only {has}"
+        )
+        if not kept:
+            raise ZonesAbsentError(problem, "name zones that it has, or remove rapl.zones for all")
+        if lacking:
+            LOG.warning("%s", problem)
+        self._refuse_unreadable(kept, remedy)
+        self._keep(kept)
 
-    def _keep(self, parts: tuple[CounterZone, ...]) -> None:
-        self._parts = parts
-        keys = [(part.zone.path, fault.value) for part in parts for fault in Fault]
-        self._errors = {key: self._errors.get(key, 0) for key in keys}
+    def _refuse_unreadable(self, items: tuple[CounterZone, ...], remedy: str) -> None:
+        if all(item.error for item in items):
+            first = items[0]
+            raise MeterRefusedError(
+                f"no counter can be read ({first.zone.path}: {first.error})", remedy
+            )
 
-    def _read_raw(self, part: CounterZone) -> float | None:
-        try:
-            return part.source.read_uj()
-        except OSError as error:
-            self._reject(part, Fault.READ, error.strerror or str(error))
-        except ValueError as error:
-            self._reject(part, Fault.READ, str(error))
-        part.source.close()
-        if not part.source.may_be_replaced:
-            part.counter.forget()
-        return None
+    def _keep(self, items: tuple[CounterZone, ...]) -> None:
+        for item in self._items:
+            if item not in items:
+                item.source.close()
+        self._items = self._live = items
+        self._pairs = find_pairs(items)
 
-    def _account(self, part: CounterZone, raw_uj: float, started_ns: int, ended_ns: int) -> bool:
-        fault = part.counter.update(raw_uj, started_ns, ended_ns)
-        if fault is Fault.JUMP:
-            self._reject(part, fault, f"impossible value {raw_uj:.0f}")
-            return False
-        if fault is not None:
-            self._errors[part.zone.path, fault.value] += 1
-        if fault is Fault.STUCK and part.source.may_be_replaced:
-            part.source.close()
-        if fault is Fault.GAP:
-            LOG.warning("%s: too long since the last reading to know its energy", part.zone.path)
-        if part.error:
-            LOG.info("%s is read again", part.zone.path)
-            part.error = ""
-        return True
+    def _drop_mirrors(self) -> None:
+        """Credit no energy to a second name of a counter, from the first sign of it on."""
+        for pair in self._pairs:
+            pair.compare()
+            if pair.is_suspect:
+                pair.other.energy_uj = pair.other.previous_uj
+        for pair in self._pairs:
+            first, other = pair.first, pair.other
+            if pair.is_mirror and first in self._live:
+                LOG.info("%s is another name of %s: left out", other.zone.path, first.zone.path)
+                first.names |= other.names
+                other.source.close()
+                self._live = tuple(item for item in self._live if item is not other)
+        self._pairs = [
+            pair for pair in self._pairs if pair.first in self._live and pair.other in self._live
+        ]
 
-    def _reject(self, part: CounterZone, fault: Fault, why: str) -> None:
-        self._errors[part.zone.path, fault.value] += 1
-        if not part.error:
-            LOG.warning("%s gives no reading: %s", part.zone.path, why)
-        part.error = why
+    def _find_stuck(self, started_ns: int) -> None:
+        """Count the zones that stood still since the last check, if their CPUs worked."""
+        busy, last = self._busy(), self._checked
+        if last is not None:
+            if busy.at_ns - last.at_ns < STUCK_AFTER_NS:
+                return
+            worked_ns = [new - old for new, old in zip(busy.busy_ns, last.busy_ns, strict=True)]
+            for item in self._live:
+                if item.is_valid and item.counter.total_uj == item.checked_uj:
+                    item.stand_still(worked_ns)
+        for item in self._live:
+            item.checked_uj = item.counter.total_uj
+        self._checked = busy
+        self._check_at_ns = started_ns + STUCK_AFTER_NS

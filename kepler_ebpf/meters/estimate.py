@@ -1,20 +1,22 @@
-"""The ``estimate`` meter: idle and busy watts for each logical CPU, times what the CPUs did.
+"""The ``estimate`` meter: idle and busy watts of each logical CPU, times its idle and busy time.
 
-For hosts that show no energy counter, most virtual machines among them. The figures are labelled
-as an estimate wherever they are shown: good for comparing workloads of one host, not for a bill.
+For hosts that show no energy counter, most virtual machines among them. The energy is labelled as
+an estimate wherever it is shown: good for comparing workloads of one host, not for a bill.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from kepler_ebpf.model.arrays import Bools, Ints
+from kepler_ebpf.meters.request import BusySource, MeterRequest, Wait
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterReading, Zone
+from kepler_ebpf.model.stats import MeterStats
+
+LOG = logging.getLogger(__name__)
 
 _UJ_PER_W_NS: Final = UJ_PER_J / NS_PER_S
 
@@ -39,25 +41,31 @@ divided by the server's hardware threads, rounded. A given part can be off by a 
 """
 
 ANY: Final = Coefficients(0.6, 3.0)
-"""For what the table does not list: between the listed ones, no better founded."""
+"""For CPUs that the table does not list: between the listed ones, no better founded."""
 
 
-@dataclass(frozen=True, slots=True)
-class BusyTime:
-    """Cumulative busy CPU time of each socket in ns, as of ``at_ns``."""
+def open_meter(request: MeterRequest, busy: BusySource, _: Wait) -> EstimateMeter:
+    """Open the estimate; it works on every host."""
+    absent = [name for name in request.rapl_zones if name.lower() != "package"]
+    if absent:
+        LOG.warning("rapl.zones: the estimate has no zone %s, only package", ", ".join(absent))
+    figures = coefficients_for(request.cpu_architecture, request.cpu_vendor)
+    return EstimateMeter(busy, request.cpus_per_socket, figures)
 
-    at_ns: int
-    busy_ns: tuple[int, ...]
 
-
-BusySource = Callable[[], BusyTime]
-"""Gives the latest account of CPU time; called once for each reading and once at the start."""
+def describe(request: MeterRequest) -> str:
+    """Return the watts that the estimate would use on this host, in words."""
+    figures = coefficients_for(request.cpu_architecture, request.cpu_vendor)
+    return (
+        f"{figures.idle_w} W idle to {figures.busy_w} W busy for each logical CPU of "
+        f"{request.cpu_architecture} {request.cpu_vendor}".rstrip()
+    )
 
 
 def coefficients_for(architecture: str, vendor: str) -> Coefficients:
     """Look up the figures for a machine (``x86_64``) and CPU vendor (``GenuineIntel``)."""
-    anyone = COEFFICIENTS.get((architecture, ""), ANY)
-    return COEFFICIENTS.get((architecture, vendor), anyone)
+    any_vendor = COEFFICIENTS.get((architecture, ""), ANY)
+    return COEFFICIENTS.get((architecture, vendor), any_vendor)
 
 
 class EstimateMeter:
@@ -76,28 +84,24 @@ class EstimateMeter:
         self._idle_w = [coefficients.idle_w * cpus for cpus in cpus_per_socket]
         self._last = busy()
         self._total_uj = [0.0] * len(cpus_per_socket)
-        self._valid: Bools = np.ones(len(cpus_per_socket), dtype=np.bool_)
-        self._gaps: Ints = np.zeros(len(cpus_per_socket), dtype=np.int64)
+        self._valid = (True,) * len(cpus_per_socket)
+        self._gaps = (0,) * len(cpus_per_socket)
+        self.stats = MeterStats(self.name, self.is_estimate)
         self.zones = tuple(
             Zone("package", socket, f"estimate/package-{socket}")
             for socket in range(len(cpus_per_socket))
         )
 
-    @property
-    def errors(self) -> dict[tuple[str, str], int]:
-        """Always empty: nothing is read from hardware."""
-        return {}
-
     def read(self) -> MeterReading:
-        """Add what the CPU time since the last reading is worth. Its time is the account's."""
+        """Add the energy of the CPU time since the last reading."""
         now, last = self._busy(), self._last
         self._last = now
         passed_ns = max(now.at_ns - last.at_ns, 0)
         for socket, (new_ns, old_ns) in enumerate(zip(now.busy_ns, last.busy_ns, strict=True)):
-            # An account that restarts from zero is worth nothing, never less.
+            # Busy time that restarts from zero adds nothing, never less.
             spent = self._idle_w[socket] * passed_ns + self._busy_w * max(new_ns - old_ns, 0)
             self._total_uj[socket] += spent * _UJ_PER_W_NS
-        return MeterReading(now.at_ns, np.array(self._total_uj), self._valid, self._gaps)
+        return MeterReading(tuple(self._total_uj), self._valid, self._gaps)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -10,17 +10,19 @@ import math
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kepler_ebpf.host.regular_file import read_regular
 from kepler_ebpf.host.topology import parse_cpu_list
-from kepler_ebpf.meters.counter_meter import Clock, CounterMeter, CounterZone, MeterRefusedError
+from kepler_ebpf.meters.counter_meter import CounterMeter, open_counters
+from kepler_ebpf.meters.counter_zone import CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.perf_event import open_event
 from kepler_ebpf.meters.powercap import BOUND_W
+from kepler_ebpf.meters.request import BusySource, MeterRefusedError, MeterRequest, Wait
 from kepler_ebpf.model.energy import UJ_PER_J, Zone
 
 KINDS: Final = {
@@ -41,14 +43,81 @@ _COUNT_BYTES: Final = 8
 _EVENT = re.compile(r"event=(0x[0-9a-fA-F]+|\d+)")
 
 
-class PerfCounter:
-    """One event on one CPU, counting from zero; ``joules`` is the worth of one count.
+@dataclass(frozen=True, slots=True)
+class PmuCpu:
+    """A CPU that the PMU names, one for each package or die: its package and the kernel's name."""
 
-    Reopening goes on from the last figure: what passed while it was closed is not known.
+    cpu: int
+    package: int
+    name: str
+
+
+def open_meter(request: MeterRequest, busy: BusySource, wait: Wait) -> CounterMeter:
+    """Open the ``power`` PMU's events; MeterRefusedError when there is none or none counts."""
+    meter = CounterMeter("perf", find_counters(request), busy)
+    return open_counters(meter, request.rapl_zones, wait, REMEDY)
+
+
+def find_counters(request: MeterRequest) -> list[CounterZone]:
+    """Find the PMU's energy events, still closed; MeterRefusedError when there is none."""
+    pmu = Path(request.sysfs, "bus/event_source/devices/power")
+    if not pmu.is_dir():
+        raise MeterRefusedError(f"there is no power PMU in {pmu.parent}", REMEDY)
+    try:
+        zones = list(_counters(pmu, _pmu_cpus(Path(request.sysfs), pmu), request))
+    except (OSError, ValueError) as error:
+        raise MeterRefusedError(f"cannot use {pmu}: {error}", REMEDY) from error
+    if not zones:
+        raise MeterRefusedError(f"{pmu}/events names no energy event", REMEDY)
+    return zones
+
+
+def _counters(pmu: Path, cpus: list[PmuCpu], request: MeterRequest) -> Iterator[CounterZone]:
+    pmu_type = int(read_regular(pmu / "type"))
+    for event, kind in KINDS.items():
+        path = pmu / "events" / event
+        if not path.exists():
+            continue
+        match = _EVENT.search(read_regular(path))
+        if match is None:
+            raise ValueError(f"{path} names no event number")
+        joules = float(read_regular(f"{path}.scale"))
+        # The platform is one: every CPU shows the same psys counter.
+        is_platform = kind == "psys"
+        for item in cpus[:1] if is_platform else cpus:
+            socket = None if is_platform else request.socket_of(item.package)
+            yield CounterZone(
+                zone=Zone(kind, socket, f"{path}:cpu{item.cpu}"),
+                names={item.name if kind == "package" else kind},
+                package=None if is_platform else item.package,
+                source=PerfCounter(pmu_type, int(match[1], 0), item.cpu, joules),
+                counter=EnergyCounter(math.inf, bound_w=BOUND_W[kind]),
+            )
+
+
+def _pmu_cpus(sysfs: Path, pmu: Path) -> list[PmuCpu]:
+    cpus = parse_cpu_list(read_regular(pmu / "cpumask"))
+    packages = [max(0, _topology(sysfs, cpu, "physical_package_id")) for cpu in cpus]
+    return [
+        PmuCpu(cpu, package, f"package-{package}")
+        if packages.count(package) == 1
+        else PmuCpu(cpu, package, f"package-{package}-die-{_topology(sysfs, cpu, 'die_id')}")
+        for cpu, package in zip(cpus, packages, strict=True)
+    ]
+
+
+def _topology(sysfs: Path, cpu: int, name: str) -> int:
+    return int(read_regular(sysfs / f"devices/system/cpu/cpu{cpu}/topology/{name}"))
+
+
+class PerfCounter:
+    """One event on one CPU, counting from zero; one count is ``joules``.
+
+    Reopening goes on from the last value: the energy of the time while it was closed is not known.
     """
 
     __slots__ = ("_config", "_cpu", "_fd", "_last_uj", "_offset_uj", "_type", "_uj")
-    may_be_replaced = False
+    counts_from_opening = True
 
     def __init__(self, pmu_type: int, config: int, cpu: int, joules: float) -> None:
         self._type = pmu_type
@@ -75,57 +144,3 @@ class PerfCounter:
             os.close(self._fd)
             self._fd = -1
             self._offset_uj = self._last_uj
-
-
-def open_perf(
-    sysfs: str,
-    socket_of: Mapping[int, int] | None = None,
-    clock: Clock = time.monotonic_ns,
-) -> CounterMeter:
-    """Find the ``power`` PMU's events below ``sysfs``; MeterRefusedError when there is none.
-
-    Nothing is opened before the first read. ``socket_of`` maps physical package ids to socket
-    indexes; empty: they are the same.
-    """
-    pmu = Path(sysfs, "bus/event_source/devices/power")
-    if not pmu.is_dir():
-        raise MeterRefusedError(f"there is no power PMU in {pmu.parent}", REMEDY)
-    try:
-        parts = list(_parts(pmu, _sockets(Path(sysfs), pmu, socket_of or {})))
-    except (OSError, ValueError) as error:
-        raise MeterRefusedError(f"cannot use {pmu}: {error}", REMEDY) from error
-    if not parts:
-        raise MeterRefusedError(f"{pmu}/events names no energy event", REMEDY)
-    return CounterMeter("perf", parts, clock)
-
-
-def _parts(pmu: Path, sockets: Mapping[int, int | None]) -> Iterator[CounterZone]:
-    pmu_type = int(read_regular(pmu / "type"))
-    for event, kind in KINDS.items():
-        path = pmu / "events" / event
-        if not path.exists():
-            continue
-        match = _EVENT.search(read_regular(path))
-        if match is None:
-            raise ValueError(f"{path} names no event number")
-        joules = float(read_regular(f"{path}.scale"))
-        # The platform is one: every CPU shows the same psys counter.
-        cpus = list(sockets)[:1] if kind == "psys" else list(sockets)
-        for cpu in cpus:
-            socket = None if kind == "psys" else sockets[cpu]
-            zone = Zone(kind, socket, f"{path}:cpu{cpu}")
-            source = PerfCounter(pmu_type, int(match[1], 0), cpu, joules)
-            yield CounterZone(zone, source, EnergyCounter(math.inf, bound_w=BOUND_W[kind]))
-
-
-def _sockets(sysfs: Path, pmu: Path, socket_of: Mapping[int, int]) -> dict[int, int | None]:
-    """Give the socket of each CPU that the PMU names, one for each package or die."""
-    packages = {cpu: _package(sysfs, cpu) for cpu in parse_cpu_list(read_regular(pmu / "cpumask"))}
-    return {
-        cpu: socket_of.get(package) if socket_of else package for cpu, package in packages.items()
-    }
-
-
-def _package(sysfs: Path, cpu: int) -> int:
-    path = sysfs / f"devices/system/cpu/cpu{cpu}/topology/physical_package_id"
-    return max(0, int(read_regular(path)))

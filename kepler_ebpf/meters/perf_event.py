@@ -42,7 +42,7 @@ def open_event(pmu_type: int, config: int, cpu: int) -> int:
     attributes = _Attributes(type=pmu_type, size=ctypes.sizeof(_Attributes), config=config)
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = (number, ctypes.addressof(attributes), _ALL_PROCESSES, cpu, _NO_GROUP)
-    fd: int = libc.syscall(*(ctypes.c_long(each) for each in (*arguments, _FLAG_CLOEXEC)))
+    fd: int = libc.syscall(*(ctypes.c_long(item) for item in (*arguments, _FLAG_CLOEXEC)))
     if fd < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Collection, Mapping
 from typing import Final
 
 from kepler_ebpf.host.regular_file import open_regular
-from kepler_ebpf.meters.counter_meter import Clock, CounterMeter, CounterZone, MeterRefusedError
+from kepler_ebpf.meters.counter_meter import CounterMeter, open_counters
+from kepler_ebpf.meters.counter_zone import CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
-from kepler_ebpf.meters.powercap import PowercapZone, find_zones
+from kepler_ebpf.meters.powercap import find_zones
+from kepler_ebpf.meters.request import BusySource, MeterRefusedError, MeterRequest, Wait
 
 REMEDY: Final = (
     "on hardware, load the driver (modprobe intel_rapl_msr) and run as root, since energy_uj is "
     "readable by root only; a virtual machine rarely has RAPL: use --meter estimate there"
 )
 
-_MAX_NUMBER_BYTES: Final = 32
+MAX_NUMBER_BYTES: Final = 32
+
+
+def open_meter(request: MeterRequest, busy: BusySource, wait: Wait) -> CounterMeter:
+    """Open the RAPL zones; MeterRefusedError when there is none or none moves."""
+    meter = CounterMeter("rapl", find_counters(request), busy)
+    return open_counters(meter, request.rapl_zones, wait, REMEDY)
+
+
+def find_counters(request: MeterRequest) -> list[CounterZone]:
+    """Find the counters of the powercap tree, still closed; MeterRefusedError for none."""
+    found = find_zones(request.sysfs, request.socket_of)
+    if not found:
+        problem = f"there is no RAPL zone in {request.sysfs}/class/powercap"
+        raise MeterRefusedError(problem, REMEDY)
+    return [
+        CounterZone(
+            zone=item.zone,
+            names={item.name},
+            package=item.package,
+            source=CounterFile(f"{item.zone.path}/energy_uj"),
+            counter=EnergyCounter(item.wraps_at_uj, bound_w=item.bound_w),
+        )
+        for item in found
+    ]
 
 
 class CounterFile:
     """One ``energy_uj`` file, kept open between readings."""
 
     __slots__ = ("_fd", "_path")
-    may_be_replaced = True
+    counts_from_opening = False
 
     def __init__(self, path: str) -> None:
         """Name the file; the first read opens it."""
@@ -35,49 +59,13 @@ class CounterFile:
         """Read the counter; OSError when it cannot be read, ValueError when it is not a number."""
         if self._fd < 0:
             self._fd = open_regular(self._path)
-        text = os.pread(self._fd, _MAX_NUMBER_BYTES, 0).strip()
+        text = os.pread(self._fd, MAX_NUMBER_BYTES, 0).strip()
         if not text.isdigit():
-            message = f"not a number: {text!r}" if text else "empty"
-            raise ValueError(message)
+            raise ValueError(f"not a number: {text!r}" if text else "empty")
         return int(text)
 
     def close(self) -> None:
-        """Close the file; the next read opens whatever is at the path then."""
+        """Close the file; the next read opens the file that has this path then."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def open_rapl(
-    sysfs: str,
-    wanted: Collection[str] = (),
-    socket_of: Mapping[int, int] | None = None,
-    clock: Clock = time.monotonic_ns,
-) -> CounterMeter:
-    """Open the RAPL zones below ``sysfs``; MeterRefusedError when there is none.
-
-    ``wanted`` keeps only these kinds (``package``) or kernel names (``package-1``); empty: all.
-    ``socket_of`` maps physical package ids to socket indexes; empty: they are the same.
-    """
-    found = find_zones(sysfs, socket_of or {})
-    if not found:
-        detail = f"there is no RAPL zone in {sysfs}/class/powercap"
-        raise MeterRefusedError(detail, REMEDY)
-    return CounterMeter("rapl", [_part(zone) for zone in _only(found, wanted)], clock)
-
-
-def _only(found: list[PowercapZone], wanted: Collection[str]) -> list[PowercapZone]:
-    if not wanted:
-        return found
-    names = {name.lower() for name in wanted}
-    kept = [each for each in found if {each.zone.kind, each.name} & names]
-    if not kept:
-        has = ", ".join(sorted({each.name for each in found}))
-        detail = f"no RAPL zone is named in rapl.zones ({', '.join(wanted)})"
-        raise MeterRefusedError(detail, f"name some of those this host has: {has}")
-    return kept
-
-
-def _part(found: PowercapZone) -> CounterZone:
-    source = CounterFile(str(found.counter_path))
-    return CounterZone(found.zone, source, EnergyCounter(found.wraps_at_uj, bound_w=found.bound_w))

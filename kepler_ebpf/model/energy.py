@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from kepler_ebpf.model.arrays import Bools, Floats, Ints
-
-ZONE_KINDS = ("package", "core", "uncore", "dram", "psys")
-
+from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.stats import MeterStats
 
 PRIMARY_ORDER = ("psys", "package", "core", "dram", "uncore")
 """Preference for the one zone that ranks and filters ended workloads."""
@@ -31,18 +29,16 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class MeterReading:
-    """What a meter's zones have counted since it was opened.
+    """The totals of a meter's zones since the meter was opened; each tuple has one item per zone.
 
-    ``energy_uj`` is cumulative and unwrapped, one float64 per zone, never falling. Where ``valid``
-    is False the zone could not be read now and its figure is the last known one; what it consumed
-    meanwhile is in the figure of its next valid reading. ``gaps`` counts for each zone how often
-    something it consumed became unknown for good: no figure will ever have it.
+    ``energy_uj`` is cumulative, unwrapped, and never falls. Where ``valid`` is False the zone could
+    not be read: its total is the last known one, and the next valid reading includes what it
+    consumed meanwhile. ``gaps`` counts how often energy of the zone became unknown for good.
     """
 
-    at_ns: int
-    energy_uj: Floats
-    valid: Bools
-    gaps: Ints
+    energy_uj: tuple[float, ...]
+    valid: tuple[bool, ...]
+    gaps: tuple[int, ...]
 
 
 class Meter(Protocol):
@@ -50,23 +46,23 @@ class Meter(Protocol):
 
     @property
     def name(self) -> str:
-        """One of rapl, perf, estimate, fake."""
+        """The meter's name, one of ``meters.METER_NAMES``."""
 
     @property
     def is_estimate(self) -> bool:
-        """True where the figures are modelled, not measured."""
+        """True where the energy is modelled, not measured."""
 
     @property
     def zones(self) -> tuple[Zone, ...]:
-        """The zones, in the order of every reading."""
+        """The zones, in the order of every reading; a zone that draws nothing stays at 0."""
 
     @property
-    def errors(self) -> dict[tuple[str, str], int]:
-        """Counted faults so far by (zone path, reason); reasons: read, jump, stuck, gap."""
+    def stats(self) -> MeterStats:
+        """Faults so far by (zone path, reason); the reasons are read, jump, stuck and gap."""
 
     @property
     def max_wait_s(self) -> float:
-        """How long it may go unread without a gap, whatever is drawn meanwhile."""
+        """Longest time between two readings that cannot lose energy, at any power."""
 
     def read(self) -> MeterReading:
         """Read every zone once."""
@@ -77,10 +73,10 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """The energy of one interval, each microjoule in exactly one place.
+    """The energy of several intervals, each microjoule in exactly one place.
 
-    Shapes: ``shares_uj`` (tasks, kinds); the others (zones,). For each zone
-    ``energy = active + idle`` and ``active = its tasks' shares + unattributed``.
+    Shapes: ``shares_uj`` (records, kinds); the others (intervals, zones). For each interval and
+    zone ``energy = active + idle`` and ``active = the shares of its records + unattributed``.
     ``shares_uj`` sums the sockets of a kind, ``kinds`` being its column order.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.host.topology import CpuInfo, Topology
-from kepler_ebpf.meters import MeterRequest
+from kepler_ebpf.meters.request import MeterRequest
 
 
 def meter_request(config: Config, topology: Topology, cpus: tuple[CpuInfo, ...]) -> MeterRequest:

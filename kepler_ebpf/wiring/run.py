@@ -16,7 +16,8 @@ from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.sampler import Sampler, SamplerDeps
 from kepler_ebpf.loop.ticker import Ticker
-from kepler_ebpf.meters import BusyTime, open_meter
+from kepler_ebpf.meters.choice import open_meter
+from kepler_ebpf.meters.request import BusyTime
 from kepler_ebpf.model.energy import UJ_PER_J, Meter
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions

@@ -1,0 +1,129 @@
+"""The choice of a run's meter: the one that is named, or the first that works; and why others fail.
+
+Loads the modules of ``meters.METERS`` by their names. A new meter needs no change here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.meters import AUTO, ESTIMATE, FAKE, METER_NAMES, METERS, estimate
+from kepler_ebpf.meters.request import (
+    BusySource,
+    BusyTime,
+    MeterRefusedError,
+    MeterRequest,
+    Wait,
+    ZonesAbsentError,
+)
+from kepler_ebpf.model.energy import Meter, Zone
+
+LOG = logging.getLogger(__name__)
+
+MEASURING: Final = tuple(meter.name for meter in METERS if meter.measures)
+
+
+@dataclass(frozen=True, slots=True)
+class MeterProbe:
+    """Result of trying one meter on this host.
+
+    ``remedy`` is empty where the meter is available. ``is_required`` means that a run refuses to
+    start without it.
+    """
+
+    name: str
+    available: bool
+    detail: str
+    remedy: str
+    is_required: bool = False
+
+
+def open_meter(request: MeterRequest, busy: BusySource, wait: Wait = time.sleep) -> Meter:
+    """Open the meter that is named; ``auto`` takes the first that works, else the estimate.
+
+    ``wait`` passes the time in which counters must move: 25 ms for one that moves, 0.1 s where a
+    zone is at rest, 0.4 s for one that does not. Raises ConfigError where there is no meter of
+    that name, SetupError where it does not work here or has none of the zones of ``rapl.zones``.
+    """
+    if request.meter == AUTO:
+        return _first_working(request, busy, wait)
+    if request.meter not in METER_NAMES:
+        allowed = ", ".join((AUTO, *METER_NAMES))
+        raise ConfigError(f"there is no meter {request.meter!r}", f"use one of {allowed}")
+    try:
+        return _open(request.meter, request, busy, wait)
+    except MeterRefusedError as error:
+        problem = f"the {request.meter} meter does not work here: {error.problem}"
+        raise SetupError(problem, error.remedy) from error
+
+
+def probe_meters(request: MeterRequest, wait: Wait = time.sleep) -> list[MeterProbe]:
+    """Try every meter that measures, and describe the estimate; leaves nothing open."""
+    probes = [_probe(name, request, wait) for name in MEASURING]
+    if any(probe.available for probe in probes) or not set(_order(request)) <= set(MEASURING):
+        # Automatic choice has a meter, and needs no other.
+        probes = [replace(probe, is_required=probe.name == request.meter) for probe in probes]
+    detail = estimate.describe(request)
+    return [*probes, MeterProbe(ESTIMATE, available=True, detail=detail, remedy="")]
+
+
+def _probe(name: str, request: MeterRequest, wait: Wait) -> MeterProbe:
+    idle = BusyTime(0, (0,) * len(request.cpus_per_socket))
+    try:
+        meter = _open(name, request, lambda: idle, wait)
+    except MeterRefusedError as error:
+        blocks_auto = request.meter == AUTO and isinstance(error, ZonesAbsentError)
+        return MeterProbe(
+            name,
+            available=False,
+            detail=error.problem,
+            remedy=error.remedy,
+            is_required=blocks_auto or name == request.meter,
+        )
+    meter.close()
+    return MeterProbe(name, True, _describe(meter.zones), "", name == request.meter)
+
+
+def _first_working(request: MeterRequest, busy: BusySource, wait: Wait) -> Meter:
+    absent: ZonesAbsentError | None = None
+    for name in _order(request):
+        try:
+            meter = _open(name, request, busy, wait)
+        except ZonesAbsentError as error:
+            LOG.warning("%s", error.problem)
+            absent = error
+        except MeterRefusedError as error:
+            LOG.info("the %s meter does not work here: %s", name, error.problem)
+        else:
+            LOG.info("using the %s meter: %s", name, _describe(meter.zones))
+            return meter
+    if absent is not None:
+        # Another meter's zones are not the ones that were asked for either.
+        raise SetupError(absent.problem, absent.remedy)
+    LOG.warning("no energy counter works here: all energy is an estimate from CPU use")
+    return _open(ESTIMATE, request, busy, wait)
+
+
+def _order(request: MeterRequest) -> tuple[str, ...]:
+    """Return the meters that automatic choice tries; unknown preferred ones are skipped."""
+    preferred = [name for name in request.preferred_meters if name in METER_NAMES]
+    first = [FAKE] if request.fake_enabled else []
+    return tuple(dict.fromkeys([*first, *preferred, *MEASURING]))
+
+
+def _open(name: str, request: MeterRequest, busy: BusySource, wait: Wait) -> Meter:
+    module = importlib.import_module(f"kepler_ebpf.meters.{name}")
+    meter: Meter = module.open_meter(request, busy, wait)
+    return meter
+
+
+def _describe(zones: tuple[Zone, ...]) -> str:
+    return ", ".join(
+        zone.kind if zone.socket is None else f"{zone.kind} (socket {zone.socket})"
+        for zone in zones
+    )

@@ -1,0 +1,39 @@
+"""Names of energy zones: our kinds, and the names of the kernel's RAPL drivers.
+
+The kernel calls them ``package-N``, ``package-N-die-M``, ``psys`` and ``psys-N`` at the top, and
+``core``, ``uncore`` and ``dram`` below a package.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kepler_ebpf.model.zones import ZONE_KINDS
+
+_PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?", re.ASCII)
+_PSYS = re.compile(r"psys(?:-\d+)?", re.ASCII)
+
+
+def kind_of(name: str) -> str | None:
+    """Return the zone kind of a kernel's zone name; None where it is not one."""
+    if _PACKAGE.fullmatch(name):
+        return "package"
+    if _PSYS.fullmatch(name):
+        return "psys"
+    return name if name in ZONE_KINDS else None
+
+
+def package_of(name: str) -> int | None:
+    """Return the physical package id in a kernel's name of a package or die; None for others."""
+    match = _PACKAGE.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def zone_name_ok(name: str) -> bool:
+    """Whether *name* may stand in ``rapl.zones``: a kind or a kernel's name, in lower case."""
+    return kind_of(name) is not None
+
+
+def is_named(name: str, wanted: str) -> bool:
+    """Whether *wanted*, a kind or a name, selects the zone *name*; a package selects its dies."""
+    return wanted in {name, kind_of(name)} or name.startswith(f"{wanted}-die-")
