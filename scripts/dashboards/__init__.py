@@ -1,7 +1,7 @@
-"""The Grafana dashboards: what each one asks of Prometheus.
+"""The Grafana dashboards and their queries.
 
 Zones overlap, so every figure is of the one zone that is chosen above the dashboard. Sums over
-pods and time come from deploy/prometheus/rules, which do not lose the pods that lived for seconds.
+pods and time come from deploy/prometheus/rules, which include pods that lived for seconds.
 """
 
 from . import cluster, health, node, pods, processes

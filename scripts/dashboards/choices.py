@@ -26,5 +26,5 @@ ON = 'node_name=~"$node"'
 
 
 def rate(metric: str, by: str) -> str:
-    """Return the rate of a counter by these labels, over what Grafana finds fitting."""
+    """Return the rate of a counter by these labels, over the range that Grafana chooses."""
     return f"sum by ({by}) (rate({metric}[$__rate_interval]))"

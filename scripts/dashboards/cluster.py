@@ -55,7 +55,7 @@ PANELS = [
             "topk(50, sum by (pod_namespace, owner_kind, owner_name)"
             ' (workload_zone:kepler_pod_cpu:watts5m{zone="$zone"}))'
         ),
-        "Without an owner: pods of which kepler_ebpf_pod_info does not tell.",
+        "Without an owner: pods that kepler_ebpf_pod_info does not list.",
         width=12,
     ),
     row("Cost and carbon, where cost.yaml and factors.yaml are loaded"),

@@ -1,4 +1,4 @@
-"""The few shapes of Grafana's dashboard model that our dashboards are made of."""
+"""The parts of Grafana's dashboard model that our dashboards use."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 39
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A PromQL expression and how its series are called."""
+    """A PromQL expression and the legend of its series."""
 
     expr: str
     legend: str = ""
@@ -132,8 +132,8 @@ def _laid_out(panels: Sequence[Panel]) -> Iterator[Json]:
     for number, panel in enumerate(panels, start=1):
         if x + panel.width > WIDTH:
             x, y, tallest = 0, y + tallest, 0
-        place = {"x": x, "y": y, "w": panel.width, "h": panel.height}
-        yield {"id": number, "gridPos": place, **_panel(panel)}
+        position = {"x": x, "y": y, "w": panel.width, "h": panel.height}
+        yield {"id": number, "gridPos": position, **_panel(panel)}
         x, tallest = x + panel.width, max(tallest, panel.height)
 
 
@@ -146,8 +146,8 @@ def _panel(panel: Panel) -> Json:
         "description": panel.about,
         "datasource": DATASOURCE,
         "targets": [
-            _target(query, chr(ord("A") + place), panel.kind)
-            for place, query in enumerate(panel.queries)
+            _target(query, chr(ord("A") + index), panel.kind)
+            for index, query in enumerate(panel.queries)
         ],
         **_looks(panel),
     }

@@ -1,4 +1,4 @@
-"""Whether the figures hold, and what they cost."""
+"""The quality of the figures, and the cost of measuring."""
 
 from .choices import AT, NODE, ON, ZONE, rate
 from .grafana import Query, dashboard, graph, stat, table
@@ -53,19 +53,26 @@ PANELS = [
         ),
         Query(
             rate(f"kepler_ebpf_hidden_cpu_seconds_total{{{ON}}}", "node_name"),
-            "{{node_name}} unseen",
+            "{{node_name}} hidden",
         ),
         Query(
             rate(f"kepler_ebpf_overflow_cpu_seconds_total{{{ON}}}", "node_name"),
             "{{node_name}} overflow",
         ),
-        about="In cores. Lost: nobody's, the unseen included. Overflow: known by cgroup only.",
+        about="In cores. Lost: without an owner; hidden is the part of it that tasks hidden from "
+        "tracing used. Overflow: known by cgroup only.",
     ),
     graph(
-        "Lost cgroup events",
+        "Lost kernel events",
         "ops",
-        Query(rate(f"kepler_ebpf_lost_cgroup_events_total{{{ON}}}", "node_name"), "{{node_name}}"),
-        about="Cgroups made or removed that the full event map could not tell of.",
+        Query(
+            rate(f"kepler_ebpf_lost_cgroup_events_total{{{ON}}}", "node_name"),
+            "{{node_name}} cgroup",
+        ),
+        Query(
+            rate(f"kepler_ebpf_lost_exec_events_total{{{ON}}}", "node_name"), "{{node_name}} exec"
+        ),
+        about="Events dropped because a kernel buffer was full: names may be missing.",
     ),
     graph(
         "Fill of the kernel maps",
@@ -88,7 +95,7 @@ PANELS = [
         about=f"1 or 0. {ONLY_WITH_KUBERNETES}",
     ),
     graph(
-        "Last word from the source of pods",
+        "Last answer from the source of pods",
         "s",
         Query(
             f"time() - kepler_ebpf_pod_source_last_sync_timestamp_seconds{{{ON}}}", "{{node_name}}"
@@ -133,7 +140,7 @@ PANELS = [
             rate(f"kepler_ebpf_retired_cpu_seconds_total{{{ON}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
-        about="In cores.",
+        about="In cores. Of ended workloads that are not listed.",
     ),
     table(
         "Loader and meter of each node",
@@ -147,5 +154,5 @@ PANELS = [
 ]
 
 DASHBOARD = dashboard(
-    "health", "Exporter health", "Whether the figures hold.", [ZONE, NODE], PANELS
+    "health", "Exporter health", "Quality and cost of the figures.", [ZONE, NODE], PANELS
 )

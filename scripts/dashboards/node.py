@@ -8,7 +8,7 @@ PANELS = [
     stat("Active", f"sum(kepler_node_cpu_active_watts{{{AT}}})", "watt"),
     stat("Idle", f"sum(kepler_node_cpu_idle_watts{{{AT}}})", "watt"),
     stat("CPU busy", f"avg(kepler_node_cpu_usage_ratio{{{ON}}})", "percentunit"),
-    # Kepler's metric says nothing of the node, but its target is the node's exporter.
+    # Kepler's metric has no node_name, but its target is the node's exporter.
     stat(
         "CPUs",
         f"count(kepler_node_cpu_info and on (job, instance) kepler_ebpf_info{{{ON}}})",
@@ -76,7 +76,7 @@ PANELS = [
             rate(f"kepler_ebpf_unattributed_joules_total{{{AT}}}", "node_name, socket"),
             "{{node_name}} socket {{socket}}",
         ),
-        about="Active energy of a socket on which no task ran, or whose CPU time was lost.",
+        about="Active energy of a socket on which no task ran, or of lost CPU time.",
     ),
 ]
 

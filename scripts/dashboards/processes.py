@@ -1,4 +1,4 @@
-"""Which process it was, those that ended included."""
+"""Power and energy by process, ended ones included."""
 
 from .choices import AT, COMM, NODE, ZONE, rate
 from .grafana import Query, dashboard, graph, stat, table
@@ -14,7 +14,7 @@ PANELS = [
         " / sum(rate(kepler_process_cpu_seconds_total"
         '{node_name=~"$node", comm=~"$comm"}[5m]))',
         "watt",
-        "What a second of this work costs: watts for each core that is kept busy.",
+        "Energy of one CPU second of this work: watts for each busy core.",
     ),
     graph(
         "Power by command",
@@ -63,17 +63,17 @@ PANELS = [
             " (last_over_time(kepler_process_cpu_joules_total"
             f'{{{OF}, state="terminated"}}[$__range])))'
         ),
-        "Those above monitor.minTerminatedEnergyThreshold; the rest is in the retired energy.",
+        "Those above monitor.minTerminatedEnergyThreshold; the others are in the [retired] rows.",
     ),
     graph(
-        "Folded energy",
+        "Retired energy",
         "watt",
         Query(
             rate(f"kepler_ebpf_retired_joules_total{{{AT}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
-        about="Of ended workloads that are not listed one by one.",
+        about="Of ended workloads that are not listed; for processes, part of the [retired] rows.",
     ),
 ]
 
-DASHBOARD = dashboard("processes", "Processes", "Which process it was.", [ZONE, NODE, COMM], PANELS)
+DASHBOARD = dashboard("processes", "Processes", "Power of processes.", [ZONE, NODE, COMM], PANELS)

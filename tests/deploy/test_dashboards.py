@@ -78,7 +78,7 @@ def panels() -> Iterator[tuple[str, Json]]:
 
 
 def queries() -> dict[str, str]:
-    """Return every query by dashboard, panel and place; those behind the variables too."""
+    """Return every query by dashboard, panel and letter; those behind the variables too."""
     found = {
         f"{name} / {panel['title']} / {target['refId']}": target["expr"]
         for name, panel in panels()
@@ -90,7 +90,7 @@ def queries() -> dict[str, str]:
                 metric, label = re.fullmatch(  # type: ignore[union-attr]
                     r"label_values\((.*), (\w+)\)", variable["definition"]
                 ).groups()
-                # What has no value for the label is no choice.
+                # A series without the label is no choice.
                 found[f"{path.stem} / ${variable['name']}"] = (
                     f"group by ({label}) ({metric}) unless group by ({label}) (vector(1))"
                 )
@@ -187,19 +187,17 @@ def answer(server: str, query: str) -> list[Json]:
 def test_every_query_returns_data(tmp_path: Path) -> None:
     """No panel stays empty on a host with a pod, a virtual machine and ended processes.
 
-    And none of the Node dashboard tells of a node that was not chosen.
+    And no panel of the Node dashboard shows a node that was not chosen.
     """
-    waiting = {place: chosen(query) for place, query in queries().items()}
+    waiting = {name: chosen(query) for name, query in queries().items()}
     with populated_run(tmp_path) as run, prometheus(tmp_path, run.address) as server:
         give_up_at = time.monotonic() + SETTLED_S
         while waiting and time.monotonic() < give_up_at:
             time.sleep(1)
-            waiting = {
-                place: query for place, query in waiting.items() if not answer(server, query)
-            }
-        for place, query in queries().items():
-            if place.startswith("node / ") and "/ $" not in place:
-                assert answer(server, chosen(query.replace("$node", "another"))) == [], place
+            waiting = {name: query for name, query in waiting.items() if not answer(server, query)}
+        for name, query in queries().items():
+            if name.startswith("node / ") and "/ $" not in name:
+                assert answer(server, chosen(query.replace("$node", "another"))) == [], name
     assert waiting == {}
 
 
@@ -217,9 +215,9 @@ def test_panels_fill_the_grid_without_overlap(path: Path) -> None:
     found = json.loads(path.read_text())["panels"]
     cells = [
         (x, y)
-        for place in (panel["gridPos"] for panel in found)
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for cell in (panel["gridPos"] for panel in found)
+        for x in range(cell["x"], cell["x"] + cell["w"])
+        for y in range(cell["y"], cell["y"] + cell["h"])
     ]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
