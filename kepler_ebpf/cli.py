@@ -1,6 +1,6 @@
-"""The `kepler-ebpf` command. Parses, hands over, and turns errors into messages and exit codes.
+"""The `kepler-ebpf` command: parses flags, runs a verb, turns errors into messages and statuses.
 
-Everything heavy is imported by the command that needs it, so that `--help` is quick.
+Each verb is imported when it is called, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import click
 
 from kepler_ebpf import __version__
-from kepler_ebpf.check.finding import can_run, to_json, to_table
 from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
-from kepler_ebpf.config.options import OPTIONS, Config, Option
+from kepler_ebpf.config.option import Option
+from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
@@ -31,26 +33,56 @@ Params = Mapping[str, Any]
 CONFIG_FILE = "config_file"
 
 
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One command of the group, see ``VERBS``."""
+
+    name: str
+    function: str
+    help: str
+    flags: tuple[click.Option, ...] = ()
+
+
+VERBS = (
+    Verb(
+        "run",
+        "kepler_ebpf.wiring.run:run",
+        "Measure, attribute and serve until stopped by SIGINT or SIGTERM.",
+    ),
+    Verb(
+        "check",
+        "kepler_ebpf.check.gather:check",
+        "Show what this host offers and lacks; exit status 0 when `run` can work with these flags.",
+        (click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, not a table."),),
+    ),
+)
+"""Every verb of the command line.
+
+A new verb is one module and one entry here. ``function`` names "module:function". The function
+takes the Config as its only positional argument and each of the verb's own ``flags`` as a keyword
+argument; every setting of the Config is a flag of every verb already. It returns the exit status,
+or None for 0, and raises KeplerError for what the user can mend. Its module is imported when the
+verb is called, and may therefore import numpy. A started tracker, a meter and a loop come from
+``kepler_ebpf.wiring``.
+"""
+
+
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Leave with a message, a hint and the error's exit code where a KeplerError comes through.
-
-    The hint is what follows the first line of the error's text.
-    """
+    """Turn a KeplerError into a message, a hint and an exit with the error's status."""
     try:
         yield
     except KeplerError as error:
-        problem, _, remedy = str(error).partition("\n")
-        click.echo(f"error: {problem}", err=True)
-        if remedy:
-            click.echo(f"hint: {remedy}", err=True)
+        click.echo(f"error: {error.problem}", err=True)
+        if error.remedy:
+            click.echo(f"hint: {error.remedy}", err=True)
         sys.exit(error.exit_code)
 
 
 # --- flags, from the tables of settings ---------------------------------------------------------
 
 
-def _own_flag(option: Option) -> click.Option:
+def _supported_flag(option: Option) -> click.Option:
     default = option.default if isinstance(option.default, str) else ", ".join(option.default)
     return click.Option(
         [*option.flags, _param_name(option.key)],
@@ -60,7 +92,7 @@ def _own_flag(option: Option) -> click.Option:
     )
 
 
-def _foreign_flag(key: str, flag: str, *, switch: bool) -> click.Option:
+def _unsupported_flag(key: str, flag: str, *, switch: bool) -> click.Option:
     return click.Option([flag, _param_name(key)], hidden=True, **_value_form(switch=switch))
 
 
@@ -75,43 +107,54 @@ def _param_name(key: str) -> str:
     return key.replace(".", "_").replace("-", "_")
 
 
-def _foreign_keys() -> Iterator[tuple[str, str, bool]]:
-    for foreign in UNSUPPORTED:
-        for key, flag in foreign.keys.items():
+def _unsupported_keys() -> Iterator[tuple[str, str, bool]]:
+    for feature in UNSUPPORTED:
+        for key, flag in feature.keys.items():
             if flag:
-                yield key, flag, foreign.is_switch(key)
+                yield key, flag, feature.is_switch(key)
 
 
 FLAGS = {option.key: option.flags[0] for option in OPTIONS if option.flags} | {
-    key: flag for key, flag, _ in _foreign_keys()
+    key: flag for key, flag, _ in _unsupported_keys()
 }
 """The flag that messages name, by YAML key."""
 
 SWITCHES = [flag for option in OPTIONS if option.is_switch for flag in option.flags] + [
-    flag for _, flag, is_switch in _foreign_keys() if is_switch
+    flag for _, flag, is_switch in _unsupported_keys() if is_switch
 ]
 NEGATED = {f"--no-{flag.removeprefix('--')}": f"{flag}=false" for flag in SWITCHES}
 
 
-class ConfiguredCommand(click.Command):
-    """A command that takes every setting as a flag, and ``--no-X`` for a switch ``--X``."""
+class VerbCommand(click.Command):
+    """A verb with every setting as a flag, and ``--no-X`` for a switch ``--X``."""
 
-    def __init__(self, name: str, callback: Callable[..., None], *extra: click.Parameter) -> None:
+    def __init__(self, verb: Verb) -> None:
+        self._verb = verb
         params: list[click.Parameter] = [
-            *extra,
+            *verb.flags,
             click.Option(
                 ["--config.file", CONFIG_FILE],
                 metavar="FILE",
-                help="A YAML file, with Kepler's keys; flags win over it.",
+                help="YAML file with Kepler's keys; flags override it.",
             ),
-            *(_own_flag(option) for option in OPTIONS if option.flags),
-            *(_foreign_flag(key, flag, switch=switch) for key, flag, switch in _foreign_keys()),
+            *(_supported_flag(option) for option in OPTIONS if option.flags),
+            *(_unsupported_flag(key, flag, switch=on) for key, flag, on in _unsupported_keys()),
         ]
-        super().__init__(name, callback=callback, params=params, help=callback.__doc__)
+        super().__init__(verb.name, callback=self._call, params=params, help=verb.help)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let click parse, with each ``--no-X`` spelled ``--X=false``."""
         return super().parse_args(ctx, [NEGATED.get(arg, arg) for arg in args])
+
+    def _call(self, **params: Any) -> None:
+        with reported_errors():
+            config = configure(params)
+            # numpy's BLAS starts threads by default, which small arrays do not need.
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+            module, _, function = self._verb.function.partition(":")
+            own_flags = {str(flag.name): params[str(flag.name)] for flag in self._verb.flags}
+            status = getattr(import_module(module), function)(config, **own_flags)
+        sys.exit(status or 0)
 
 
 def configure(params: Params) -> Config:
@@ -128,37 +171,10 @@ def configure(params: Params) -> Config:
     return loaded.config
 
 
-# --- commands -----------------------------------------------------------------------------------
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    commands=[VerbCommand(verb) for verb in VERBS],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="kepler-ebpf")
 def main() -> None:
-    """Energy of processes, containers, VMs and pods, from the kernel's account of CPU time."""
-
-
-def run(**params: Any) -> None:
-    """Measure, attribute and serve until stopped by SIGINT or SIGTERM."""
-    with reported_errors():
-        config = configure(params)
-        # Our arrays are small: the threads numpy's BLAS starts by default only cost.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from kepler_ebpf.wiring.run import run as run_app  # noqa: PLC0415 - numpy and more
-
-        run_app(config)
-
-
-def check(*, as_json: bool, **params: Any) -> None:
-    """Show what this host offers and lacks; exit status 0 when `run` can work with these flags."""
-    with reported_errors():
-        config = configure(params)
-        from kepler_ebpf.check.gather import gather  # noqa: PLC0415 - numpy and more, not for --help
-
-        findings = gather(config)
-    click.echo(to_json(findings) if as_json else to_table(findings))
-    sys.exit(0 if can_run(findings) else 1)
-
-
-JSON_FLAG = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON instead of a table.")
-main.add_command(ConfiguredCommand("run", run))
-main.add_command(ConfiguredCommand("check", check, JSON_FLAG))
+    """Energy of processes, containers, VMs and pods, by the CPU time that the kernel counts."""

@@ -1,13 +1,17 @@
 """The command as its users meet it: started as a process, judged by output and exit status."""
 
+import inspect
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from kepler_ebpf import __version__, cli
 from kepler_ebpf.config.options import OPTIONS, Config
@@ -61,9 +65,10 @@ def test_help_names_every_flag_of_ours(kepler: Run) -> None:
 
 
 def test_help_imports_neither_numpy_nor_bcc(checkout: Path) -> None:
-    """Help stays quick: what measuring needs is not loaded for it."""
+    """Help stays quick: a verb is imported when it is called."""
     code = (
         "import sys; from click.testing import CliRunner; from kepler_ebpf.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
         "assert CliRunner().invoke(main, ['run', '--help']).exit_code == 0\n"
         "print({'numpy', 'bcc', 'prometheus_client'} & set(sys.modules))"
     )
@@ -71,6 +76,29 @@ def test_help_imports_neither_numpy_nor_bcc(checkout: Path) -> None:
         [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+# --- verbs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.name)
+def test_every_verb_has_a_function_that_takes_the_config_and_its_flags(verb: cli.Verb) -> None:
+    """The table of verbs names modules that exist, and functions of the form that it describes."""
+    module, _, function = verb.function.partition(":")
+    signature = inspect.signature(getattr(import_module(module), function))
+    assert list(signature.parameters) == ["config", *(flag.name for flag in verb.flags)]
+
+
+def test_verb_ends_with_the_status_of_its_function(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A new verb is a module and an entry: it has the Config, its own flags and a status."""
+    (tmp_path / "new_verb.py").write_text("def act(config, *, times):\n    return int(times) + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(cli, "set_up", lambda *_: None)
+    verb = cli.Verb("act", "new_verb:act", "Act.", (click.Option(["--times"], default="2"),))
+    result = CliRunner().invoke(cli.VerbCommand(verb), ["--interval", "2s", "--times", "6"])
+    assert result.exit_code == 7
 
 
 # --- signals while it gets ready ----------------------------------------------------------------
@@ -113,7 +141,7 @@ def test_run_that_is_stopped_before_it_has_begun(
 def test_other_commands_die_of_a_signal_quietly(
     stopped: Callable[..., tuple[int, bytes]], argument: str, signum: signal.Signals
 ) -> None:
-    """An answer that was not given must not pass for a good one."""
+    """A missing answer must not pass for a good one."""
     assert stopped(signum, argument) == (-signum, b"")
 
 
@@ -187,7 +215,7 @@ def test_what_kepler_has_and_we_lack_is_named_once(
 def test_what_we_lack_may_be_refused(
     configure: Callable[..., Config], caplog: pytest.LogCaptureFixture, flag: str
 ) -> None:
-    """Who asks not to have it has what was asked for."""
+    """A feature that is switched off is not missing."""
     configure(f"--no-{flag}")
     assert caplog.messages == []
 
@@ -206,7 +234,7 @@ def test_negative_number_is_a_value(configure: Callable[..., Config]) -> None:
     [
         (["--interval", "0s"], "--interval: '0s' is not allowed", "want a duration from 10ms"),
         (["--interval", "-5s"], "--interval: '-5s' is not allowed", "want a duration"),
-        (["--host.sysfs", "/nope"], "--host.sysfs: '/nope' is not a directory", "name where"),
+        (["--host.sysfs", "/nope"], "--host.sysfs: '/nope' is not a directory", "mounted"),
         (["--config.file", "/nope.yaml"], "/nope.yaml: No such file", "name a readable YAML"),
         (["--web.config-file", "/tls.yaml"], "--web.config-file: TLS", "would serve without"),
         (["--kube.enable"], "the node's name in Kubernetes is not given", "--kube.node-name"),
@@ -227,14 +255,14 @@ def test_wrong_setting_ends_with_error_hint_and_2(
 
 
 def test_unknown_flag_is_refused_with_a_suggestion(kepler: Run) -> None:
-    """A flag nobody knows ends the command and names what was meant."""
+    """An unknown flag ends the command, and the message has the flag that is most like it."""
     done = kepler("run", "--intervall", "1s")
     assert done.returncode == 2
     assert "--interval" in done.stderr
 
 
 def test_unknown_key_is_a_warning_in_the_log(kepler: Run, tmp_path: Path) -> None:
-    """A key without effect is said on stderr, and the command goes on."""
+    """A key without effect is a warning on stderr, and the command goes on."""
     path = tmp_path / "config.yaml"
     path.write_text("monitor:\n  intervall: 5s\n")
     done = kepler("check", "--config.file", str(path))
@@ -249,15 +277,15 @@ def test_unknown_key_is_a_warning_in_the_log(kepler: Run, tmp_path: Path) -> Non
 def test_every_error_leaves_with_its_own_status(
     error: type[KeplerError], status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The kind of an error is the exit status; what follows its first line is the hint."""
+    """The kind of an error is the exit status; its remedy is the hint."""
     with pytest.raises(SystemExit) as left, cli.reported_errors():
-        raise error("it broke\nmend it")
+        raise error("it broke", "mend it")
     assert left.value.code == status
     assert capsys.readouterr().err == "error: it broke\nhint: mend it\n"
 
 
 def test_error_without_a_remedy_has_no_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error of one line is that line."""
+    """The problem alone is printed."""
     with pytest.raises(SystemExit), cli.reported_errors():
         raise SetupError("it broke: mend it")
     assert capsys.readouterr().err == "error: it broke: mend it\n"

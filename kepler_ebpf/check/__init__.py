@@ -1,4 +1,5 @@
-"""What this host offers and lacks: the work of `kepler-ebpf check`.
+"""What this host offers and lacks: the verb `check`.
 
-One function for each finding. A finding names the thing, and its remedy where it is missing.
+One function for each finding: what is judged, and the remedy where it is missing. A thing that ends
+`run` is tried here through the code of `run` itself. Nothing is changed on the host.
 """

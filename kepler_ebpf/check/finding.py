@@ -1,4 +1,4 @@
-"""What `check` finds and how it is shown: as a table for people or as JSON."""
+"""A finding of `check`, and how findings are printed: as a table for people or as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kepler_ebpf.host import facts
 
 
 class Status(StrEnum):
-    """How a finding stands: there, missing and missed, or missing and not needed now."""
+    """How a finding stands: present, missing and needed, or missing and not needed now."""
 
     OK = "ok"
     LACK = "lack"
@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at; ``remedy`` is empty where there is nothing to do.
+    """One thing that was judged; ``remedy`` is empty where there is nothing to do.
 
     A ``required`` thing that is lacking keeps `run` from working.
     """
@@ -40,15 +40,31 @@ class Finding:
         return self.required and self.status is Status.LACK
 
 
-def from_error(name: str, error: KeplerError) -> Finding:
-    """Make the finding of something `run` would leave with, for the same reason."""
-    problem, _, remedy = str(error).partition("\n")
-    return Finding(name, Status.LACK, problem, remedy, required=True)
+def ok(detail: str, *, required: bool = False) -> Finding:
+    """Make the finding, still without a name, of a thing that is present."""
+    return Finding("", Status.OK, detail, required=required)
+
+
+def lack(detail: str, remedy: str = "", *, required: bool = False) -> Finding:
+    """Make the finding, still without a name, of a thing that is missing and needed."""
+    return Finding("", Status.LACK, detail, remedy, required)
+
+
+def note(detail: str) -> Finding:
+    """Make the finding, still without a name, of a thing that is not needed now."""
+    return Finding("", Status.NOTE, detail)
+
+
+def from_error(name: str, error: KeplerError | OSError, *, required: bool) -> Finding:
+    """Make the finding of a thing that could not be used or judged."""
+    if isinstance(error, KeplerError):
+        return Finding(name, Status.LACK, error.problem, error.remedy, required)
+    return Finding(name, Status.LACK, f"cannot be judged: {error}", required=required)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What several findings are judged by."""
+    """What the findings are judged by: the settings, the kernel's release, and our rights."""
 
     config: Config
     release: str
@@ -60,7 +76,7 @@ class CheckContext:
         return facts.kernel_version(self.release)
 
     def may(self, capability: str) -> bool:
-        """Whether this process holds *capability*, or the one that includes nearly all others."""
+        """Whether this process has *capability*, or the one that includes nearly all others."""
         return bool(self.capabilities & {capability, "CAP_SYS_ADMIN"})
 
 

@@ -1,72 +1,95 @@
-"""What this host offers and lacks, each lack with its remedy: the work of `kepler-ebpf check`.
+"""The verb `check`: every finding about this host, each lack with its remedy.
 
-One small function for each finding. Nothing is changed on the host; the BPF programs are loaded
-and run, and the addresses bound, for a moment: only the kernel knows whether it allows that.
+The BPF programs are loaded and run, and the addresses bound, for a moment: only the kernel knows
+whether it allows that.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 
+import click
+
 from kepler_ebpf.check import kernel
-from kepler_ebpf.check.finding import CheckContext, Finding, Status, from_error
+from kepler_ebpf.check.finding import (
+    CheckContext,
+    Finding,
+    Status,
+    can_run,
+    from_error,
+    lack,
+    note,
+    ok,
+    to_json,
+    to_table,
+)
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.errors import KeplerError, SetupError
+from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.exporters.listen import open_listeners
 from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology, read_cpu_info
-from kepler_ebpf.meters import MeterProbe, probe_meters
+from kepler_ebpf.meters.choice import MeterProbe, probe_meters
 from kepler_ebpf.wiring.meter import meter_request
 from kepler_ebpf.wiring.tracker import choose_hierarchy
 
+Check = Callable[[CheckContext], Finding]
+
+
+def check(config: Config, *, as_json: bool) -> int:
+    """Print the findings as a table or as JSON; return 0 where `run` can work, else 1."""
+    findings = gather(config)
+    click.echo(to_json(findings) if as_json else to_table(findings))
+    return 0 if can_run(findings) else 1
+
 
 def gather(config: Config) -> list[Finding]:
-    """Look at everything that `run` with this *config* would use."""
+    """Judge everything that `run` with this *config* would use."""
     context = CheckContext(config, facts.release(), facts.effective_capabilities(config.procfs))
     return [
-        kernel.kernel(context),
+        *(judge(name, look, context, is_trial=False) for name, look in LOOKS.items()),
         *kernel.capabilities(context),
-        *(check(context) for check in CHECKS),
+        *(judge(name, trial, context, is_trial=True) for name, trial in TRIALS.items()),
         *meters(context),
     ]
 
 
-def cpus(context: CheckContext) -> Finding:
-    """Judge whether the host's CPUs and sockets can be read."""
+def judge(name: str, check: Check, context: CheckContext, *, is_trial: bool) -> Finding:
+    """Make the finding *name*; an error in a trial keeps `run` from working."""
     try:
-        with Topology(context.config.sysfs) as topology:
-            detail = f"{len(topology.online())} online on {topology.sockets} socket(s)"
-        read_cpu_info(context.config.procfs, context.config.sysfs)
-    except SetupError as error:
-        return from_error("CPUs", error)
-    return Finding("CPUs", Status.OK, detail, required=True)
+        return dataclasses.replace(check(context), name=name)
+    except (KeplerError, OSError) as error:
+        return from_error(name, error, required=is_trial)
+
+
+def cpus(context: CheckContext) -> Finding:
+    """Read the host's CPUs and sockets."""
+    read_cpu_info(context.config.procfs, context.config.sysfs)
+    with Topology(context.config.sysfs) as topology:
+        return ok(f"{len(topology.online())} online on {topology.sockets} socket(s)", required=True)
 
 
 def cgroup_hierarchy(context: CheckContext) -> Finding:
-    """Tell in which hierarchy containers are looked for."""
-    try:
-        chosen = choose_hierarchy(context.config)
-    except SetupError as error:
-        return from_error("cgroups", error)
+    """Choose the hierarchy in which containers are looked for."""
+    chosen = choose_hierarchy(context.config)
     where = chosen.v1_root or chosen.v2_root
     if where is None:
         remedy = "mount the host's /sys/fs/cgroup here"
-        return Finding("cgroups", Status.LACK, "none mounted: containers have no names", remedy)
+        return lack("none mounted: containers have no names", remedy)
     kind = "v2" if chosen.v1_root is None else f"v1 controller {chosen.name}"
-    return Finding("cgroups", Status.OK, f"{kind} at {where}")
+    return ok(f"{kind} at {where}")
 
 
 def process_view(context: CheckContext) -> Finding:
-    """Judge whether procfs shows the host's processes, whose PIDs the kernel side reports."""
+    """Judge whether procfs has the host's processes: the kernel side counts by their PIDs."""
     procfs = context.config.procfs
     if _is_host_view(procfs):
-        return Finding("host PIDs", Status.OK, f"{procfs} shows the host's processes")
-    return Finding(
-        "host PIDs",
-        Status.LACK,
+        return ok(f"{procfs} shows the host's processes")
+    return lack(
         f"{procfs} shows a container's processes: others have only their short name",
         "share the host's PID namespace (hostPID: true, --pid=host), or mount the host's /proc "
-        "and name it with --facts.procfs",
+        "and give it with --host.procfs",
     )
 
 
@@ -74,7 +97,7 @@ def _is_host_view(procfs: str) -> bool:
     of_init = facts.pid_namespace(procfs, "1")
     if of_init is not None:
         return of_init == facts.INITIAL_PID_NAMESPACE
-    # Some hosts let nobody read that of PID 1. Ours decides if this procfs is of our namespace.
+    # The namespace of PID 1 may be unreadable. Ours decides where this procfs is of our namespace.
     is_ours = len(facts.own_pids(procfs)) == 1
     if is_ours and facts.pid_namespace(procfs, "self") == facts.INITIAL_PID_NAMESPACE:
         return True
@@ -82,72 +105,81 @@ def _is_host_view(procfs: str) -> bool:
 
 
 def kubernetes(context: CheckContext) -> Finding:
-    """Judge whether there are credentials to learn of pods with; the server is not asked."""
+    """Judge whether there are credentials to learn of pods with; no request is sent."""
     config = context.config
     if not config.kube_enabled:
-        return Finding("Kubernetes", Status.NOTE, "not asked for (--kube.enable)")
+        return note("not wanted (--kube.enable)")
     # Heavy, and wanted on few hosts.
     from kepler_ebpf.names.kubernetes.start import server_address  # noqa: PLC0415
     from kepler_ebpf.wiring.kubernetes import pod_source_options  # noqa: PLC0415
 
-    try:
-        address = server_address(pod_source_options(config))
-    except KeplerError as error:
-        return from_error("Kubernetes", error)
-    detail = f"credentials for {address}, mode {config.kube_mode}"
-    return Finding("Kubernetes", Status.OK, detail, required=True)
+    address = server_address(pod_source_options(config))
+    return ok(f"credentials for {address}, mode {config.kube_mode}", required=True)
 
 
 def addresses(context: CheckContext) -> Finding:
-    """Judge whether metrics can be served where they should be; each address is bound briefly."""
+    """Bind each address on which metrics would be served, for a moment."""
     config = context.config
     if not config.prometheus_enabled:
-        return Finding("addresses", Status.NOTE, "none wanted (--no-exporter.prometheus)")
-    try:
-        listeners = open_listeners(config.listen_addresses)
-    except KeplerError as error:
-        return from_error("addresses", error)
-    for _, listener in listeners:
+        return note("none wanted (--no-exporter.prometheus)")
+    for _, listener in open_listeners(config.listen_addresses):
         listener.close()
-    free = ", ".join(config.listen_addresses)
-    return Finding("addresses", Status.OK, f"{free} can be served on", required=True)
+    return ok(f"{', '.join(config.listen_addresses)} can be served on", required=True)
+
+
+def container_names(context: CheckContext) -> Finding:
+    """Judge whether the files that the container runtimes keep can be read."""
+    root = context.config.host_root
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        return lack(
+            f"{root} cannot be read ({error.strerror}): containers have only their short id",
+            "grant CAP_SYS_PTRACE and lift AppArmor's profile from kepler-ebpf, or run it where "
+            "/proc is the host's, without --host.procfs",
+        )
+    return ok(f"the files of container runtimes are looked for below {root}")
 
 
 def meters(context: CheckContext) -> list[Finding]:
-    """Judge each meter; a measuring one is missed only where it was asked for by name."""
+    """Judge each meter that this host may have; it is missed only where `run` must have it."""
+    config = context.config
     try:
-        info = read_cpu_info(context.config.procfs, context.config.sysfs)
-        with Topology(context.config.sysfs) as topology:
-            request = meter_request(context.config, topology, info)
-    except SetupError as error:
-        return [from_error("meters", error)]
-    return [
-        _meter(probe, required=probe.name == context.config.meter)
-        for probe in probe_meters(request)
-    ]
+        with Topology(config.sysfs) as topology:
+            request = meter_request(config, topology, read_cpu_info(config.procfs, config.sysfs))
+        return [_meter(probe) for probe in probe_meters(request)]
+    except (KeplerError, OSError) as error:
+        return [from_error("meters", error, required=True)]
 
 
-def _meter(probe: MeterProbe, *, required: bool) -> Finding:
-    absent = Status.LACK if required else Status.NOTE
+def _meter(probe: MeterProbe) -> Finding:
+    absent = Status.LACK if probe.is_required else Status.NOTE
     status = Status.OK if probe.available else absent
-    return Finding(f"meter {probe.name}", status, probe.detail, probe.remedy, required)
+    return Finding(f"meter {probe.name}", status, probe.detail, probe.remedy, probe.is_required)
 
 
-CHECKS: tuple[Callable[[CheckContext], Finding], ...] = (
-    kernel.user_namespace,
-    kernel.unprivileged_bpf,
-    kernel.tracefs,
-    kernel.locked_memory,
-    kernel.kernel_types,
-    kernel.libbpf_library,
-    kernel.bpf_object,
-    kernel.bcc_module,
-    kernel.headers,
-    kernel.clang,
-    kernel.bpf_programs,
-    cpus,
-    cgroup_hierarchy,
-    process_view,
-    addresses,
-    kubernetes,
-)
+LOOKS: dict[str, Check] = {
+    "kernel": kernel.kernel,
+    "user namespace": kernel.user_namespace,
+    "unprivileged BPF": kernel.unprivileged_bpf,
+    "tracefs": kernel.tracefs,
+    "locked memory": kernel.locked_memory,
+    "kernel BTF": kernel.kernel_types,
+    "BPF object": kernel.bpf_object,
+    "bcc": kernel.bcc_module,
+    "kernel headers": kernel.headers,
+    "clang": kernel.clang,
+    "host PIDs": process_view,
+    "container names": container_names,
+}
+"""Facts about the host, by the name of their finding."""
+
+TRIALS: dict[str, Check] = {
+    "libbpf": kernel.libbpf_library,
+    "BPF programs": kernel.bpf_programs,
+    "CPUs": cpus,
+    "cgroups": cgroup_hierarchy,
+    "addresses": addresses,
+    "Kubernetes": kubernetes,
+}
+"""What `run` does at its start, through the same code: an error here would end `run`."""

@@ -1,4 +1,4 @@
-"""What `check` says about the kernel, this process's rights and the ways into the kernel."""
+"""What `check` judges of the kernel, the rights of this process, and the loading of programs."""
 
 from __future__ import annotations
 
@@ -7,41 +7,39 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from kepler_ebpf.check.finding import CheckContext, Finding, Status, from_error
-from kepler_ebpf.config.options import Config
-from kepler_ebpf.errors import KeplerError, SetupError
+from kepler_ebpf.check.finding import CheckContext, Finding, Status, lack, note, ok
+from kepler_ebpf.errors import SetupError
 from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology
 from kepler_ebpf.kernel import libbpf, programs
 from kepler_ebpf.kernel.loaders import bcc, co_re
-from kepler_ebpf.names.cgroups.paths import CgroupHierarchy
-from kepler_ebpf.wiring.tracker import choose_hierarchy, open_account, start_account
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
+from kepler_ebpf.wiring.tracker import choose_hierarchy, open_tracker, start_tracker
 
-OLDEST_KERNEL = (5, 10)
+MIN_KERNEL = (5, 10)
 CHARGED_MAPS_KERNEL = (5, 11)
-"""From here on BPF maps count as the cgroup's memory; before, as locked memory."""
+"""From this version BPF maps count as the cgroup's memory; before, as locked memory."""
 
 
 # --- the kernel and this process's rights -------------------------------------------------------
 
 
 def kernel(context: CheckContext) -> Finding:
-    """Judge the kernel's age."""
-    oldest = ".".join(map(str, OLDEST_KERNEL))
-    if context.kernel >= OLDEST_KERNEL:
-        return Finding("kernel", Status.OK, f"{context.release} ({oldest} or later is needed)")
-    return Finding(
-        "kernel",
-        Status.LACK,
+    """Judge the kernel's version."""
+    oldest = ".".join(map(str, MIN_KERNEL))
+    if context.kernel >= MIN_KERNEL:
+        return ok(f"{context.release} ({oldest} or later is needed)")
+    return lack(
         f"{context.release} is too old",
-        f"Linux {oldest} or later: it runs a BPF program on a chosen CPU, which closes intervals",
+        f"use Linux {oldest} or later: it can run a BPF program on a chosen CPU, which closes "
+        "intervals",
         required=True,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a capability is for; ``required`` ones may be replaced by CAP_SYS_ADMIN."""
+    """What a capability is for; CAP_SYS_ADMIN may replace a ``required`` one."""
 
     capability: str
     purpose: str
@@ -71,7 +69,7 @@ NEEDS = (
 
 
 def capabilities(context: CheckContext) -> list[Finding]:
-    """Judge each capability by what it is for."""
+    """Judge each capability by its purpose."""
     return [_capability(context, need) for need in NEEDS] + [_administrator(context)]
 
 
@@ -101,84 +99,72 @@ def _administrator(context: CheckContext) -> Finding:
 
 
 def user_namespace(context: CheckContext) -> Finding:
-    """Judge whether this process's capabilities are the host's: BPF counts no others."""
+    """Judge whether this process's capabilities are the host's: BPF needs those."""
     if facts.is_host_user_namespace(context.config.procfs):
-        return Finding("user namespace", Status.OK, "the host's", required=True)
-    return Finding(
-        "user namespace",
-        Status.LACK,
-        "not the host's: capabilities held here are not valid for BPF",
+        return ok("the host's", required=True)
+    return lack(
+        "not the host's: capabilities of another one are not valid for BPF",
         "run outside of it: as the host's root, or in a container that is not rootless",
         required=True,
     )
 
 
 def unprivileged_bpf(context: CheckContext) -> Finding:
-    """Tell the host's policy on BPF, which does not bind who holds CAP_BPF."""
+    """Show the host's policy on BPF, which does not bind a process with CAP_BPF."""
     path = Path(context.config.procfs, "sys/kernel/unprivileged_bpf_disabled")
-    meanings = {"0": "anyone may use BPF", "1": "CAP_BPF needed", "2": "CAP_BPF needed"}
+    meanings = {"0": "any process may use BPF", "1": "CAP_BPF needed", "2": "CAP_BPF needed"}
     value = facts.read_text(path) or "unreadable"
     meaning = meanings.get(value, "policy unknown")
-    detail = f"{value} ({meaning}); kepler-ebpf needs CAP_BPF in any case"
-    return Finding("unprivileged BPF", Status.NOTE, detail)
+    return note(f"{value} ({meaning}); kepler-ebpf needs CAP_BPF in any case")
 
 
 def tracefs(context: CheckContext) -> Finding:
-    """Tell whether tracefs is there, which is not needed."""
+    """Show whether tracefs is mounted, which is not needed."""
     where = next(facts.mount_points(context.config.procfs, "tracefs"), None)
     detail = f"mounted at {where}" if where else "not mounted"
-    return Finding("tracefs", Status.NOTE, f"{detail}; not needed, raw tracepoints do without")
+    return note(f"{detail}; raw tracepoints do not need it")
 
 
 def locked_memory(context: CheckContext) -> Finding:
     """Judge the limit of locked memory, which binds BPF maps on old kernels."""
     limit = facts.locked_memory_limit_bytes()
     if context.kernel >= CHARGED_MAPS_KERNEL:
-        return Finding("locked memory", Status.NOTE, "its limit does not bind BPF on this kernel")
+        return note("its limit does not bind BPF on this kernel")
     if limit is None or context.may("CAP_SYS_RESOURCE"):
-        return Finding("locked memory", Status.OK, "no limit, or one that may be raised")
-    return Finding(
-        "locked memory",
-        Status.LACK,
+        return ok("no limit, or one that may be raised")
+    return lack(
         f"limited to {limit} bytes, which binds BPF maps on this kernel",
         "raise it (ulimit -l unlimited, LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE",
         required=True,
     )
 
 
-# --- the ways into the kernel -------------------------------------------------------------------
+# --- loading the programs -----------------------------------------------------------------------
 
 
 def kernel_types(context: CheckContext) -> Finding:
-    """Judge the kernel's type information, which fits the compiled programs to it."""
+    """Judge the kernel's type information, by which the compiled programs are fitted to it."""
     if co_re.KERNEL_BTF.exists():
-        return Finding("kernel BTF", Status.OK, str(co_re.KERNEL_BTF))
-    return Finding(
-        "kernel BTF",
-        Status.LACK,
+        return ok(str(co_re.KERNEL_BTF))
+    return lack(
         f"{co_re.KERNEL_BTF} is missing",
-        "a kernel with CONFIG_DEBUG_INFO_BTF, or --bpf-loader bcc with this kernel's headers",
+        "use a kernel with CONFIG_DEBUG_INFO_BTF, or --bpf-loader bcc with this kernel's headers",
         required=context.config.bpf_loader == "core",
     )
 
 
 def libbpf_library(_: CheckContext) -> Finding:
-    """Judge the C library that both loaders work through."""
-    try:
-        libbpf.library()
-    except SetupError as error:
-        return from_error("libbpf", error)
-    return Finding("libbpf", Status.OK, libbpf.LIBRARY, required=True)
+    """Judge the C library that both loaders use."""
+    libbpf.library()
+    return ok(libbpf.LIBRARY, required=True)
 
 
 def bpf_object(context: CheckContext) -> Finding:
     """Judge whether the programs were compiled when this was installed."""
     path = programs.bpf_directory() / co_re.OBJECT
     if path.exists():
-        return Finding("BPF object", Status.OK, str(path))
-    return Finding(
-        "BPF object",
-        Status.LACK,
+        return ok(str(path))
+    return lack(
         f"{path} is missing",
         "compile it with scripts/build-bpf, or use --bpf-loader bcc",
         required=context.config.bpf_loader == "core",
@@ -186,49 +172,37 @@ def bpf_object(context: CheckContext) -> Finding:
 
 
 def bcc_module(context: CheckContext) -> Finding:
-    """Judge bcc, which only the other loader uses; it is not imported."""
+    """Judge bcc, which only its own loader needs; it is not imported."""
     reason = bcc.unusable_reason()
     if reason is None:
-        return Finding("bcc", Status.OK, "importable, for --bpf-loader bcc")
-    wanted = context.config.bpf_loader == "bcc"
-    status = Status.LACK if wanted else Status.NOTE
-    return Finding("bcc", status, f"{reason}; needed only for --bpf-loader bcc", required=wanted)
+        return ok("importable, for --bpf-loader bcc")
+    detail = f"{reason}; needed only for --bpf-loader bcc"
+    if context.config.bpf_loader != "bcc":
+        return note(detail)
+    return lack(detail, "install it, or use --bpf-loader core", required=True)
 
 
 def headers(_: CheckContext) -> Finding:
-    """Tell whether kernel headers are there, which only bcc without BTF needs."""
-    directory = bcc.headers_directory()
-    detail = str(directory) if directory else "not installed"
-    return Finding("kernel headers", Status.NOTE, f"{detail}; bcc needs them only without BTF")
+    """Show whether kernel headers are installed, which only bcc without BTF needs."""
+    return note(f"{bcc.headers_directory() or 'not installed'}; bcc needs them only without BTF")
 
 
 def clang(_: CheckContext) -> Finding:
-    """Tell whether clang is there, which only compiling the BPF object needs."""
+    """Show whether clang is installed, which only the compilation of the BPF object needs."""
     path = shutil.which("clang") or "not installed"
-    return Finding("clang", Status.NOTE, f"{path}; needed only to compile the BPF object")
+    return note(f"{path}; needed only to compile the BPF object")
 
 
 def bpf_programs(context: CheckContext) -> Finding:
-    """Load, attach and run the programs for a moment, all being chosen as `run` does."""
-    try:
-        used = _try_programs(context.config)
-    except KeplerError as error:
-        return from_error("BPF programs", error)
-    return Finding("BPF programs", Status.OK, f"loaded, attached and run by {used}", required=True)
-
-
-def _try_programs(config: Config) -> str:
+    """Load, attach and run the programs for a moment, with the loader that `run` would choose."""
+    config = context.config
     with ExitStack() as stack:
         topology = stack.enter_context(Topology(config.sysfs))
-        hierarchy = _hierarchy(config)
-        account, used = open_account(stack, config, topology, hierarchy)
-        start_account(account, config, hierarchy)
-    return used
-
-
-def _hierarchy(config: Config) -> CgroupHierarchy:
-    try:
-        return choose_hierarchy(config)
-    except SetupError:
-        # A finding of its own tells it: here it is of interest whether all else would work.
-        return CgroupHierarchy("v2", None, None)
+        try:
+            hierarchy = choose_hierarchy(config)
+        except SetupError:
+            # "cgroups" is a finding of its own; this one is whether all else works.
+            hierarchy = CgroupHierarchy("v2", None, None)
+        account, loader = open_tracker(stack, config, topology, hierarchy)
+        start_tracker(account, config, hierarchy)
+    return ok(f"loaded, attached and run by {loader}", required=True)

@@ -14,13 +14,14 @@ from kube_certificates import write_kubeconfig
 from running import ANY_PORT
 
 from kepler_ebpf.check import gather, kernel
-from kepler_ebpf.check.finding import CheckContext, Status
+from kepler_ebpf.check.finding import CheckContext, Finding, Status
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ReadError, SetupError
-from kepler_ebpf.kernel import cgroup_v1, loaders
+from kepler_ebpf.kernel import cgroup_v1
 from kepler_ebpf.kernel.libbpf import TestRun
+from kepler_ebpf.kernel.loaders import choice
 from kepler_ebpf.kernel.programs import LoadRequest
-from kepler_ebpf.names.cgroups.paths import CgroupHierarchy
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 
 ON_ANY_PORT = Config(listen_addresses=ANY_PORT[1:])
 ALL_DROPPED = ("--inh-caps=-all", "--bounding-set=-all")
@@ -73,8 +74,13 @@ def run_check(checkout: Path) -> Check:
 
 
 def facts(config: Config | None = None, release: str = "6.1.0", *held: str) -> CheckContext:
-    """Make the facts of a host with this kernel and these capabilities."""
+    """Make the context of a host with this kernel and these capabilities."""
     return CheckContext(config or Config(), release, frozenset(held))
+
+
+def programs_finding() -> Finding:
+    """Load, attach and run the programs, and return what `check` finds of it."""
+    return gather.judge("BPF programs", kernel.bpf_programs, facts(), is_trial=True)
 
 
 # --- this host, with all rights and with fewer ------------------------------------------------
@@ -88,7 +94,7 @@ def test_root_can_run(run_check: Check) -> None:
 
 
 def test_bpf_and_perfmon_are_enough(run_check: Check) -> None:
-    """The two capabilities load and attach the programs; what else is missed is said."""
+    """The two capabilities load and attach the programs; the others are lacks."""
     checked = run_check("setpriv", *BPF_ONLY)
     assert (checked.status, checked.blocking()) == (0, set())
     assert checked.status_of("BPF programs") == "ok"
@@ -155,7 +161,7 @@ def test_missing_tracefs_does_not_matter(run_check: Check) -> None:
 
 
 def test_missing_cgroup_mount_is_a_lack(run_check: Check) -> None:
-    """Without a mounted hierarchy containers have no names, and that is said."""
+    """Without a mounted hierarchy containers have no names, which is a lack."""
     script = 'umount -l -R /sys/fs/cgroup; exec "$@"'
     checked = run_check("unshare", "--mount", "sh", "-c", script, "sh")
     assert checked.status_of("cgroups") == "lack"
@@ -216,30 +222,30 @@ def test_programs_are_loaded_for_the_cgroups_that_run_would_count_by(
 
     def refuse(_: str, request: LoadRequest) -> NoReturn:
         asked.append(request)
-        raise SetupError("refused\nnothing helps")
+        raise SetupError("refused", "nothing helps")
 
-    monkeypatch.setattr(loaders, "load", refuse)
+    monkeypatch.setattr(choice, "load", refuse)
     for name, v1_root in (("v2", None), ("cpu", "/sys/fs/cgroup/cpu")):
         chosen = CgroupHierarchy(name, v1_root, None)
         monkeypatch.setattr(kernel, "choose_hierarchy", lambda _, chosen=chosen: chosen)
-        assert kernel.bpf_programs(facts()).blocks
+        assert programs_finding().blocks
     assert [request.v1_subsys for request in asked] == [None, cgroup_v1.subsys_index("cpu")]
 
 
 def test_programs_that_cannot_be_run_are_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel may take and attach what it will not run on demand."""
+    """A kernel may load and attach programs and refuse to run them on demand."""
 
     def fail(_: TestRun, cpu: int) -> NoReturn:
         raise ReadError(f"cannot close the interval on CPU {cpu}")
 
     monkeypatch.setattr(TestRun, "on_cpu", fail)
-    finding = kernel.bpf_programs(facts())
+    finding = programs_finding()
     assert finding.blocks
     assert "cannot close the interval on CPU 0" in finding.detail
 
 
 def test_taken_port_is_a_lack(run_check: Check) -> None:
-    """Where `run` could not serve, it would not start."""
+    """`run` does not start where it cannot serve."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         serve = ("--web.listen-address", address)
@@ -310,14 +316,14 @@ def test_kubernetes_needs_credentials_when_it_is_on(run_check: Check, tmp_path: 
 
 
 def test_every_lack_has_a_way_out(run_check: Check) -> None:
-    """No lack leaves its reader without advice, in a place that lacks nearly everything."""
+    """Each lack has advice, on a host that lacks nearly everything."""
     checked = run_check("setpriv", *AS_NOBODY)
     lacks = [finding for finding in checked.findings.values() if finding["status"] == "lack"]
     assert lacks
     assert all(finding["remedy"] or ": " in str(finding["detail"]) for finding in lacks)
 
 
-def test_gather_names_nothing_twice() -> None:
-    """A name finds one finding, so that scripts can rely on it."""
+def test_every_finding_has_its_own_name() -> None:
+    """Scripts find a finding by its name."""
     names = [finding.name for finding in gather.gather(ON_ANY_PORT)]
     assert len(set(names)) == len(names)
