@@ -61,7 +61,7 @@ class Topology:
             online = self.online()
         except ReadError as error:
             os.close(self._online_fd)
-            raise SetupError(str(error)) from error
+            raise SetupError(error.problem, error.remedy) from error
         self.package_ids = tuple(sorted({self._package_of[cpu] for cpu in online}))
 
     @property
@@ -95,7 +95,7 @@ class Topology:
         try:
             text = os.pread(self._online_fd, CPU_LIST_BYTES, 0)
         except OSError as error:
-            raise ReadError(f"cannot read {self._cpus / 'online'}: {error.strerror}") from error
+            raise ReadError(*_not_readable(self._cpus / "online", error)) from error
         if text != self._online_text:
             self._online = self._parse_online(text)
             self._online_text = text
@@ -116,14 +116,14 @@ class Topology:
         try:
             return parse_cpu_list(read_regular(path))
         except (OSError, ValueError) as error:
-            raise SetupError(_not_sysfs(path, error)) from error
+            raise SetupError(*_not_sysfs(path, error)) from error
 
     def _parse_online(self, text: bytes) -> tuple[int, ...]:
         try:
             online = parse_cpu_list(text.decode("ascii"))
             self._require_possible(online)
         except ValueError as error:
-            raise ReadError(_not_sysfs(self._cpus / "online", error)) from error
+            raise ReadError(*_not_sysfs(self._cpus / "online", error)) from error
         for cpu in online:
             if cpu not in self._package_of:
                 self._learn_package(cpu)
@@ -181,7 +181,7 @@ def read_cpu_info(procfs: str | Path = "/proc", sysfs: str | Path = "/sys") -> t
     try:
         text = read_regular(path, "utf-8", "replace")
     except OSError as error:
-        raise SetupError(_not_readable(path, error, "--host.procfs")) from error
+        raise SetupError(*_not_readable(path, error, "--host.procfs")) from error
     return tuple(_cpu_info(fields, Path(sysfs)) for fields in _cpu_blocks(text))
 
 
@@ -220,13 +220,14 @@ def _open(path: Path) -> int:
     try:
         return open_regular(path)
     except OSError as error:
-        raise SetupError(_not_readable(path, error, "--host.sysfs")) from error
+        raise SetupError(*_not_readable(path, error)) from error
 
 
-def _not_readable(path: Path, error: OSError, flag: str) -> str:
-    return f"cannot read {path}: {error.strerror}\nname the right mount with {flag}"
+def _not_readable(path: Path, error: OSError, flag: str = "--host.sysfs") -> tuple[str, str]:
+    """Return problem and remedy."""
+    return f"cannot read {path}: {error.strerror}", f"name the right mount with {flag}"
 
 
-def _not_sysfs(path: Path, error: Exception) -> str:
+def _not_sysfs(path: Path, error: Exception) -> tuple[str, str]:
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"cannot use {path}: {reason}\nname the right mount with --host.sysfs"
+    return f"cannot use {path}: {reason}", "name the right mount with --host.sysfs"
