@@ -207,8 +207,8 @@ POD_INFO = Metric(
 OTHERS: tuple[SampledMetric[Snapshot], ...] = (
     SampledMetric(
         "kepler_ebpf_retired_joules_total",
-        "Energy of ended workloads that are not listed, in joules; "
-        "for processes it is part of the [retired] rows, for other levels it is beside the rows.",
+        "Energy of ended workloads that are not listed, in joules; for processes it is the sum of "
+        "the [retired] rows, for other levels it is beside the rows.",
         ("level", "zone"),
         read=lambda snapshot: [
             ((level, kind), uj / UJ_PER_J)

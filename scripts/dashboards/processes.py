@@ -72,7 +72,7 @@ PANELS = [
             rate(f"kepler_ebpf_retired_joules_total{{{AT}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
-        about="Of ended workloads that are not listed; for processes, part of the [retired] rows.",
+        about="Of ended workloads that are not listed; for processes, of the [retired] rows.",
     ),
 ]
 

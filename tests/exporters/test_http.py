@@ -171,7 +171,7 @@ def test_refresh_comes_before_a_scrape(start: Start) -> None:
 
 
 def test_landing_page_points_to_the_metrics(server: Server) -> None:
-    """The root says where to go."""
+    """The root links to the metrics."""
     status, headers, body = fetch(server, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert b'href="/metrics"' in body
@@ -183,7 +183,7 @@ def test_healthz_needs_no_snapshot(start: Start) -> None:
 
 
 def test_readyz_waits_for_the_first_interval(start: Start) -> None:
-    """Before the first interval the server is not ready and says why."""
+    """Before the first interval the server is not ready, and the reply has the reason."""
     status, _, body = fetch(start(last_interval_s=lambda: None), "/readyz")
     assert (status, b"no interval has been measured" in body) == (503, True)
 
@@ -229,7 +229,7 @@ def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: S
     ["/nothing", "/metrics/", "http://x/no", "x://y/healthz", "//[", "/%00", "/../etc/passwd"],
 )
 def test_unknown_path_is_a_clear_404(path: str, server: Server) -> None:
-    """An unknown path is told in plain text what there is."""
+    """The reply to an unknown path lists the known ones in plain text."""
     status, headers, body = fetch(server, path)
     assert (status, headers["Content-Type"]) == (404, "text/plain; charset=utf-8")
     assert body.startswith(b"404 Not Found: there are /metrics")
@@ -287,7 +287,7 @@ def test_oversized_request_is_refused(sent: bytes, server: Server) -> None:
 
 
 def test_client_that_leaves_early_is_survived(server: Server) -> None:
-    """Clients that reset the connection while their page is made disturb nobody."""
+    """Clients that reset the connection while their page is made disturb no other."""
     for _ in range(10):
         with dial(server) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -343,7 +343,7 @@ def wake_ups(thread: threading.Thread) -> int:
 
 
 def test_listener_without_clients_sleeps(start: Start) -> None:
-    """A listener wakes for connections only: none of its waits ends while nobody connects."""
+    """A listener wakes for connections only: none of its waits ends without one."""
     before = set(threading.enumerate())
     server = start(timeout_s=0.01)
     [listener] = set(threading.enumerate()) - before
@@ -356,7 +356,7 @@ def test_listener_without_clients_sleeps(start: Start) -> None:
 
 
 def test_too_many_connections_are_refused_and_let_in_later(start: Start) -> None:
-    """Beyond the limit a client is told to come back; when the others are gone it is served."""
+    """Beyond the limit a client gets status 503; when the others are gone it is served."""
     server = start()
     held = [dial(server) for _ in range(MAX_CONNECTIONS)]
     with dial(server) as connection:
@@ -412,7 +412,7 @@ def test_all_interfaces_are_both_families(start: Start) -> None:
 
 
 def test_several_addresses_are_served(start: Start) -> None:
-    """Each address is listened on, and tells its real port."""
+    """Each address is listened on and has its real port."""
     server = start("127.0.0.1:0", "[::1]:0", "localhost:0")
     hosts = [address.rpartition(":")[0] for address in server.addresses]
     assert hosts == ["127.0.0.1", "[::1]", "localhost"]

@@ -89,7 +89,7 @@ def test_characters_that_the_output_lacks_are_replaced(pipe_of: Callable[..., Pi
 
 
 def test_nobody_waits_for_a_reader_and_the_newest_is_kept(pipe_of: Callable[..., Pipe]) -> None:
-    """While one is stuck, each new one takes the place of the one that waits, and that counts."""
+    """While one is stuck, each new one replaces the one that waits, which is counted."""
     pipe = pipe_of(2 * PIPE_SIZE)
     pipe.take_and_be_stuck(1)
     pipe.take(2, 3, 4)
@@ -135,7 +135,7 @@ def test_reader_that_goes_away_is_told(pipe_of: Callable[..., Pipe]) -> None:
 
 
 def test_output_that_takes_nothing_is_an_error_with_a_remedy() -> None:
-    """A full disk is told at once, and raised in the end."""
+    """A full disk is reported at once and raised by close."""
     failed = threading.Event()
     with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123  a device, no path
         printer = Printer(full, lambda _: "text", failed.set)

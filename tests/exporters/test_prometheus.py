@@ -208,7 +208,7 @@ def test_build_and_cpu_info_have_no_node_name(shown: Page) -> None:
 
 
 def test_run_info_has_loader_meter_and_estimate(shown: Page) -> None:
-    """One series says where the figures come from."""
+    """One series has the sources of the figures."""
     [info] = shown["kepler_ebpf_info"].samples
     assert info.labels == {
         "node_name": "node-1",
@@ -315,7 +315,7 @@ def test_gzipped_page_is_the_same_page() -> None:
 
 
 def test_name_filter_keeps_metrics_of_both_ways() -> None:
-    """Only the metrics asked for are rendered, whichever way they are made."""
+    """Only the requested metrics are rendered, as text or by the client library."""
     wanted = frozenset({"kepler_node_cpu_watts", "kepler_process_cpu_joules_total"})
     body = page_of().render(snapshot(), names=wanted).body.decode()
     assert {s.name for family in parse_text(body) for s in family.samples} == wanted

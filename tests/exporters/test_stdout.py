@@ -27,7 +27,7 @@ def test_table_says_when_figures_are_an_estimate() -> None:
 
 
 def test_table_lists_the_hungriest_processes_first() -> None:
-    """The processes that drew most come first, only as many as asked for."""
+    """The processes that drew most come first, only as many as requested."""
     rows = [Row(process(pid), ran_uj=(pid * 1e5, 0.0)) for pid in (1, 3, 2)]
     lines = table(snapshot(rows), frozenset({"process"}), top=2).splitlines()
     [title] = [line for line in lines if line.startswith("PROCESS")]
@@ -43,7 +43,7 @@ def test_table_names_containers_vms_and_pods() -> None:
 
 
 def test_table_shows_the_chosen_levels_only() -> None:
-    """A level that was not asked for has no table."""
+    """A level that was not chosen has no table."""
     text = table(snapshot(), frozenset({"pod"}))
     assert "POD (1" in text
     assert "PROCESS" not in text
@@ -147,7 +147,7 @@ def test_a_socket_that_never_moved_is_in_no_output() -> None:
 
 
 def test_json_line_is_limited_to_the_levels() -> None:
-    """A level that was not asked for is absent, not empty."""
+    """A level that was not chosen is absent, not empty."""
     record = json.loads(json_line(snapshot(), frozenset({"container"})))
     assert record["containers"][0]["container_name"] == "web"
     assert {"processes", "vms", "pods", "zones"}.isdisjoint(record)

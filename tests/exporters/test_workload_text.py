@@ -208,7 +208,7 @@ def test_figures_keep_every_bit() -> None:
 
 
 def test_levels_choose_the_families() -> None:
-    """A level that was not asked for has neither series nor headers."""
+    """A level that was not chosen has neither series nor headers."""
     text = "".join(
         WorkloadText("node-1", selected(WORKLOADS, frozenset({"node", "pod"})), POD_INFO).chunks(
             snapshot(), openmetrics=False, names=frozenset()
@@ -248,7 +248,7 @@ def test_pods_that_changed_are_rendered_anew() -> None:
 
 
 def test_names_choose_the_families() -> None:
-    """A name filter keeps only the metrics that were asked for."""
+    """A name filter keeps only the requested metrics."""
     text = rendered(snapshot(), names=frozenset({"kepler_vm_cpu_watts", "unknown"}))
     assert {sample.name for sample in samples(text)} == {"kepler_vm_cpu_watts"}
 
