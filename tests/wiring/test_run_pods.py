@@ -198,8 +198,8 @@ def test_denied_right_is_named(tmp_path: Path, kube: Cluster) -> None:
         )
     assert not source_up(page)
     right = {"apiserver": "verbs list and watch on pods", "kubelet": "verb get on nodes/pods"}
-    assert f"Needed: a ClusterRole with the {right[kube.mode]}" in run.log
-    assert "It says: pods is forbidden" in run.log
+    assert f"grant a ClusterRole with the {right[kube.mode]}" in run.log
+    assert "The server's message: pods is forbidden" in run.log
 
 
 def test_static_pod_is_one_pod(tmp_path: Path, tree: CgroupTree, kube: Cluster) -> None:

@@ -36,9 +36,10 @@ class ApiError(ReadError):
     ``retry_after_s`` is what the server asked for, 0 where it did not.
     """
 
-    def __init__(self, reason: Reason, message: str, retry_after_s: float = 0.0) -> None:
-        """Say what failed and, where something can be done about it, the remedy."""
-        super().__init__(message)
+    def __init__(
+        self, reason: Reason, problem: str, remedy: str = "", *, retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(problem, remedy)
         self.reason = reason
         self.retry_after_s = retry_after_s
 

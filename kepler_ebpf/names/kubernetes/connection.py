@@ -161,7 +161,7 @@ class Connection:
             try:
                 self._configuration = self._prepared(self._credentials.load())
             except ConfigError as error:
-                raise ApiError("credentials", str(error)) from error
+                raise ApiError("credentials", error.problem, error.remedy) from error
             self.url = self._configuration.host
         return self._configuration
 
@@ -199,19 +199,21 @@ class Connection:
         else:
             said = error.args[0] if error.args else ""
             return ApiError("network", f"{self.url}: {_short(str(said or error))}")
-        message = f"the certificate of {self.url} {why}. {self._certificate_remedy}"
-        return ApiError("certificate", message)
+        problem = f"the certificate of {self.url} {why}"
+        return ApiError("certificate", problem, self._certificate_remedy)
 
     def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
         reason = reason_of(response.status)
         said = _message(self._chunks(response, time.monotonic() + 1.0))
-        what = f"{self.url} refused to {request.action}: HTTP {response.status}"
-        if reason == "forbidden":
-            what = f"{what}. Needed: {request.right}"
+        problem = f"{self.url} refused to {request.action}: HTTP {response.status}"
         if reason == "unauthorized":
-            what = f"{what}. The token or certificate was not accepted; it is read again"
-        after_s = _retry_after_s(response.headers.get("Retry-After", ""))
-        return ApiError(reason, f"{what}. It says: {said}" if said else what, after_s)
+            problem = f"{problem}. The token or certificate was not accepted; it is read again"
+        return ApiError(
+            reason,
+            f"{problem}. The server's message: {said}" if said else problem,
+            f"grant {request.right}" if reason == "forbidden" else "",
+            retry_after_s=_retry_after_s(response.headers.get("Retry-After", "")),
+        )
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:

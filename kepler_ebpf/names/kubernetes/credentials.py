@@ -24,12 +24,6 @@ if TYPE_CHECKING:  # at run time: when Kubernetes is on, see above
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-_NO_SERVICE_ACCOUNT = (
-    "no Kubernetes credentials: {error}. Give a kubeconfig (--kube.config FILE), or run in a pod "
-    "whose service account token is mounted (automountServiceAccountToken)"
-)
-
-
 _LOGINS = ("auth-provider", "exec")
 """The keys of a kubeconfig's user that have a command run, or a server asked, to log it in."""
 
@@ -82,7 +76,8 @@ class KubeConfigFile:
         except login_errors() as error:
             raise ConfigError(
                 f"the user of the kubeconfig {self.path} cannot be logged in: "
-                f"{' '.join(str(error).split())}. Check that user's exec or auth-provider"
+                f"{' '.join(str(error).split())}",
+                "check the user's exec or auth-provider",
             ) from error
 
     def _read(self, without: tuple[str, ...] = ()) -> Configuration:
@@ -106,15 +101,13 @@ class KubeConfigFile:
         try:
             Path(self.path).expanduser().read_bytes()
         except OSError as error:
-            raise ConfigError(
-                f"cannot read the kubeconfig {self.path}: {error.strerror}. "
-                "Check --kube.config (YAML: kube.config)"
-            ) from error
+            problem = f"cannot read the kubeconfig {self.path}: {error.strerror}"
+            raise ConfigError(problem, "check --kube.config (YAML: kube.config)") from error
 
     def _invalid(self, why: str) -> ConfigError:
         return ConfigError(
-            f"the kubeconfig {self.path} is not valid: {' '.join(why.split())}. "
-            "`kubectl --kubeconfig FILE config view` shows what it says"
+            f"the kubeconfig {self.path} is not valid: {' '.join(why.split())}",
+            "look at it with `kubectl --kubeconfig FILE config view`",
         )
 
 
@@ -144,8 +137,11 @@ class ServiceAccount:
         try:
             loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
         except (ConfigException, OSError, UnicodeDecodeError) as error:
-            reason = str(error).rstrip(".")
-            raise ConfigError(_NO_SERVICE_ACCOUNT.format(error=reason)) from error
+            raise ConfigError(
+                f"no Kubernetes credentials: {str(error).rstrip('.')}",
+                "give a kubeconfig (--kube.config FILE), or run in a pod whose service account "
+                "token is mounted (automountServiceAccountToken)",
+            ) from error
         return configuration
 
 
@@ -161,8 +157,8 @@ def check_certificates(configuration: Configuration) -> None:
             context.load_verify_locations(ca_file)
     except OSError as error:
         raise ConfigError(
-            f"the CA of {configuration.host}, {ca_file}, holds no certificate: {error}. It must be "
-            "a PEM file (in a kubeconfig: base64 of one)"
+            f"the CA of {configuration.host}, {ca_file}, holds no certificate: {error}",
+            "give a PEM file (in a kubeconfig: base64 of one)",
         ) from error
     try:
         if client_file:
@@ -170,7 +166,8 @@ def check_certificates(configuration: Configuration) -> None:
     except OSError as error:
         raise ConfigError(
             f"the client certificate for {configuration.host}, {client_file}, cannot be used with "
-            f"its key: {error}"
+            f"its key: {error}",
+            "give the key that belongs to the certificate",
         ) from error
 
 

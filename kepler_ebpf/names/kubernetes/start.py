@@ -86,9 +86,9 @@ def _connection(options: PodSourceOptions) -> Connection:
 def _require_client() -> None:
     if find_spec("kubernetes") is None:
         raise SetupError(
-            "Kubernetes is on, but its client for Python is not installed\n"
+            "Kubernetes is on, but its client for Python is not installed",
             "install the package kubernetes beside kepler-ebpf (in a checkout: "
-            "pip install '.[kubernetes]')"
+            "pip install '.[kubernetes]')",
         )
 
 
@@ -122,11 +122,12 @@ def _kubelet_connection(options: PodSourceOptions) -> Connection:
 def _check_node_name(name: str) -> None:
     if not name:
         raise ConfigError(
-            "Kubernetes is on but the node has no name: give --kube.node-name (YAML: "
-            "kube.nodeName), in a pod from the downward API's spec.nodeName"
+            "Kubernetes is on, but the node has no name",
+            "give --kube.node-name (YAML: kube.nodeName), in a pod from the downward API's "
+            "spec.nodeName",
         )
     if not _NODE_NAME.fullmatch(name):
         raise ConfigError(
-            f"kube.nodeName {name!r} cannot be a node's name: it is made of lower-case letters, "
-            "digits, '-' and '.', as `kubectl get nodes` shows it"
+            f"kube.nodeName {name!r} cannot be a node's name",
+            "give the name that `kubectl get nodes` shows: lower-case letters, digits, '-' and '.'",
         )

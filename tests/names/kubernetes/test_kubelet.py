@@ -299,7 +299,7 @@ class TestBadKubelets:
 
     def test_start_needs_credentials(self, tmp_path: Path) -> None:
         """Outside a pod and without a kubeconfig the start fails with the remedy."""
-        with pytest.raises(ConfigError, match="Give a kubeconfig"):
+        with pytest.raises(ConfigError, match="give a kubeconfig"):
             start_pod_source(PodSourceOptions("kubelet", NODE, service_account_dir=tmp_path))
 
     def test_start_polls_the_node_by_name(self, tmp_path: Path, certificate: Certificate) -> None:

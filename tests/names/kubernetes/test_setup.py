@@ -41,7 +41,7 @@ class TestSetup:
     def test_kubeconfig_missing(self, tmp_path: Path) -> None:
         """The file and the flag are named."""
         path = str(tmp_path / "absent")
-        with pytest.raises(ConfigError, match=r"absent: No such file.*--kube\.config"):
+        with pytest.raises(ConfigError, match=r"(?s)absent: No such file.*--kube\.config"):
             start_pod_source(PodSourceOptions("apiserver", NODE, path))
 
     @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class TestSetup:
 
     def test_no_credentials_at_all(self, tmp_path: Path) -> None:
         """Outside a pod and without a kubeconfig the remedy is told."""
-        with pytest.raises(ConfigError, match="Give a kubeconfig"):
+        with pytest.raises(ConfigError, match="give a kubeconfig"):
             start_pod_source(PodSourceOptions("apiserver", NODE, service_account_dir=tmp_path))
 
     @pytest.mark.parametrize("name", ["Node-A", "a,b", "a b", "a=b", "-a", "x" * 254, 'a"'])
