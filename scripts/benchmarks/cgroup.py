@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kepler_ebpf.names.cgroups.paths import V1_BIT, CgroupHierarchy, discover
+from kepler_ebpf.model.names import CGROUP_V1_BIT
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
 
 NS_PER_S = 1e9
 US_PER_S = 1e6
@@ -57,7 +58,7 @@ class Cgroups:
         root = hierarchy.v1_root or hierarchy.v2_root
         if root is None:
             raise RuntimeError("no cgroup hierarchy is mounted")
-        self._bit = V1_BIT if hierarchy.v1_root else 0
+        self._bit = CGROUP_V1_BIT if hierarchy.v1_root else 0
         self._base = Path(root, f"kepler-ebpf-bench-{os.getpid()}")
 
     def container(self, number: int) -> tuple[str, Cgroup]:

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.account import cpu_ns_of, cpu_time_tracker, punctual
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.load import STAMP
+from benchmarks.measuring import Intervals, cpu_ns_of, measuring, punctual, wall_ns_of
 from benchmarks.processes import grid, two_cpus, working
-from kepler_ebpf.kernel.tracker import CpuTimeTracker
 
 INTERVAL_S = 0.1
 INTERVALS = 50
@@ -63,8 +62,8 @@ class Stretch:
 def measure() -> Iterator[Figure]:
     """Spin on one CPU at the highest ordinary priority and look every 100 ms."""
     own_cpu, cpu = two_cpus()
-    with _hog(cpu) as hog, cpu_time_tracker(INTERVAL_S) as account, punctual(own_cpu):
-        seen = list(_stretches(account, hog))
+    with _hog(cpu) as hog, measuring() as measured, punctual(own_cpu):
+        seen = list(_stretches(measured, hog))
     scale_ns = INTERVAL_S * 1e9
     errors = [each.error_ns / scale_ns for each in seen]
     to_wall = [abs(each.counted_ns - each.wall_ns) / scale_ns for each in seen]
@@ -91,27 +90,27 @@ def _hog(cpu: int) -> Iterator[Hog]:
             yield Hog(started.pid, stamp)
 
 
-def _stretches(account: CpuTimeTracker, hog: Hog) -> Iterator[Stretch]:
-    _until_running(account, hog)
+def _stretches(measured: Intervals, hog: Hog) -> Iterator[Stretch]:
+    _until_running(measured, hog)
     waited_ns, intervals, counted_ns, wall_ns = hog.waited_ns(), 0, 0, 0
     for _ in grid(INTERVAL_S, INTERVALS):
-        usage = account.interval()
+        interval = measured.next()
         # On both sides: a wait shows up only when it is over.
         running = hog.is_running()
         now_waited_ns = hog.waited_ns()
         running = running and hog.is_running()
         intervals += 1
-        counted_ns += cpu_ns_of(usage.tasks, hog.pid)
-        wall_ns += usage.end_ns - usage.start_ns
+        counted_ns += cpu_ns_of(interval, hog.pid)
+        wall_ns += wall_ns_of(interval)
         if running:
             yield Stretch(intervals, counted_ns, wall_ns, now_waited_ns - waited_ns)
             waited_ns, intervals, counted_ns, wall_ns = now_waited_ns, 0, 0, 0
 
 
-def _until_running(account: CpuTimeTracker, hog: Hog) -> None:
+def _until_running(measured: Intervals, hog: Hog) -> None:
     """Begin at an end of an interval where it runs."""
     for _ in grid(INTERVAL_S, INTERVALS):
-        account.interval()
+        measured.next()
         if hog.is_running():
             return
     raise RuntimeError("the spinning task does not get its CPU")

@@ -70,7 +70,7 @@ def _server() -> Iterator[tuple[tuple[str, ...], str]]:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-"))
         config, kubeconfig = stack.enter_context(config_file(MODE)), Path(directory, "kubeconfig")
         command = [sys.executable, "-c", SERVER, str(kubeconfig), f"{PODS}"]
-        environ = {"PYTHONPATH": str(ROOT / "tests")}
+        environ = {"PYTHONPATH": str(ROOT / "tests" / "support")}
         server = stack.enter_context(group(command, environ))
         said = server.stdout.readline().split() if server.stdout else []
         if not said:

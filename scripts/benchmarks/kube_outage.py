@@ -89,7 +89,7 @@ class Cluster:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-"))
         kubeconfig = str(Path(directory, "kubeconfig"))
         command = [sys.executable, "-c", SERVER, kubeconfig, f"{PODS}"]
-        environ = {"PYTHONPATH": str(ROOT / "tests")}
+        environ = {"PYTHONPATH": str(ROOT / "tests" / "support")}
         made = stack.enter_context(cgroups())
         self._stack = stack
         self._server = stack.enter_context(group(command, environ))

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from benchmarks.account import cpu_ns_of, cpu_time_tracker, punctual
 from benchmarks.figure import Bar, Figure, rounded
+from benchmarks.measuring import cpu_ns_of, measuring, punctual, wall_ns_of
 from benchmarks.processes import cpu_clock_s, grid, two_cpus, working
 
 DUTIES = (75, 50, 25)
@@ -18,16 +18,16 @@ def measure() -> Iterator[Figure]:
     """Run three tasks at 75, 50 and 25 % duty and compare each second of each."""
     with ExitStack() as stack:
         pids = [stack.enter_context(working("duty", duty)).pid for duty in DUTIES]
-        account = stack.enter_context(cpu_time_tracker())
+        intervals = stack.enter_context(measuring())
         stack.enter_context(punctual(two_cpus()[0]))
-        account.interval()
+        intervals.next()
         before = _clocks(pids)
         errors: list[list[float]] = []
         shares: list[list[float]] = []
         for _ in grid(1.0, INTERVALS):
-            usage, after = account.interval(), _clocks(pids)
-            wall_s = (usage.end_ns - usage.start_ns) / 1e9
-            counted = [cpu_ns_of(usage.tasks, pid) / 1e9 / wall_s for pid in pids]
+            measured, after = intervals.next(), _clocks(pids)
+            wall_s = wall_ns_of(measured) / 1e9
+            counted = [cpu_ns_of(measured, pid) / 1e9 / wall_s for pid in pids]
             truth = [(now - then) / wall_s for now, then in zip(after, before, strict=True)]
             errors.append([abs(a - b) for a, b in zip(counted, truth, strict=True)])
             shares.append(counted)

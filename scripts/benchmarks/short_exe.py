@@ -10,7 +10,7 @@ from benchmarks.exporter import config_file, running
 from benchmarks.figure import Bar, Details, Figure, rounded
 from benchmarks.load import SHORT_COMMAND
 from benchmarks.processes import load, two_cpus
-from kepler_ebpf.kernel.loaders import LOADERS
+from kepler_ebpf.kernel.loaders import bcc
 
 COMMANDS = 1_000
 LIST_ALL = "monitor: {minTerminatedEnergyThreshold: 0, maxTerminated: -1}\n"
@@ -18,15 +18,14 @@ LIST_ALL = "monitor: {minTerminatedEnergyThreshold: 0, maxTerminated: -1}\n"
 
 def measure() -> Iterator[Figure]:
     """Run them on two CPUs at once, with each loader that works on this host."""
-    reasons = {name: loader.unusable_reason() for name, loader in LOADERS.items()}
-    shares = {name: _share(name) for name, reason in reasons.items() if reason is None}
+    no_bcc = bcc.unusable_reason()
+    shares = {name: _share(name) for name in (["core"] if no_bcc else ["core", "bcc"])}
     details: Details = {
+        "bcc": no_bcc,
         **{name: rounded(share) for name, share in shares.items()},
-        **{name: reason for name, reason in reasons.items() if reason is not None},
         "commands": COMMANDS,
     }
-    bar = Bar(0.99, at_least=True)
-    yield Figure("short_exe", min(shares.values(), default=0.0), "ratio", bar, details)
+    yield Figure("short_exe", min(shares.values()), "ratio", Bar(0.99, at_least=True), details)
 
 
 def _share(loader: str) -> float:

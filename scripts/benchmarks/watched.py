@@ -51,8 +51,8 @@ class Watch:
 def watched(what: str, *arguments: str) -> Iterator[Watch]:
     """Run an exporter that notes one thing about itself.
 
-    *what* is its ``lateness`` in seconds, its ``hindrance`` by others in the process alone, the
-    ``residual`` of its energy as a ratio, or the CPU seconds that ``naming`` a process took.
+    *what* is its ``lateness`` in seconds, its ``hindrance`` by others in the process alone, or the
+    CPU seconds that ``naming`` a process took.
     """
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-") as directory:
         path = Path(directory, "notes.json")
