@@ -44,7 +44,7 @@ def discover(
         found = ", ".join(sorted(mounts)) or "none"
         raise SetupError(
             f"cgroup hierarchy {wanted!r} is not mounted (mounted: {found})",
-            "Mount it, or choose another hierarchy or auto (--cgroup-hierarchy)",
+            "mount it, or choose another hierarchy or auto (--cgroup-hierarchy)",
         )
     return CgroupHierarchy(name, None if name == "v2" else mounts[name], mounts.get("v2"))
 
@@ -59,7 +59,7 @@ def _cgroup_mounts(mountinfo: str, sysfs: str) -> dict[str, str]:
         text = read_regular(mountinfo, "utf-8", "surrogateescape")
     except OSError as error:
         raise SetupError(
-            f"cannot read {mountinfo}: {error.strerror}", "Name the right mount with --host.procfs"
+            f"cannot read {mountinfo}: {error.strerror}", "name the right mount with --host.procfs"
         ) from error
     mounts = [mount for line in text.splitlines() for mount in _parse_mount(line)]
     # Stable: of several mounts the first one below sysfs wins, else the first one.
