@@ -1,4 +1,4 @@
-"""What a Snapshot tells of Kubernetes: the node's pods, and how it fares to learn of them."""
+"""Pods as Kubernetes describes them, and the state of the source that they come from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 class PodInfo:
     """A pod as Kubernetes describes it, "" for what it does not say.
 
-    ``cgroup_pod_id`` is its id in cgroup paths: a static pod's is another than at the API.
-    ``owner_kind`` and ``owner_name`` are its controller's, a Deployment rather than its
-    ReplicaSet. ``labels`` are the pod's labels that were asked for, (name, value) each.
+    ``pod_id`` is the API's uid, ``cgroup_pod_id`` the one in the kubelet's cgroup paths: they
+    differ for the API's mirror of a static pod. ``owner_kind`` and ``owner_name`` are its
+    controller's, a Deployment rather than its ReplicaSet. ``labels`` are the allowed labels of the
+    pod, (name, value) in name order. ``created`` is an RFC 3339 time in UTC, so newer sorts later.
+    ``containers`` are (id, name) of each: the runtime's id, the name in the specification.
     """
 
     pod_id: str
@@ -25,14 +27,16 @@ class PodInfo:
     owner_name: str
     qos_class: str
     labels: tuple[tuple[str, str], ...]
+    created: str = ""
+    containers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PodSourceHealth:
-    """How the source of pods fares; ``errors`` are counted since start, by reason.
+    """The source of pods: ``errors`` are counted since start, by reason.
 
-    ``up`` tells that it runs and that its last request was answered. ``last_sync_s`` is the Unix
-    time of the last word from the server, None before the first.
+    ``up``: it runs and its last request was answered. ``last_sync_s``: Unix time of the server's
+    last answer, None before the first.
     """
 
     up: bool
@@ -41,5 +45,5 @@ class PodSourceHealth:
 
 
 def exported_label(name: str) -> str:
-    """Return the name under which a pod's label is exported: Prometheus knows fewer characters."""
+    """Return the name under which a pod's label is exported: Prometheus allows fewer characters."""
     return f"label_{re.sub('[^a-zA-Z0-9_]', '_', name)}"

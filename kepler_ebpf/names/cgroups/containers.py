@@ -16,12 +16,13 @@ _SHORT_ID_LENGTH = 12
 class ContainerMatch:
     """A container found in a cgroup path.
 
-    ``container_id`` is 64 hexadecimal digits, or the container's name for LXC, LXD and nspawn,
-    which have no other id: behind those of the containers it is in, where others may have the same
-    name. ``runtime`` is one of Kepler's docker, containerd, crio, podman, kubernetes, unknown:
-    "kubernetes" where the path tells the pod but not the runtime below it, "unknown" for LXC, LXD
-    and nspawn, because dashboards know no other values of this label.
-    ``pod_uid`` is the pod's uid with dashes (or a static pod's 32 digits), "" outside of a pod.
+    ``container_id`` is 64 hexadecimal digits, TASK-NUMBER for a container that ECS runs with
+    containerd, or the container's name for LXC, LXD and nspawn, which have no other id: behind
+    those of the containers it is in, where others may have the same name. ``runtime`` is one of
+    Kepler's docker, containerd, crio, podman, kubernetes, unknown: "kubernetes" where the path has
+    the pod but not the runtime below it, "unknown" for all others, because dashboards know no
+    other values of this label. ``pod_uid`` is the pod's uid with dashes (or a static pod's 32
+    digits), "" outside of a pod.
     """
 
     container_id: str
@@ -45,24 +46,43 @@ _CONTAINERS = tuple(
     (re.compile(pattern), runtime)
     for pattern, runtime in (
         (rf"{_START}docker[-/:]{_ID}", "docker"),
+        (rf"{_START}ecs/(?:[^/]+/){{1,2}}{_ID}", "docker"),
         (rf"{_START}(?:cri-containerd|nerdctl)[-:]{_ID}", "containerd"),
         (rf"{_START}containerd[-/]{_ID}", "containerd"),
+        (rf"{_START}(?P<id>[0-9a-f]{{32}}-[0-9]{{5,10}})(?=/|\Z)", "containerd"),
         (rf"{_START}crio[-:]{_ID}", "crio"),
         (rf"{_START}libpod-(?:payload-)?{_ID}", "podman"),
-        (rf"{_POD_DIR}{_UID}/{_ID}", "kubernetes"),
-        (rf"{_POD_SLICE}{_UID}\.slice/{_ID}", "kubernetes"),
+        # A full id is nothing else, whoever chose the directory or the scope it is in. Podman's
+        # pods have one too.
+        (rf"{_START}(?<!libpod_parent/){_ID}", "unknown"),
+        (rf"{_START}kata_{_ID}", "unknown"),
+        (rf"{_START}(?![^/]*conmon)[^/:]+[-:]{_ID}", "unknown"),
         (rf"{_START}lxc(?:\.payload[./]|/){_NAME}(?=/|\Z)", "unknown"),
         # libvirt registers virtual machines in the same way, as machine-qemu\x2d1\x2dname.scope.
         (rf"{_START}machine-(?!qemu\\x2d){_NAME}{_SCOPE}", "unknown"),
         (rf"{_START}systemd-nspawn@{_NAME}{_SERVICE}", "unknown"),
     )
 )
+"""Of two that find the same id the first decides."""
+
 _PODS = (
     re.compile(rf"{_POD_DIR}(?P<uid>{_UID})(?=/|\Z)"),
     re.compile(rf"{_POD_SLICE}(?P<uid>{_UID})\.slice(?=/|:|\Z)"),
 )
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
+_OWN_ID = re.compile(r"[0-9a-f]{32}-[0-9]{5,10}|[0-9a-f]{64}")
+_KATA_OVERHEAD = re.compile(r"(?<![^/])kata[-_]overhead(?:\.slice)?[/:]")
 _SYSTEMD_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
+
+_TOOLS = (
+    r"(?:docker|containerd|nerdctl|crio|libpod|buildkit|lxc|lxd|incus|kata|ecs|garden|"
+    r"mesos|nomad)"
+)
+_RESEMBLES = re.compile(
+    r"\A(?!.*(?:conmon|lxc\.monitor)).*?(?<![^/])(?:[^/]*(?<![0-9a-z])[0-9a-f]{64}(?![0-9a-z])[^/]*"
+    rf"|{_TOOLS}\b.*?[0-9a-f-]{{8}}[^/]*|(?:apptainer|singularity)-[0-9]+[^/]*"
+    r"|kubepods.*?[-/]pod[^/]*)(?<!\.service)(?<!\.mount)(?=/|\Z)"
+)
 
 
 def match_container(path: str) -> ContainerMatch | None:
@@ -70,17 +90,19 @@ def match_container(path: str) -> ContainerMatch | None:
 
     The helpers that a runtime runs beside a container (conmon, lxc.monitor) are not in it.
     """
-    found = {
-        match.start("id"): (match["id"], runtime)
-        for pattern, runtime in _CONTAINERS
-        for match in pattern.finditer(path)
-    }
+    found: dict[int, tuple[str, str]] = {}
+    for pattern, runtime in _CONTAINERS:
+        for match in pattern.finditer(path):
+            found.setdefault(match.start("id"), (match["id"], runtime))
     if not found:
         return None
     container_id, runtime = found[max(found)]
-    if not _FULL_ID.fullmatch(container_id):
-        container_id = "/".join(_unescape(found[at][0]) for at in sorted(found))
-    return ContainerMatch(container_id, runtime, match_pod(path))
+    pod_uid = match_pod(path)
+    if not _OWN_ID.fullmatch(container_id):
+        container_id = "/".join(_unescape(found[start][0]) for start in sorted(found))
+    elif runtime == "unknown" and pod_uid:
+        runtime = "kubernetes"
+    return ContainerMatch(container_id, runtime, pod_uid)
 
 
 def match_pod(path: str) -> str:
@@ -94,11 +116,26 @@ def match_pod(path: str) -> str:
     return max(found)[1].replace("_", "-") if found else ""
 
 
+def is_kata_overhead(path: str) -> bool:
+    """Whether a cgroup holds what Kata needs on the host for a sandbox, apart from its pod."""
+    return _KATA_OVERHEAD.search(path) is not None
+
+
+def resembles_container(path: str) -> bool:
+    """Whether a path without a match looks as if there were a container or pod in it."""
+    return _RESEMBLES.search(path) is not None
+
+
 def outside_of_containers(path: str) -> str:
     """Return the part of a cgroup path that is above every container and pod."""
     patterns = [pattern for pattern, _ in _CONTAINERS] + [*_PODS]
     starts = [match.start(1) for pattern in patterns for match in pattern.finditer(path)]
     return path[: min(starts)].rpartition("/")[0] if starts else path
+
+
+def has_short_id(container_id: str) -> bool:
+    """Whether a container has an id made of digits, and so perhaps a name beside it."""
+    return _OWN_ID.fullmatch(container_id) is not None
 
 
 def short_id(container_id: str) -> str:

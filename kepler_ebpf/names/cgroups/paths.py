@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kepler_ebpf.model.names import CGROUP_V1_BIT
+from kepler_ebpf.names.cgroups.containers import is_kata_overhead
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 from kepler_ebpf.names.cgroups.kernfs import NoResolver, Resolver, make_resolver
 
@@ -75,6 +76,11 @@ class CgroupPaths:
             # The caller may not know the cgroup: its end is news to it once more.
             self._newly_ended[cgroup_id] = None
         return path
+
+    def find_sandbox(self, container_id: str) -> str | None:
+        """Find the path of the Kata sandbox with that id among the remembered ones."""
+        paths = self._paths.values()
+        return next((it for it in paths if container_id in it and not is_kata_overhead(it)), None)
 
     def learn(self, events: Iterable[PathEvent]) -> None:
         """Take in cgroups made and removed, and forget what ended before the retention."""

@@ -13,23 +13,24 @@ from kepler_ebpf.names.cgroups.containers import outside_of_containers
 
 _SYSTEMD = re.compile(r"(?<=/)[^/]+\.(?:service|scope)(?=/|\Z)")
 # Below /slurm/uid_N of a v1 hierarchy, or below the scope of slurmstepd in v2; with several
-# daemons on a host the node's name is part of either.
+# daemons on a host the node's name is part of either. Slurm 26.05 names a job's cgroup by its
+# SLUID, older ones by its number.
 _SLURM = re.compile(
     r"/(?:slurm(?:_[^/]+)?|(?:[^/]+_)?slurmstepd\.scope)(?:/uid_[0-9]+)?"
-    r"/job_(?P<job>[0-9]+)(?:/step_(?P<step>[^/]+))?(?=/|\Z)"
+    r"/(?:job_(?P<job>[0-9]+)|(?P<sluid>s[0-9A-Z]{8,}))(?:/step_(?P<step>[^/]+))?(?=/|\Z)"
 )
 
 
 def match_unit(path: str) -> UnitLabels | None:
     """Find the innermost unit of a cgroup path; None outside of any.
 
-    A Slurm step is named as Slurm's own tools do, ``JOB.STEP``. A unit of a user's systemd, or
-    one that another unit manages by itself, stands behind that one's name and a slash: two users
-    may each have a unit of one name.
+    A Slurm step is ``JOB.STEP``, as in Slurm's own tools, or ``SLUID.STEP``. A unit of a user's
+    systemd, or one that another unit manages by itself, stands behind that one's name and a slash:
+    two users may each have a unit of one name.
     """
     path = outside_of_containers(path)
-    step = _SLURM.search(path)
-    if step is not None:
-        return UnitLabels(".".join(filter(None, step.groups())), "slurm")
+    steps = list(_SLURM.finditer(path))
+    if steps:
+        return UnitLabels(".".join(filter(None, steps[-1].groups())), "slurm")
     units = _SYSTEMD.findall(path)
     return UnitLabels("/".join(units), "systemd") if units else None

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 
-from kepler_ebpf.names.kubernetes.index import PodState
+from kepler_ebpf.model.pods import PodInfo
 
 from .api_errors import ApiError, reason_of
 from .connection import Limits, Request
@@ -66,30 +66,30 @@ class ApiServerFollower:
         return wait_of(_REWATCH_S)
 
     def _list(self) -> None:
-        states: list[PodState] = []
-        metadata = self._page(states, self._first_page())
+        pods: list[PodInfo] = []
+        metadata = self._page(pods, self._first_page())
         while token := text(metadata.get("continue")):
-            metadata = self._page(states, {"limit": str(_PAGE), "continue": token})
+            metadata = self._page(pods, {"limit": str(_PAGE), "continue": token})
         position = text(metadata.get("resourceVersion"))
         if not position:
             raise ApiError("malformed", "the list of pods carries no resourceVersion")
-        self._parts.index.replace(states)
+        self._parts.index.replace(pods)
         self._position = position
         self._from_cache = True
         self._parts.journal.connected(full=True)
-        if not states:
+        if not pods:
             self._check_node()
 
     def _first_page(self) -> dict[str, str]:
         """From the server's cache; afresh and in one piece where that did not hold."""
         return {"limit": str(_PAGE), "resourceVersion": "0"} if self._from_cache else {}
 
-    def _page(self, states: list[PodState], query: dict[str, str]) -> Mapping[str, object]:
+    def _page(self, pods: list[PodInfo], query: dict[str, str]) -> Mapping[str, object]:
         request = self._request("list", query)
         with self._parts.connection.get(request, _LIST_LIMITS) as chunks:
             body = ListBody(chunks)
             for item in body.items():
-                states.extend(self._parts.parsed(item))
+                pods.extend(self._parts.parsed(item))
                 yield_gil()
         return body.metadata
 
@@ -123,8 +123,8 @@ class ApiServerFollower:
         if kind == "ERROR":
             raise _error_event(mapping(value))
         if kind in {"ADDED", "MODIFIED"}:
-            for state in self._parts.parsed(value):
-                self._parts.index.apply(state)
+            for pod in self._parts.parsed(value):
+                self._parts.index.apply(pod)
         elif kind == "DELETED":
             self._parts.index.remove(text(_metadata(value).get("uid")))
         elif kind == "BOOKMARK":

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from kepler_ebpf.model.pods import PodInfo
 
 _log = logging.getLogger(__name__)
 
@@ -21,42 +22,8 @@ UNKNOWN_RETENTION_S = 300.0
 """A container id that nobody could name is not asked for again for this long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod as its labels are exported.
-
-    ``uid`` is the API's. ``cgroup_uid`` is the one in the kubelet's cgroup paths; they differ
-    for the API's mirror of a static pod. ``created`` is an RFC 3339 time in UTC, so newer sorts
-    later. ``labels`` holds the allowed ones only, as (name, value) in name order.
-    """
-
-    uid: str
-    name: str
-    namespace: str
-    node: str
-    owner_kind: str
-    owner_name: str
-    qos: str
-    labels: tuple[tuple[str, str], ...]
-    cgroup_uid: str
-    created: str
-
-
-@dataclass(frozen=True, slots=True)
-class PodContainer:
-    """A container of a pod: the runtime's id and the name in the pod's specification."""
-
-    container_id: str
-    name: str
-    pod: Pod
-
-
-@dataclass(frozen=True, slots=True)
-class PodState:
-    """All that is known of one pod at one moment."""
-
-    pod: Pod
-    containers: tuple[PodContainer, ...]
+NamedContainer = tuple[str, PodInfo]
+"""A container's name in the specification of its pod, and that pod."""
 
 
 class Ended:
@@ -102,10 +69,10 @@ class PodIndex:
         """Start empty; what ends stays known for *retention_s*, at most *max_ended* of a kind."""
         self._clock = clock
         self._version = 0
-        self._states: dict[str, PodState] = {}
-        self._containers: dict[str, PodContainer] = {}
-        self._pods: dict[str, Pod] = {}
-        self._aliases: dict[str, Pod] = {}
+        self._live: dict[str, PodInfo] = {}
+        self._containers: dict[str, NamedContainer] = {}
+        self._pods: dict[str, PodInfo] = {}
+        self._aliases: dict[str, PodInfo] = {}
         self._ended_pods = Ended(retention_s, max_ended)
         self._ended_containers = Ended(retention_s, max_ended)
         self._contested: set[str] = set()
@@ -121,23 +88,23 @@ class PodIndex:
         """
         return self._version
 
-    def find(self, container_id: str) -> PodContainer | None:
-        """Return the container with this full id, running or recently ended."""
+    def find(self, container_id: str) -> NamedContainer | None:
+        """Return name and pod of the container with this full id, running or recently ended."""
         return self._containers.get(container_id)
 
-    def pod(self, uid: str) -> Pod | None:
+    def pod(self, uid: str) -> PodInfo | None:
         """Return the pod with this uid, the API's or the one in a cgroup path.
 
         For a static pod's mirror that was replaced, the one that is there now.
         """
         pod = self._pods.get(uid)
-        return self._aliases.get(pod.cgroup_uid if pod else uid, pod)
+        return self._aliases.get(pod.cgroup_pod_id if pod else uid, pod)
 
     def knows(self, container_id: str, pod_id: str) -> bool:
         """Tell whether there is such a container or such a pod; "" is none."""
         return container_id in self._containers or pod_id in self._pods or pod_id in self._aliases
 
-    def pods(self) -> tuple[Pod, ...]:
+    def pods(self) -> tuple[PodInfo, ...]:
         """Return every pod known, those that ended recently included."""
         return tuple(self._pods.copy().values())
 
@@ -149,7 +116,7 @@ class PodIndex:
     @property
     def live_pods(self) -> int:
         """How many pods there are now, ended ones not counted."""
-        return len(self._states)
+        return len(self._live)
 
     def keep(self, uids: frozenset[str]) -> None:
         """Let none of these pods be forgotten, until the next call names others."""
@@ -157,9 +124,9 @@ class PodIndex:
 
     # --- the one writer ---
 
-    def apply(self, state: PodState) -> None:
+    def apply(self, pod: PodInfo) -> None:
         """Take in a pod that was added or modified."""
-        if self._put(state):
+        if self._put(pod):
             self._version += 1
         self.expire()
 
@@ -169,12 +136,12 @@ class PodIndex:
             self._version += 1
         self.expire()
 
-    def replace(self, states: Iterable[PodState]) -> None:
+    def replace(self, pods: Iterable[PodInfo]) -> None:
         """Take in the full set of pods as of now; pods that are not in it have ended."""
-        present = {state.pod.uid: state for state in states}
-        gone = [uid for uid in self._states if uid not in present]
+        present = {pod.pod_id: pod for pod in pods}
+        gone = [uid for uid in self._live if uid not in present]
         ended = [self._end_pod(uid) for uid in gone]
-        put = [self._put(state) for state in present.values()]
+        put = [self._put(pod) for pod in present.values()]
         if any(ended) or any(put):
             self._version += 1
         self.expire()
@@ -191,75 +158,67 @@ class PodIndex:
             else:
                 self._forget_pod(uid)
 
-    def _put(self, state: PodState) -> bool:
-        pod = state.pod
-        known = self._states.get(pod.uid)
-        if known == state:
+    def _put(self, pod: PodInfo) -> bool:
+        known = self._live.get(pod.pod_id)
+        if known == pod:
             return False
-        self._states[pod.uid] = state
-        self._pods[pod.uid] = pod
-        self._ended_pods.discard(pod.uid)
-        if pod.cgroup_uid != pod.uid and not self._is_replaced(pod):
-            self._aliases[pod.cgroup_uid] = pod
-        for container in state.containers:
-            self._claim(container)
+        self._live[pod.pod_id] = self._pods[pod.pod_id] = pod
+        self._ended_pods.discard(pod.pod_id)
+        if pod.cgroup_pod_id != pod.pod_id and not self._is_replaced(pod):
+            self._aliases[pod.cgroup_pod_id] = pod
+        for container_id, name in pod.containers:
+            self._claim(container_id, name, pod)
         if known is not None:
-            self._end_containers(known, {container.container_id for container in state.containers})
+            self._end_containers(known, {container_id for container_id, _ in pod.containers})
         return True
 
-    def _is_replaced(self, pod: Pod) -> bool:
+    def _is_replaced(self, pod: PodInfo) -> bool:
         """Tell whether a newer pod that has not ended stands for the same cgroups."""
-        held = self._aliases.get(pod.cgroup_uid, pod)
-        return held.created > pod.created and held.uid not in self._ended_pods
+        held = self._aliases.get(pod.cgroup_pod_id, pod)
+        return held.created > pod.created and held.pod_id not in self._ended_pods
 
-    def _claim(self, container: PodContainer) -> None:
-        container_id = container.container_id
+    def _claim(self, container_id: str, name: str, pod: PodInfo) -> None:
         held = self._containers.get(container_id)
-        if (
-            held
-            and held.pod.uid != container.pod.uid
-            and container_id not in self._ended_containers
-        ):
-            self._report_contested(held, container)
-            if held.pod.created > container.pod.created:
+        if held and held[1].pod_id != pod.pod_id and container_id not in self._ended_containers:
+            self._report_contested(container_id, held[1], pod)
+            if held[1].created > pod.created:
                 return
-        self._containers[container_id] = container
+        self._containers[container_id] = name, pod
         self._ended_containers.discard(container_id)
 
-    def _report_contested(self, held: PodContainer, claim: PodContainer) -> None:
-        if held.container_id in self._contested:
+    def _report_contested(self, container_id: str, held: PodInfo, claim: PodInfo) -> None:
+        if container_id in self._contested:
             return
-        self._contested.add(held.container_id)
+        self._contested.add(container_id)
         _log.warning(
             "container %s is claimed by two pods, %s/%s and %s/%s: the newer one gets it",
-            held.container_id,
-            held.pod.namespace,
-            held.pod.name,
-            claim.pod.namespace,
-            claim.pod.name,
+            container_id,
+            held.pod_namespace,
+            held.pod_name,
+            claim.pod_namespace,
+            claim.pod_name,
         )
 
     def _end_pod(self, uid: str) -> bool:
-        state = self._states.pop(uid, None)
-        if state is None:
+        pod = self._live.pop(uid, None)
+        if pod is None:
             return False
         self._ended_pods.add(uid, self._clock())
-        self._end_containers(state, set())
+        self._end_containers(pod, set())
         return True
 
-    def _end_containers(self, state: PodState, still_there: set[str]) -> None:
-        """End the containers of *state* that it still owns and that are not *still_there*."""
+    def _end_containers(self, pod: PodInfo, still_there: set[str]) -> None:
+        """End the containers of *pod* that it still owns and that are not *still_there*."""
         now_s = self._clock()
-        for container in state.containers:
-            container_id = container.container_id
-            owner = self._containers.get(container_id)
-            if container_id not in still_there and owner and owner.pod.uid == state.pod.uid:
+        for container_id, _ in pod.containers:
+            held = self._containers.get(container_id)
+            if container_id not in still_there and held and held[1].pod_id == pod.pod_id:
                 self._ended_containers.add(container_id, now_s)
 
     def _forget_pod(self, uid: str) -> None:
         pod = self._pods.pop(uid)
-        if self._aliases.get(pod.cgroup_uid) == pod:
-            del self._aliases[pod.cgroup_uid]
+        if self._aliases.get(pod.cgroup_pod_id) == pod:
+            del self._aliases[pod.cgroup_pod_id]
 
 
 class UnknownIds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 
-from kepler_ebpf.names.kubernetes.index import PodState
+from kepler_ebpf.model.pods import PodInfo
 
 from .connection import Limits, Request
 from .pacing import Wait, yield_gil
@@ -42,27 +42,27 @@ class KubeletFollower:
         """Poll once."""
         if self._parts.connection.rereads_token:
             self._parts.connection.renew()
-        states = self._poll()
-        self._parts.index.replace(states)
+        pods = self._poll()
+        self._parts.index.replace(pods)
         self._parts.backoff.reset()
         self._parts.journal.connected(full=True)
-        self._check_node(states)
+        self._check_node(pods)
         spread = 1.0 + _SPREAD * random.uniform(-1.0, 1.0)  # noqa: S311 - only a spread
         pause_s = self._poll_interval_s * spread
         return Wait(pause_s, min(_MIN_GAP_S, pause_s))
 
-    def _poll(self) -> list[PodState]:
+    def _poll(self) -> list[PodInfo]:
         request = Request("/pods", {}, "get nodes/pods (GET /pods)", PODS_RIGHT)
-        states: list[PodState] = []
+        pods: list[PodInfo] = []
         with self._parts.connection.get(request, _LIMITS) as chunks:
             for item in ListBody(chunks).items():
-                states.extend(self._parts.parsed(item))
+                pods.extend(self._parts.parsed(item))
                 yield_gil()
-        return states
+        return pods
 
-    def _check_node(self, states: list[PodState]) -> None:
+    def _check_node(self, pods: list[PodInfo]) -> None:
         """Warn, once, when the kubelet that answers is another node's."""
-        nodes = {state.pod.node for state in states if state.pod.node}
+        nodes = {pod.node for pod in pods if pod.node}
         if self._node_checked or not nodes:
             return
         self._node_checked = True

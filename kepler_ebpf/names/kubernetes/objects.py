@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 
-from kepler_ebpf.names.kubernetes.index import Pod, PodContainer, PodState
+from kepler_ebpf.model.pods import PodInfo
 
 _STATUS_FIELDS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _CONFIG_HASH = "kubernetes.io/config.hash"
@@ -22,7 +22,7 @@ class MalformedPodError(ValueError):
     """The object is no pod: it has no uid or no name."""
 
 
-def parse_pod(value: object, label_names: frozenset[str]) -> PodState:
+def parse_pod(value: object, label_names: frozenset[str]) -> PodInfo:
     """Return what we keep of the Pod object *value*; of its labels those in *label_names*."""
     root = mapping(value)
     metadata, spec, status = (mapping(root.get(key)) for key in ("metadata", "spec", "status"))
@@ -30,19 +30,19 @@ def parse_pod(value: object, label_names: frozenset[str]) -> PodState:
     if not uid or not name:
         raise MalformedPodError
     owner_kind, owner_name = _owner(metadata)
-    pod = Pod(
-        uid=uid,
-        name=name,
-        namespace=sys.intern(text(metadata.get("namespace"))),
+    return PodInfo(
+        pod_id=uid,
+        pod_name=name,
+        pod_namespace=sys.intern(text(metadata.get("namespace"))),
+        cgroup_pod_id=_cgroup_uid(metadata, uid),
         node=sys.intern(text(spec.get("nodeName"))),
         owner_kind=sys.intern(owner_kind),
         owner_name=owner_name,
-        qos=sys.intern(text(status.get("qosClass"))),
+        qos_class=sys.intern(text(status.get("qosClass"))),
         labels=_labels(metadata, label_names),
-        cgroup_uid=_cgroup_uid(metadata, uid),
         created=text(metadata.get("creationTimestamp")),
+        containers=tuple(_containers(status).items()),
     )
-    return PodState(pod, tuple(_containers(status, pod)))
 
 
 def mapping(value: object) -> Mapping[str, object]:
@@ -63,15 +63,14 @@ def _elements(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _containers(status: Mapping[str, object], pod: Pod) -> Iterator[PodContainer]:
-    seen: set[str] = set()
+def _containers(status: Mapping[str, object]) -> dict[str, str]:
+    """Return the containers' names by id; of two with one id the first."""
+    names: dict[str, str] = {}
     for field in _STATUS_FIELDS:
         for entry in map(mapping, _elements(status.get(field))):
-            name = text(entry.get("name"))
-            for container_id in _ids(entry):
-                if container_id and container_id not in seen:
-                    seen.add(container_id)
-                    yield PodContainer(container_id, name, pod)
+            for container_id in filter(None, _ids(entry)):
+                names.setdefault(container_id, text(entry.get("name")))
+    return names
 
 
 def _ids(entry: Mapping[str, object]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
 from kepler_ebpf.model.workloads import PodLabels
-from kepler_ebpf.names.kubernetes.index import Pod, PodIndex
+from kepler_ebpf.names.kubernetes.index import PodIndex
 from kepler_ebpf.names.resolver import PodDirectory
 
 
@@ -44,7 +44,6 @@ class PodInfos:
 
     def __init__(self, source: PodSource | None) -> None:
         self._source = source
-        self._made: dict[str, tuple[Pod, PodInfo]] = {}
         self._infos: tuple[PodInfo, ...] = ()
         self._listed: frozenset[str] = frozenset()
         self._labels: Iterable[PodLabels | None] = ()
@@ -65,7 +64,9 @@ class PodInfos:
         seen = (index.version, index.known_pods, self._listed)
         if seen != self._seen:
             self._seen = seen
-            self._describe(index)
+            infos = tuple(pod for pod in index.pods() if self._is_shown(pod, index))
+            if infos != self._infos:
+                self._infos = infos
         return self._infos
 
     def health(self) -> PodSourceHealth | None:
@@ -79,33 +80,7 @@ class PodInfos:
             errors=status.errors,
         )
 
-    def _describe(self, index: PodIndex) -> None:
-        shown = [pod for pod in index.pods() if self._is_shown(pod, index)]
-        self._made = {pod.uid: (pod, self._info(pod)) for pod in shown}
-        infos = tuple(info for _, info in self._made.values())
-        if infos != self._infos:
-            self._infos = infos
-
-    def _is_shown(self, pod: Pod, index: PodIndex) -> bool:
+    def _is_shown(self, pod: PodInfo, index: PodIndex) -> bool:
         """Tell whether a pod is listed, or no other stands for its cgroups by now."""
-        now = index.pod(pod.uid)
-        return pod.uid in self._listed or now is None or now.uid == pod.uid
-
-    def _info(self, pod: Pod) -> PodInfo:
-        """Describe a pod; one that has not changed is not described anew."""
-        known = self._made.get(pod.uid)
-        return known[1] if known and known[0] is pod else _info(pod)
-
-
-def _info(pod: Pod) -> PodInfo:
-    return PodInfo(
-        pod_id=pod.uid,
-        pod_name=pod.name,
-        pod_namespace=pod.namespace,
-        cgroup_pod_id=pod.cgroup_uid,
-        node=pod.node,
-        owner_kind=pod.owner_kind,
-        owner_name=pod.owner_name,
-        qos_class=pod.qos,
-        labels=pod.labels,
-    )
+        now = index.pod(pod.pod_id)
+        return pod.pod_id in self._listed or now is None or now.pod_id == pod.pod_id

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from kepler_ebpf.names.kubernetes.index import PodContainer, PodIndex, PodState, UnknownIds
+from kepler_ebpf.model.pods import PodInfo
+from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex, UnknownIds
 
 from .api_errors import ApiError
 from .connection import Connection
@@ -95,7 +96,7 @@ class FollowerContext:
     node_name: str
     label_names: frozenset[str]
 
-    def parsed(self, item: object) -> tuple[PodState, ...]:
+    def parsed(self, item: object) -> tuple[PodInfo, ...]:
         """Return the Pod object *item* as (state,), or () with a count where it is none."""
         try:
             return (parse_pod(item, self.label_names),)
@@ -136,7 +137,7 @@ class PodSource:
             live_pods=self._parts.index.live_pods,
         )
 
-    def find(self, container_id: str) -> PodContainer | None:
+    def find(self, container_id: str) -> NamedContainer | None:
         """Look a container up; an id not seen before makes a polling source look earlier.
 
         For the sampling thread alone. It never waits.

@@ -1,7 +1,7 @@
-"""The virtual machines of this host, each with an id of its own.
+"""The VMs of this host, each with an id of its own.
 
-Knows which processes run a machine, and so can tell apart two machines that were given one id,
-recognise a machine's own children, and find the machine that a kernel helper thread works for.
+Remembers which processes run a VM. So two VMs that were given one id get two, the children of a
+VM's process are the same VM, and the VM that a kernel helper thread works for is found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FIRST_PRUNE = 64
 
 @dataclass(frozen=True, slots=True)
 class _Vm:
-    """A process that runs a machine. ``given_id`` is the id before it was made unique."""
+    """A process that runs a VM. ``given_id`` is the id before it was made unique."""
 
     tgid: int
     info: ProcessInfo
@@ -26,7 +26,7 @@ class _Vm:
 
 
 class VmIds:
-    """Names the machine of a process. Not thread-safe."""
+    """Names the VM of a process. Not thread-safe."""
 
     def __init__(self, procfs: str = "/proc") -> None:
         """Check the life of processes in *procfs*."""
@@ -36,15 +36,15 @@ class VmIds:
         self._prune_at = _FIRST_PRUNE
 
     def of_process(self, tgid: int, info: ProcessInfo) -> VmLabels | None:
-        """Return the machine that the process runs, None for any other process.
+        """Return the VM that the process runs, None for any other process.
 
-        Asked again about the same process, the answer changes only with its command line.
+        The VM of a process changes only with its command line.
         """
         known = self._by_tgid.get(tgid)
         if known is not None:
             if _is_unchanged(known.info, info):
                 return known.labels
-            self._drop(tgid)
+            self.forget(tgid)
         match = match_vm(info.cmdline, tgid, info.start_ticks, info.exe)
         if match is None:
             return None
@@ -52,7 +52,7 @@ class VmIds:
         return self._admit(_Vm(tgid, info, match.vm_id, labels)).labels
 
     def of_helper(self, comm: str) -> VmLabels | None:
-        """Return the machine that a kernel thread of this name works for, None for any other."""
+        """Return the VM that a kernel thread of this name works for, None for any other."""
         owner = helper_owner(comm)
         found = None if owner is None else find_process(owner, self._procfs)
         if found is None:
@@ -63,53 +63,54 @@ class VmIds:
         """Return how many processes are remembered."""
         return len(self._by_tgid)
 
-    def _admit(self, machine: _Vm) -> _Vm:
-        rivals = [m for m in self._by_id.get(machine.given_id, ()) if self._is_alive(m)]
-        forebear = self._forebear(machine)
-        if forebear is not None:
-            machine = replace(machine, labels=forebear.labels)
-        elif rivals:
-            machine = replace(machine, labels=_made_unique(machine))
-        self._by_tgid[machine.tgid] = machine
-        self._by_id[machine.given_id] = [*rivals, machine]
-        self._prune()
-        return machine
+    def forget(self, tgid: int) -> None:
+        """Forget a process: it is gone, or runs another program by now."""
+        vm = self._by_tgid.pop(tgid, None)
+        if vm is not None:
+            left = [other for other in self._by_id.pop(vm.given_id, ()) if other is not vm]
+            if left:
+                self._by_id[vm.given_id] = left
 
-    def _forebear(self, machine: _Vm) -> _Vm | None:
-        """Return the process that this one continues, when it is no machine of its own.
+    def _admit(self, vm: _Vm) -> _Vm:
+        conflicts = [other for other in self._by_id.get(vm.given_id, ()) if self._is_alive(other)]
+        parent = self._parent(vm)
+        if parent is not None:
+            vm = replace(vm, labels=parent.labels)
+        elif conflicts:
+            vm = replace(vm, labels=_made_unique(vm))
+        self._by_tgid[vm.tgid] = vm
+        self._by_id[vm.given_id] = [*conflicts, vm]
+        self._prune()
+        return vm
+
+    def _parent(self, vm: _Vm) -> _Vm | None:
+        """Return the parent process that this one continues, when it is no VM of its own.
 
         A child before its exec continues its parent. A QEMU that goes into the background forks
         twice: the first child leads the second one's session, and waits to be reaped by the QEMU
         that was started.
         """
-        leader = machine.info.session
-        pids = (machine.info.parent, parent_of(leader, self._procfs) if leader else None)
+        leader = vm.info.session
+        pids = (vm.info.parent, parent_of(leader, self._procfs) if leader else None)
         older = (self._by_tgid.get(pid) for pid in pids if pid)
-        return next((m for m in older if m and m.info.cmdline == machine.info.cmdline), None)
-
-    def _drop(self, tgid: int) -> None:
-        machine = self._by_tgid.pop(tgid, None)
-        if machine is not None:
-            left = [m for m in self._by_id.pop(machine.given_id, ()) if m is not machine]
-            if left:
-                self._by_id[machine.given_id] = left
+        return next((it for it in older if it and it.info.cmdline == vm.info.cmdline), None)
 
     def _prune(self) -> None:
-        """Drop what is gone, whenever the number of machines has doubled since the last time."""
+        """Drop what is gone, whenever the number of VMs has doubled since the last time."""
         if len(self._by_tgid) < self._prune_at:
             return
-        for machine in list(self._by_tgid.values()):
-            if not self._is_alive(machine):
-                self._drop(machine.tgid)
+        for vm in list(self._by_tgid.values()):
+            if not self._is_alive(vm):
+                self.forget(vm.tgid)
         self._prune_at = max(_FIRST_PRUNE, 2 * len(self._by_tgid))
 
-    def _is_alive(self, machine: _Vm) -> bool:
-        return is_alive(machine.tgid, machine.info.start_ticks, self._procfs)
+    def _is_alive(self, vm: _Vm) -> bool:
+        return is_alive(vm.tgid, vm.info.start_ticks, self._procfs)
 
 
-def _made_unique(machine: _Vm) -> VmLabels:
-    suffix = unique_id(machine.tgid, machine.info.start_ticks)
-    return replace(machine.labels, vm_id=f"{machine.labels.vm_id}-{suffix}")
+def _made_unique(vm: _Vm) -> VmLabels:
+    suffix = unique_id(vm.tgid, vm.info.start_ticks)
+    return replace(vm.labels, vm_id=f"{vm.labels.vm_id}-{suffix}")
 
 
 def _is_unchanged(before: ProcessInfo, now: ProcessInfo) -> bool:

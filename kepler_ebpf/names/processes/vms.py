@@ -1,7 +1,7 @@
-"""From a command line to the virtual machine it runs. Pure: no I/O, never raises.
+"""From a command line to the VM it runs. Pure: no I/O, never raises.
 
-Only the program that a process runs decides whether it is a machine, never a word somewhere among
-its arguments: a shell or a search that mentions QEMU is neither.
+Only the program that a process runs decides whether it runs a VM, never a word somewhere among its
+arguments: a shell or a search that mentions QEMU does not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Arguments = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class VmMatch:
-    """A virtual machine found in a command line.
+    """A VM found in a command line.
 
     ``vm_id`` and ``vm_name`` are never empty. ``hypervisor`` is one of Kepler's kvm, virtualbox,
     vmware, xen; Firecracker and Cloud Hypervisor are kvm, the interface they run on.
@@ -31,7 +31,7 @@ class VmMatch:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a command line tells; "" for what it does not."""
+    """What a command line says, "" for what it does not."""
 
     vm_id: str = ""
     name: str = ""
@@ -39,11 +39,11 @@ class _Found:
 
 
 def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch | None:
-    """Find the virtual machine that a process runs; None for any other process.
+    """Find the VM that a process runs; None for any other process.
 
     The id is the uuid, else another handle that the user gave (name, path of the configuration),
-    else one made of *pid* and its start time in *ticks*, which no other machine on this host has.
-    Two machines that were given one name are told apart by the caller, who sees both.
+    else one made of *pid* and its start time in *ticks*, which no other VM on this host has. It is
+    for the caller, who sees both, to give two VMs of one name different ids.
     """
     for path in (*cmdline[:1], exe):
         read = _reader_of(path.rpartition("/")[2])
@@ -53,16 +53,21 @@ def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch
     return None
 
 
+def is_hypervisor(*paths: str) -> bool:
+    """Whether one of these executables (its path, argv[0]) is known to run VMs."""
+    return any(_reader_of(path.rpartition("/")[2]) for path in paths)
+
+
 def unique_id(pid: int, ticks: int) -> str:
-    """Return what only this process has: its pid and start time."""
+    """Return what no other process has: pid and start time."""
     return f"{pid}-{ticks}"
 
 
 def helper_owner(comm: str) -> int | None:
-    """Return the pid of the virtual machine that a kernel thread of this name works for.
+    """Return the pid of the VM that a kernel thread of this name works for.
 
-    vhost moves a machine's network and disk data, kvm-pit its timer ticks. The number is the
-    thread that asked for the helper: a process, or one of its threads.
+    vhost moves a VM's network and disk data, kvm-pit its timer ticks. The number is the thread
+    that started the helper: a process, or one of its threads.
     """
     match = _HELPER.fullmatch(comm)
     return int(match[1]) if match else None
@@ -114,7 +119,7 @@ def _properties(value: str) -> dict[str, str]:
 def _read_qemu(arguments: Arguments) -> _Found | None:
     machine = _properties(_value(arguments, "machine", "M"))
     if "none" in (machine.get(""), machine.get("type")):
-        return None  # libvirt asking QEMU what it can do: no machine comes to life
+        return None  # libvirt looks up what QEMU can do: no VM is started
     name = _properties(_value(arguments, "name"))
     domain = _value(arguments, "xen-domid")
     smbios = (_properties(value).get("uuid", "") for value in _values(arguments, "smbios"))
@@ -132,13 +137,13 @@ def _read_qemu(arguments: Arguments) -> _Found | None:
 
 
 def _read_kvm(arguments: Arguments) -> _Found | None:
-    """Read QEMU under the name that Proxmox gives it; the name alone says too little."""
+    """Read QEMU under the name that Proxmox gives it, which alone proves nothing."""
     named = _value(arguments, "id", "name", "uuid")
     return _read_qemu(arguments) if named else None
 
 
 def _read_xen(arguments: Arguments) -> _Found | None:
-    """Read the device model of Xen's older tools, which is told its domain by -d."""
+    """Read the device model of Xen's older tools, whose domain is given by -d."""
     found, domain = _read_qemu(arguments), _value(arguments, "d")
     if found is None:
         return None
