@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 from kube_certificates import write_kubeconfig
+from powercap import CpuModel, PowercapTree, driven, host_busy_s
 from running import ANY_PORT
 
 from kepler_ebpf.check import gather, kernel
@@ -27,6 +28,7 @@ ON_ANY_PORT = Config(listen_addresses=ANY_PORT[1:])
 ALL_DROPPED = ("--inh-caps=-all", "--bounding-set=-all")
 BPF_ONLY = ("--inh-caps=-all", "--bounding-set=-all,+bpf,+perfmon")
 CHECK = (sys.executable, "-m", "kepler_ebpf", "check", "--json")
+NO_PTRACE = "--inh-caps=-sys_ptrace --bounding-set=-sys_ptrace"
 AS_NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups", *ALL_DROPPED)
 
 
@@ -201,6 +203,31 @@ def test_meter_asked_for_must_be_there(run_check: Check, tmp_path: Path) -> None
     assert run_check(arguments=(*arguments, "auto")).blocking() == set()
 
 
+def test_zones_asked_for_must_be_there(run_check: Check, tmp_path: Path) -> None:
+    """`run` takes no other zone for one that the host lacks, and `check` foresees it."""
+    cpus = tmp_path / "devices/system"
+    cpus.mkdir(parents=True)
+    (cpus / "cpu").symlink_to("/sys/devices/system/cpu")
+    config = tmp_path / "zones.yaml"
+    config.write_text("rapl: {zones: [psys]}\n")
+    arguments = ("--host.sysfs", str(tmp_path), "--config.file", str(config))
+    with driven(PowercapTree(tmp_path, "dual_socket"), CpuModel(20.0, 10.0, host_busy_s)):
+        checked = run_check(arguments=arguments)
+    assert (checked.status, checked.blocking()) == (1, {"meter rapl"})
+    assert "psys" in str(checked.findings["meter rapl"]["detail"])
+
+
+def test_closed_root_of_the_host_is_foreseen(run_check: Check, tmp_path: Path) -> None:
+    """With another procfs and no right to follow its root, containers have only their ids."""
+    script = (
+        f'mount --make-rprivate /; mount --bind /proc {tmp_path}; setpriv {NO_PTRACE} "$@"; exit $?'
+    )
+    wrapper = ("unshare", "-mpf", "--mount-proc", "bash", "-c", script, "bash")
+    checked = run_check(*wrapper, arguments=("--host.procfs", str(tmp_path)))
+    assert (checked.status, checked.status_of("container names")) == (0, "lack")
+    assert f"{tmp_path}/1/root" in str(checked.findings["container names"]["detail"])
+
+
 def test_sysfs_without_cpus_is_a_lack(run_check: Check, tmp_path: Path) -> None:
     """A wrong --host.sysfs is found by what it does not show."""
     checked = run_check(arguments=("--host.sysfs", str(tmp_path)))
@@ -255,6 +282,18 @@ def test_taken_port_is_a_lack(run_check: Check) -> None:
         unserved = run_check(arguments=(*serve, "--no-exporter.prometheus", "--exporter.stdout"))
         assert (unserved.status, unserved.status_of("addresses")) == (0, "note")
     assert run_check(arguments=serve).status_of("addresses") == "ok"
+
+
+@pytest.mark.parametrize("is_trial", [False, True])
+def test_error_while_judging_is_a_finding(*, is_trial: bool) -> None:
+    """A file that cannot be read is a lack; it keeps `run` from working if `run` reads it too."""
+
+    def fail(_: CheckContext) -> NoReturn:
+        raise PermissionError(13, "Permission denied", "/proc/1/root")
+
+    finding = gather.judge("a file", fail, facts(), is_trial=is_trial)
+    assert (finding.name, finding.status, finding.blocks) == ("a file", Status.LACK, is_trial)
+    assert "/proc/1/root" in finding.detail
 
 
 # --- hosts that this one is not ---------------------------------------------------------------
