@@ -19,7 +19,7 @@ from kepler_ebpf.meters.request import (
     MeterRefusedError,
     MeterRequest,
     Wait,
-    ZonesAbsentError,
+    ZonesUnavailableError,
 )
 from kepler_ebpf.model.energy import Meter, Zone
 
@@ -77,7 +77,7 @@ def _probe(name: str, request: MeterRequest, wait: Wait) -> MeterProbe:
     try:
         meter = _open(name, request, lambda: idle, wait)
     except MeterRefusedError as error:
-        blocks_auto = request.meter == AUTO and isinstance(error, ZonesAbsentError)
+        blocks_auto = request.meter == AUTO and isinstance(error, ZonesUnavailableError)
         return MeterProbe(
             name,
             available=False,
@@ -90,21 +90,21 @@ def _probe(name: str, request: MeterRequest, wait: Wait) -> MeterProbe:
 
 
 def _first_working(request: MeterRequest, busy: BusySource, wait: Wait) -> Meter:
-    absent: ZonesAbsentError | None = None
+    unmet: ZonesUnavailableError | None = None
     for name in _order(request):
         try:
             meter = _open(name, request, busy, wait)
-        except ZonesAbsentError as error:
+        except ZonesUnavailableError as error:
             LOG.warning("%s", error.problem)
-            absent = error
+            unmet = error
         except MeterRefusedError as error:
             LOG.info("the %s meter does not work here: %s", name, error.problem)
         else:
             LOG.info("using the %s meter: %s", name, _describe(meter.zones))
             return meter
-    if absent is not None:
-        # Another meter's zones are not the ones that were asked for either.
-        raise SetupError(absent.problem, absent.remedy)
+    if unmet is not None:
+        # Counters work here: an estimate of other zones is not what was asked for.
+        raise SetupError(unmet.problem, unmet.remedy)
     LOG.warning("no energy counter works here: all energy is an estimate from CPU use")
     return _open(ESTIMATE, request, busy, wait)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from kepler_ebpf.meters.counter_zone import CounterZone
@@ -19,7 +19,7 @@ from kepler_ebpf.meters.request import (
     BusyTime,
     MeterRefusedError,
     Wait,
-    ZonesAbsentError,
+    ZonesUnavailableError,
 )
 from kepler_ebpf.model.energy import NS_PER_S, MeterReading, Zone
 from kepler_ebpf.model.stats import MeterStats
@@ -41,8 +41,8 @@ def open_counters(
 ) -> CounterMeter:
     """Prove the meter and keep the *wanted* zones of it, all where none is named; else close it.
 
-    Raises MeterRefusedError with ``remedy`` where the counters do not work, ZonesAbsentError where
-    this host lacks all the wanted zones.
+    Raises MeterRefusedError with ``remedy`` where no counter works, ZonesUnavailableError where no
+    wanted one does.
     """
     try:
         meter.prove(wait, remedy)
@@ -134,15 +134,16 @@ class CounterMeter:
             if any(moved) and is_enough and not any(pair.evidence for pair in self._pairs):
                 break
         if not any(moved):
-            path = self._items[0].zone.path
-            self._refuse_unreadable(self._items, remedy)
-            raise MeterRefusedError(f"its counters do not move ({path} and the others)", remedy)
+            problem = f"its counters do not move ({self._items[0].zone.path} and the others)"
+            if all(item.error for item in self._items):
+                problem = _unreadable(self._items)
+            raise MeterRefusedError(problem, remedy)
         self._keep(self._live)
 
     def select(self, wanted: Collection[str], remedy: str) -> None:
         """Keep the zones of these kinds or kernel names; log the names that this host lacks.
 
-        Raises ZonesAbsentError where it lacks all, MeterRefusedError where none can be read.
+        Raises ZonesUnavailableError where it lacks all, or none can be read.
         """
         names = [name.lower() for name in wanted]
         kept = tuple(item for item in self._items if any(map(item.is_named, names)))
@@ -152,25 +153,25 @@ class CounterMeter:
             f"rapl.zones: the {self.name} meter has no {' or '.join(lacking)} here, only {has}"
         )
         if not kept:
-            raise ZonesAbsentError(problem, "name zones that it has, or remove rapl.zones for all")
+            raise ZonesUnavailableError(
+                problem, "name zones that it has, or remove rapl.zones for all"
+            )
         if lacking:
             LOG.warning("%s", problem)
-        self._refuse_unreadable(kept, remedy)
+        if all(item.error for item in kept):
+            raise ZonesUnavailableError(f"rapl.zones: {_unreadable(kept)}", remedy)
         self._keep(kept)
-
-    def _refuse_unreadable(self, items: tuple[CounterZone, ...], remedy: str) -> None:
-        if all(item.error for item in items):
-            first = items[0]
-            raise MeterRefusedError(
-                f"no counter can be read ({first.zone.path}: {first.error})", remedy
-            )
 
     def _keep(self, items: tuple[CounterZone, ...]) -> None:
         for item in self._items:
             if item not in items:
                 item.source.close()
-        self._items = self._live = items
-        self._pairs = find_pairs(items)
+        self._items = items
+        self._read_only(items)
+
+    def _read_only(self, live: tuple[CounterZone, ...]) -> None:
+        self._live = live
+        self._pairs = [pair for pair in self._pairs if pair.first in live and pair.other in live]
 
     def _drop_mirrors(self) -> None:
         """Credit no energy to a second name of a counter, from the first sign of it on."""
@@ -178,16 +179,12 @@ class CounterMeter:
             pair.compare()
             if pair.is_suspect:
                 pair.other.energy_uj = pair.other.previous_uj
-        for pair in self._pairs:
-            first, other = pair.first, pair.other
-            if pair.is_mirror and first in self._live:
+        for first, other in [(pair.first, pair.other) for pair in self._pairs if pair.is_mirror]:
+            if first in self._live:
                 LOG.info("%s is another name of %s: left out", other.zone.path, first.zone.path)
                 first.names |= other.names
                 other.source.close()
-                self._live = tuple(item for item in self._live if item is not other)
-        self._pairs = [
-            pair for pair in self._pairs if pair.first in self._live and pair.other in self._live
-        ]
+                self._read_only(tuple(item for item in self._live if item is not other))
 
     def _find_stuck(self, started_ns: int) -> None:
         """Count the zones that stood still since the last check, if their CPUs worked."""
@@ -197,9 +194,13 @@ class CounterMeter:
                 return
             worked_ns = [new - old for new, old in zip(busy.busy_ns, last.busy_ns, strict=True)]
             for item in self._live:
-                if item.is_valid and item.counter.total_uj == item.checked_uj:
+                if item.is_valid and item.raw_uj == item.checked_raw_uj:
                     item.stand_still(worked_ns)
         for item in self._live:
-            item.checked_uj = item.counter.total_uj
+            item.checked_raw_uj = item.raw_uj
         self._checked = busy
         self._check_at_ns = started_ns + STUCK_AFTER_NS
+
+
+def _unreadable(items: Sequence[CounterZone]) -> str:
+    return f"no counter can be read ({items[0].zone.path}: {items[0].error})"

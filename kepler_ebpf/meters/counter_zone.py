@@ -41,8 +41,9 @@ class CounterZone:
 
     ``names`` are the kernel's names of the counter, ``package`` its physical package id (None: the
     platform). ``raw_uj`` is the last value that was read, None after a failure. ``energy_uj`` and
-    ``is_valid`` are those of the meter's reading, ``previous_uj`` is the energy in the one before,
-    ``checked_uj`` at the last check for standing still. ``error`` is why the zone fails now.
+    ``is_valid`` are those of the meter's reading, ``previous_uj`` is the energy of the one before.
+    ``checked_raw_uj`` is the raw value at the last check for standing still. ``error`` is why the
+    zone fails now.
     """
 
     zone: Zone
@@ -53,7 +54,7 @@ class CounterZone:
     raw_uj: float | None = field(default=None, init=False)
     energy_uj: float = field(default=0.0, init=False)
     previous_uj: float = field(default=0.0, init=False)
-    checked_uj: float = field(default=0.0, init=False)
+    checked_raw_uj: float | None = field(default=None, init=False)
     is_valid: bool = field(default=False, init=False)
     error: str = field(default="", init=False)
     faults: dict[Fault, int] = field(default_factory=lambda: dict.fromkeys(Fault, 0), init=False)

@@ -1,8 +1,8 @@
 """Finds counters that have several names, as the dies of a first-generation EPYC do.
 
-Two zones of one kind and package are one counter if their values stay equal while both move. One
-difference proves nothing, since two values are not read at the same instant. Equal values of two
-counters are an accident that does not repeat.
+Two zones of one kind and package are one counter if their values are equal again and again while
+both move. One difference proves nothing, since two values are not read at the same instant. Equal
+values of two counters are an accident that does not repeat.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ refresh between their openings leaves a constant difference."""
 
 @dataclass(slots=True)
 class Pair:
-    """Two zones that may be one counter, and the evidence of the last readings in a row."""
+    """Two zones that may be one counter, and the evidence of the last readings."""
 
     first: CounterZone
     other: CounterZone
@@ -56,7 +56,8 @@ class Pair:
         expected_uj = last_uj[0] - last_uj[1] if is_event else 0.0
         # Rounded, as the count of an event is scaled to a fraction of a microjoule.
         if round(first_uj - other_uj) != round(expected_uj):
-            self.evidence = 0
+            # One reading less, no more: values of one counter differ too if it moves in between.
+            self.evidence = max(0, self.evidence - EQUAL_VALUES)
         elif first_uj != last_uj[0] and other_uj != last_uj[1]:
             self.evidence += EQUAL_RISES if is_event else EQUAL_VALUES
 

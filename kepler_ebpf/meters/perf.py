@@ -97,17 +97,18 @@ def _counters(pmu: Path, cpus: list[PmuCpu], request: MeterRequest) -> Iterator[
 
 def _pmu_cpus(sysfs: Path, pmu: Path) -> list[PmuCpu]:
     cpus = parse_cpu_list(read_regular(pmu / "cpumask"))
-    packages = [max(0, _topology(sysfs, cpu, "physical_package_id")) for cpu in cpus]
+    packages = [_package(sysfs, cpu) for cpu in cpus]
+    shared = {package for package in packages if packages.count(package) > 1}
+    dies = [packages[:index].count(package) for index, package in enumerate(packages)]
     return [
-        PmuCpu(cpu, package, f"package-{package}")
-        if packages.count(package) == 1
-        else PmuCpu(cpu, package, f"package-{package}-die-{_topology(sysfs, cpu, 'die_id')}")
-        for cpu, package in zip(cpus, packages, strict=True)
+        PmuCpu(cpu, package, f"package-{package}" + (f"-die-{die}" if package in shared else ""))
+        for cpu, package, die in zip(cpus, packages, dies, strict=True)
     ]
 
 
-def _topology(sysfs: Path, cpu: int, name: str) -> int:
-    return int(read_regular(sysfs / f"devices/system/cpu/cpu{cpu}/topology/{name}"))
+def _package(sysfs: Path, cpu: int) -> int:
+    path = sysfs / f"devices/system/cpu/cpu{cpu}/topology/physical_package_id"
+    return max(0, int(read_regular(path)))
 
 
 class PerfCounter:

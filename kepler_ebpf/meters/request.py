@@ -55,5 +55,5 @@ class MeterRefusedError(SetupError):
     """This host does not offer the meter."""
 
 
-class ZonesAbsentError(MeterRefusedError):
-    """The meter works, and has none of the zones that ``rapl.zones`` names."""
+class ZonesUnavailableError(MeterRefusedError):
+    """The meter works, but none of the zones that ``rapl.zones`` names."""

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from meter_requests import Cpus, request_for
 
-from kepler_ebpf.meters.counter_meter import CounterMeter, MeterRefusedError
-from kepler_ebpf.meters.perf import open_perf
+from kepler_ebpf.meters.counter_meter import CounterMeter
+from kepler_ebpf.meters.perf import find_counters, open_meter
+from kepler_ebpf.meters.request import MeterRefusedError, ZonesUnavailableError
 
 SOFTWARE_PMU = 1
 CPU_CLOCK = "event=0x00"
@@ -51,6 +53,16 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def unproved(sysfs: object, **wishes: object) -> CounterMeter:
+    """Return a meter that has not been read yet."""
+    return CounterMeter("perf", find_counters(request_for(sysfs, **wishes)), Cpus())
+
+
+def opened(sysfs: object, *wanted: str) -> CounterMeter:
+    """Open the meter of a one-socket host in real time."""
+    return open_meter(request_for(sysfs, rapl_zones=wanted), Cpus(), time.sleep)
+
+
 def zones_of(meter: CounterMeter) -> list[tuple[str, int | None]]:
     """Give each zone's kind and socket."""
     return [(zone.kind, zone.socket) for zone in meter.zones]
@@ -59,7 +71,7 @@ def zones_of(meter: CounterMeter) -> list[tuple[str, int | None]]:
 def test_events_become_zones(build: Build) -> None:
     """Each energy event is a zone of the kind that RAPL calls it."""
     events = ("energy-pkg", "energy-cores", "energy-gpu", "energy-ram", "energy-psys")
-    meter = open_perf(build(dict.fromkeys(events, CPU_CLOCK)))
+    meter = unproved(build(dict.fromkeys(events, CPU_CLOCK)))
     assert zones_of(meter) == [
         ("package", 0), ("core", 0), ("uncore", 0), ("dram", 0), ("psys", None),
     ]  # fmt: skip
@@ -68,26 +80,27 @@ def test_events_become_zones(build: Build) -> None:
 def test_each_cpu_of_the_mask_is_a_socket_or_die(build: Build) -> None:
     """The mask names one CPU for each package; the platform is read on the first only."""
     sysfs = build({"energy-pkg": CPU_CLOCK, "energy-psys": CPU_CLOCK}, "0-1", (0, 3))
-    meter = open_perf(sysfs, {0: 0, 3: 1})
+    meter = unproved(sysfs, package_ids=(0, 3))
     assert zones_of(meter) == [("package", 0), ("package", 1), ("psys", None)]
     assert len({zone.path for zone in meter.zones}) == 3
 
 
 def test_counts_are_scaled_to_microjoules(build: Build) -> None:
     """A clock that counts nanoseconds, at 10 nJ each, is 10 W."""
-    meter = open_perf(build({"energy-pkg": CPU_CLOCK}))
+    meter = unproved(build({"energy-pkg": CPU_CLOCK}))
+    started_ns = time.monotonic_ns()
     first = meter.read()
     time.sleep(0.02)
     last = meter.read()
     meter.close()
     spent_j = (last.energy_uj[0] - first.energy_uj[0]) / 1e6
     # The time between the two counts lies within the time the two readings took.
-    assert WATTS * 0.02 <= spent_j <= WATTS * (time.monotonic_ns() - first.at_ns) / 1e9
+    assert WATTS * 0.02 <= spent_j <= WATTS * (time.monotonic_ns() - started_ns) / 1e9
 
 
 def test_energy_goes_on_after_a_reopening(build: Build) -> None:
     """A closed event starts again at zero; the figure does not fall."""
-    meter = open_perf(build({"energy-pkg": CPU_CLOCK}))
+    meter = unproved(build({"energy-pkg": CPU_CLOCK}))
     meter.read()
     time.sleep(0.005)
     before = meter.read()
@@ -96,37 +109,61 @@ def test_energy_goes_on_after_a_reopening(build: Build) -> None:
     meter.close()
     assert after.valid[0]
     assert after.energy_uj[0] >= before.energy_uj[0]
-    assert sum(meter.errors.values()) == 0
+    assert sum(meter.stats.errors.values()) == 0
 
 
 def test_event_that_cannot_be_opened_fails_alone(build: Build) -> None:
     """The kernel refuses one event; the other is read."""
-    meter = open_perf(build({"energy-pkg": CPU_CLOCK, "energy-ram": NO_SUCH_EVENT}))
-    assert meter.read().valid.tolist() == [True, False]
-    assert meter.errors[meter.zones[1].path, "read"] == 1
+    meter = unproved(build({"energy-pkg": CPU_CLOCK, "energy-ram": NO_SUCH_EVENT}))
+    assert meter.read().valid == (True, False)
+    assert meter.stats.errors[meter.zones[1].path, "read"] == 1
     meter.close()
 
 
 def test_pmu_that_counts_nothing_is_refused(build: Build) -> None:
     """On virtual hosts the PMU can be there and stay at zero."""
-    meter = open_perf(build({"energy-psys": DUMMY}))
-    with pytest.raises(MeterRefusedError, match="do not move"):
-        meter.prove(time.sleep, "a remedy")
+    before = open_files()
+    with pytest.raises(MeterRefusedError, match=r"do not move.*\n.*modprobe rapl"):
+        opened(build({"energy-psys": DUMMY}))
+    assert open_files() == before
+
+
+def test_event_that_counts_nothing_is_a_zone_at_zero(build: Build) -> None:
+    """It may begin to count later."""
+    meter = opened(build({"energy-pkg": CPU_CLOCK, "energy-psys": DUMMY}))
+    reading = meter.read()
+    assert zones_of(meter) == [("package", 0), ("psys", None)]
+    assert (reading.energy_uj[1], reading.valid) == (0, (True, True))
     meter.close()
 
 
-def test_event_that_counts_nothing_is_left_out(build: Build) -> None:
-    """A dead event beside a living one is no zone."""
-    meter = open_perf(build({"energy-pkg": CPU_CLOCK, "energy-psys": DUMMY}))
-    meter.prove(time.sleep, "a remedy")
-    assert zones_of(meter) == [("package", 0)]
+@pytest.mark.parametrize(
+    ("wanted", "kinds"), [("core", ["core"]), ("package-0", ["package"]), ("package", ["package"])]
+)
+def test_only_wanted_zones_are_kept(build: Build, wanted: str, kinds: list[str]) -> None:
+    """The configuration names kinds and kernel names for every meter that measures."""
+    meter = opened(build({"energy-pkg": CPU_CLOCK, "energy-cores": CPU_CLOCK}), wanted)
+    assert [zone.kind for zone in meter.zones] == kinds
     meter.close()
+
+
+def test_wanted_zone_that_is_no_event_is_refused(build: Build) -> None:
+    """The error names the zone and the events that there are."""
+    with pytest.raises(ZonesUnavailableError, match="no psys here, only package-0"):
+        opened(build({"energy-pkg": CPU_CLOCK}), "psys")
+
+
+def test_dies_of_a_package_have_names(build: Build) -> None:
+    """The mask names one CPU of each die."""
+    sysfs = build({"energy-pkg": CPU_CLOCK}, "0-2", (0, 0, 1))
+    names = [item.names for item in find_counters(request_for(sysfs, sockets=2))]
+    assert names == [{"package-0-die-0"}, {"package-0-die-1"}, {"package-1"}]
 
 
 def test_close_gives_every_descriptor_back(build: Build) -> None:
     """Nothing stays open."""
     before = open_files()
-    meter = open_perf(build({"energy-pkg": CPU_CLOCK, "energy-ram": CPU_CLOCK}))
+    meter = unproved(build({"energy-pkg": CPU_CLOCK, "energy-ram": CPU_CLOCK}))
     meter.read()
     assert open_files() == before + 2
     meter.close()
@@ -136,13 +173,13 @@ def test_close_gives_every_descriptor_back(build: Build) -> None:
 def test_host_without_the_pmu_is_refused(tmp_path: Path) -> None:
     """The reason names the place, the remedy the driver."""
     with pytest.raises(MeterRefusedError, match=r"no power PMU in .*\n.*modprobe rapl"):
-        open_perf(str(tmp_path))
+        find_counters(request_for(tmp_path))
 
 
 def test_pmu_without_energy_events_is_refused(build: Build) -> None:
     """A PMU of another make is not taken."""
     with pytest.raises(MeterRefusedError, match="names no energy event"):
-        open_perf(build({}))
+        find_counters(request_for(build({})))
 
 
 @pytest.mark.parametrize(
@@ -162,4 +199,4 @@ def test_pmu_of_the_wrong_shape_is_refused(
     sysfs = build({"energy-pkg": CPU_CLOCK})
     spoil(tmp_path / "bus/event_source/devices/power")
     with pytest.raises(MeterRefusedError, match="cannot use"):
-        open_perf(sysfs)
+        find_counters(request_for(sysfs))

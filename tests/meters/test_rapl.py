@@ -6,17 +6,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from meter_requests import SECOND_NS, Cpus, request_for
 from powercap import DRAM_RANGE_UJ, MACHINES, PowercapTree, ZoneSpec
 
-from kepler_ebpf.meters.counter_meter import CounterMeter, MeterRefusedError
+from kepler_ebpf.meters.counter_meter import CounterMeter
 from kepler_ebpf.meters.powercap import BOUND_W, find_zones
-from kepler_ebpf.meters.rapl import open_rapl
-from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.meters.rapl import find_counters, open_meter
+from kepler_ebpf.meters.request import MeterRefusedError, ZonesUnavailableError
+from kepler_ebpf.model.energy import MeterReading, Zone
 
 J = 1e6
-SECOND_NS = 1_000_000_000
 PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:0"
 
 
@@ -28,27 +28,36 @@ def open_files() -> int:
 class Bench:
     """A tree, the meter over it, and the clock between them."""
 
-    def __init__(self, sysfs: Path, machine: str, wanted: tuple[str, ...] = ()) -> None:
-        self.now_ns = 0
+    def __init__(self, sysfs: Path, machine: str) -> None:
+        self.cpus = Cpus(sockets=2)
         self.tree = PowercapTree(sysfs, machine)
-        self.meter = open_rapl(str(sysfs), wanted, clock=lambda: self.now_ns)
+        self.meter = unproved(sysfs, self.cpus)
 
     def index(self, entry: str) -> int:
-        """Give the place of a zone in a reading."""
+        """Return the index of a zone in a reading."""
         paths = [zone.path for zone in self.meter.zones]
         return paths.index(str(self.tree.directory(entry)))
 
     def read(self, entry: str, after_s: float = 1) -> tuple[float, bool]:
-        """Let time pass, read, and give a zone's joules and validity."""
-        self.now_ns += round(after_s * SECOND_NS)
+        """Let time pass with both CPUs busy, read, and return a zone's joules and validity."""
+        self.cpus.now_ns += round(after_s * SECOND_NS)
+        self.cpus.busy_ns = [self.cpus.now_ns] * 2
         reading = self.meter.read()
         index = self.index(entry)
-        return reading.energy_uj[index] / J, bool(reading.valid[index])
+        return reading.energy_uj[index] / J, reading.valid[index]
 
     def faults(self, entry: str) -> dict[str, int]:
         """Give a zone's fault counts, those above zero."""
         path = str(self.tree.directory(entry))
-        return {why: n for (where, why), n in self.meter.errors.items() if where == path and n}
+        errors = self.meter.stats.errors
+        return {
+            reason: count for (where, reason), count in errors.items() if where == path and count
+        }
+
+
+def gained(reading: MeterReading, gaps: tuple[int, ...]) -> list[int]:
+    """Return how many gaps each zone has more than before."""
+    return [new - old for new, old in zip(reading.gaps, gaps, strict=True)]
 
 
 @pytest.fixture
@@ -60,13 +69,22 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.meter.close()
 
 
-def zones_of(
-    sysfs: Path, machine: str, socket_of: dict[int, int] | None = None
-) -> list[tuple[str, int | None]]:
-    """Build a machine and give each zone's kind and socket."""
+def unproved(sysfs: Path, cpus: Cpus, sockets: int = 2) -> CounterMeter:
+    """Return a meter that has not been read yet."""
+    return CounterMeter("rapl", find_counters(request_for(sysfs, sockets)), cpus, cpus.clock)
+
+
+def zones_of(sysfs: Path, machine: str, sockets: int = 2) -> list[tuple[str, int | None]]:
+    """Build a machine and return each zone's kind and socket."""
     PowercapTree(sysfs, machine)
-    meter = open_rapl(str(sysfs), socket_of=socket_of)
-    return [(zone.kind, zone.socket) for zone in meter.zones]
+    return [
+        (item.zone.kind, item.zone.socket) for item in find_counters(request_for(sysfs, sockets))
+    ]
+
+
+def found(sysfs: Path, sockets: int = 2) -> list[Zone]:
+    """Return the zones of a tree."""
+    return [item.zone for item in find_counters(request_for(sysfs, sockets))]
 
 
 class TestTrees:
@@ -85,9 +103,10 @@ class TestTrees:
         ]  # fmt: skip
 
     def test_dies_are_zones_of_their_socket(self, tmp_path: Path) -> None:
-        """Two dies of a package are two zones of one socket, none a duplicate."""
-        found = zones_of(tmp_path, "dual_die")
-        assert found == [(kind, socket) for socket in (0, 0, 1, 1) for kind in ("package", "dram")]
+        """Two dies of a package are two zones of one socket."""
+        assert zones_of(tmp_path, "dual_die") == [
+            (kind, socket) for socket in (0, 0, 1, 1) for kind in ("package", "dram")
+        ]
 
     def test_amd(self, tmp_path: Path) -> None:
         """AMD hosts show the same tree with package and core."""
@@ -104,28 +123,29 @@ class TestTrees:
     def test_psys_of_a_second_package_is_psys(self, tmp_path: Path) -> None:
         """The kernel adds the package's number to the platform zones after the first."""
         PowercapTree(tmp_path, [ZoneSpec("intel-rapl:3", "psys-1")])
-        assert [zone.kind for zone in open_rapl(str(tmp_path)).zones] == ["psys"]
+        assert [zone.kind for zone in found(tmp_path)] == ["psys"]
 
     def test_mmio_twin_is_left_out(self, tmp_path: Path) -> None:
         """Of the same counter shown by two drivers, the msr driver's is read."""
         PowercapTree(tmp_path, "laptop")
-        paths = [Path(zone.path).name for zone in open_rapl(str(tmp_path)).zones]
+        paths = [Path(zone.path).name for zone in found(tmp_path)]
         assert "intel-rapl:0" in paths
         assert "intel-rapl-mmio:0" not in paths
 
     def test_mmio_alone_is_used(self, tmp_path: Path) -> None:
         """A host with only the mmio driver has a meter."""
         PowercapTree(tmp_path, [ZoneSpec("intel-rapl-mmio:0", "package-0")])
-        assert [zone.kind for zone in open_rapl(str(tmp_path)).zones] == ["package"]
+        assert [zone.kind for zone in found(tmp_path)] == ["package"]
 
     def test_package_ids_map_to_socket_indexes(self, tmp_path: Path) -> None:
         """Physical ids may have gaps; socket indexes have none."""
         PowercapTree(tmp_path, [ZoneSpec("intel-rapl:0", "package-2")])
-        assert open_rapl(str(tmp_path), socket_of={0: 0, 2: 1}).zones[0].socket == 1
+        asked = request_for(tmp_path, sockets=2, package_ids=(0, 2))
+        assert find_counters(asked)[0].zone.socket == 1
 
     def test_package_without_a_cpu_belongs_to_the_node(self, tmp_path: Path) -> None:
         """A socket nobody runs on cannot be split by its own use."""
-        assert zones_of(tmp_path, "dual_socket", socket_of={0: 0})[2:] == [
+        assert zones_of(tmp_path, "dual_socket", sockets=1)[2:] == [
             ("package", None), ("dram", None),
         ]  # fmt: skip
 
@@ -137,17 +157,17 @@ class TestTrees:
         tree.add(ZoneSpec("intel-rapl:9:0", "dram"))
         tree.add(ZoneSpec("intel-rapl:8", "package-8"))
         (tree.directory("intel-rapl:8") / "name").write_bytes(b"\xff")
-        assert len(open_rapl(str(tmp_path)).zones) == 2
+        assert len(found(tmp_path)) == 2
 
     def test_ten_sockets_are_listed_in_number_order(self, tmp_path: Path) -> None:
         """Zone 10 comes after zone 9, not after zone 1."""
         PowercapTree(tmp_path, [ZoneSpec(f"intel-rapl:{n}", f"package-{n}") for n in range(12)])
-        assert [zone.socket for zone in open_rapl(str(tmp_path)).zones] == list(range(12))
+        assert [zone.socket for zone in found(tmp_path, 12)] == list(range(12))
 
     def test_path_is_the_zones_directory(self, tmp_path: Path) -> None:
         """The path label is the sysfs directory under the root that was given."""
         tree = PowercapTree(tmp_path, "amd")
-        assert open_rapl(str(tmp_path)).zones[0] == Zone("package", 0, str(tree.directory(PACKAGE)))
+        assert found(tmp_path)[0] == Zone("package", 0, str(tree.directory(PACKAGE)))
 
 
 class TestLimits:
@@ -156,7 +176,7 @@ class TestLimits:
     def bound_w(self, sysfs: Path, max_power_uw: int | None) -> float:
         """Give the bound of a package with this constraint file."""
         PowercapTree(sysfs, [ZoneSpec("intel-rapl:0", "package-0", max_power_uw=max_power_uw)])
-        return find_zones(str(sysfs), {})[0].bound_w
+        return find_zones(str(sysfs), lambda package: package)[0].bound_w
 
     @pytest.mark.parametrize(
         ("max_power_uw", "bound_w"),
@@ -182,7 +202,7 @@ class TestLimits:
         """A zone wraps where its file says."""
         spec = ZoneSpec("intel-rapl:0", "package-0", range_uj=1_000_000_000)
         tree = PowercapTree(tmp_path, [spec], energy_uj=999 * J)
-        meter = open_rapl(str(tmp_path))
+        meter = unproved(tmp_path, Cpus())
         meter.read()
         tree.advance(3 * J)
         assert meter.read().energy_uj[0] == 3 * J
@@ -191,7 +211,8 @@ class TestLimits:
         """A platform of 6 kW passes a range of 65 kJ in 11 s: it is read in half of that."""
         psys = ZoneSpec("intel-rapl:1", "psys", range_uj=DRAM_RANGE_UJ)
         PowercapTree(tmp_path, [ZoneSpec("intel-rapl:0", "package-0"), psys])
-        assert open_rapl(str(tmp_path)).max_wait_s == pytest.approx(65_713 / 6_000 / 2, rel=1e-3)
+        meter = unproved(tmp_path, Cpus())
+        assert meter.max_wait_s == pytest.approx(65_713 / 6_000 / 2, rel=1e-3)
 
 
 class TestReading:
@@ -209,31 +230,10 @@ class TestReading:
         assert bench.read(PACKAGE) == (100, True)
         assert bench.read(DRAM, after_s=0) == (5, True)
 
-    def test_reading_carries_the_clocks_time(self, bench: Bench) -> None:
-        """The instant is the meter's clock."""
-        bench.now_ns = 77
-        assert bench.meter.read().at_ns == 77
-
-    @pytest.mark.parametrize("wanted", ["package", "PACKAGE"])
-    def test_filter_keeps_kinds(self, tmp_path: Path, wanted: str) -> None:
-        """A kind in rapl.zones keeps its zones on every socket, in any case of letters."""
-        zones = Bench(tmp_path, "dual_socket", (wanted,)).meter.zones
-        assert [(zone.kind, zone.socket) for zone in zones] == [("package", 0), ("package", 1)]
-
-    def test_filter_keeps_kernel_names(self, tmp_path: Path) -> None:
-        """A kernel name keeps one zone."""
-        zones = Bench(tmp_path, "dual_socket", ("package-1",)).meter.zones
-        assert [(zone.kind, zone.socket) for zone in zones] == [("package", 1)]
-
-    def test_filter_that_leaves_nothing_names_what_there_is(self, tmp_path: Path) -> None:
-        """The error lists the zones to choose from."""
-        with pytest.raises(MeterRefusedError, match=r"psys.*\n.*dram, package-0, package-1"):
-            Bench(tmp_path, "dual_socket", ("psys",))
-
     def test_no_tree_is_refused(self, tmp_path: Path) -> None:
         """A root without powercap gives the reason and the remedy."""
         with pytest.raises(MeterRefusedError, match=r"no RAPL zone in .*\n.*modprobe"):
-            open_rapl(str(tmp_path))
+            find_counters(request_for(tmp_path))
 
     def test_files_are_opened_once(self, bench: Bench) -> None:
         """Readings reuse the descriptors, and close gives them back."""
@@ -295,7 +295,7 @@ class TestFaults:
         assert bench.read(PACKAGE) == (0, False)
         gaps = bench.meter.read().gaps
         bench.tree.unblock(PACKAGE)
-        assert (bench.meter.read().gaps - gaps).tolist() == [1, 0, 0, 0]
+        assert gained(bench.meter.read(), gaps) == [1, 0, 0, 0]
         bench.tree.advance({PACKAGE: 30 * J})
         assert bench.read(PACKAGE) == (30, True)
 
@@ -306,14 +306,11 @@ class TestFaults:
         path = tree.directory(DRAM) / name
         path.unlink()
         os.mkfifo(path)
-        meter = open_rapl(str(tmp_path))
+        meter = unproved(tmp_path, Cpus())
         assert meter.read().valid[0]
-        assert meter.errors.get((str(tree.directory(DRAM)), "read"), 0) == (name == "energy_uj")
-
-    def test_counter_at_rest_is_counted_as_stuck_and_valid(self, bench: Bench) -> None:
-        """A still counter is a reading of no energy, and is counted."""
-        assert bench.read(PACKAGE, after_s=2) == (0, True)
-        assert bench.faults(PACKAGE) == {"stuck": 1}
+        assert meter.stats.errors.get((str(tree.directory(DRAM)), "read"), 0) == (
+            name == "energy_uj"
+        )
 
     def test_gap_too_long_to_unwrap_is_said(
         self, bench: Bench, caplog: pytest.LogCaptureFixture
@@ -336,42 +333,51 @@ class TestFaults:
 
     def test_every_fault_starts_at_zero(self, bench: Bench) -> None:
         """A series that is there from the start lets a first fault be seen as a rise."""
-        assert set(bench.meter.errors.values()) == {0}
-        assert len(bench.meter.errors) == 4 * len(bench.meter.zones)
+        assert set(bench.meter.stats.errors.values()) == {0}
+        assert len(bench.meter.stats.errors) == 4 * len(bench.meter.zones)
 
 
-def proved(tree: PowercapTree, joules: dict[str, float]) -> CounterMeter:
-    """Open a meter and prove it while the tree counts so much at each wait."""
-    meter = open_rapl(str(tree.sysfs))
-    meter.prove(lambda _: tree.advance(joules), "a remedy")
-    return meter
+def opened(tree: PowercapTree, joules: dict[str, float] | float, *wanted: str) -> CounterMeter:
+    """Open the meter while the tree counts so much at each wait."""
+    asked = request_for(tree.sysfs, sockets=2, rapl_zones=wanted)
+    return open_meter(asked, Cpus(sockets=2), lambda _: tree.advance(joules))
+
+
+def kinds_of(meter: CounterMeter) -> list[tuple[str, int | None]]:
+    """Return each zone's kind and socket."""
+    return [(zone.kind, zone.socket) for zone in meter.zones]
 
 
 class TestProof:
-    """What is found out before a meter is used."""
+    """Meters are tried before they are used."""
 
-    def test_zone_that_reads_zero_is_left_out(self, tmp_path: Path) -> None:
-        """A psys or uncore counter that nothing feeds is no zone of this host."""
+    def test_zone_that_reads_zero_counts_once_it_moves(self, tmp_path: Path) -> None:
+        """A part that sleeps at the start is watched, and draws nothing until it wakes."""
         tree = PowercapTree(tmp_path, "laptop")
-        tree.set("intel-rapl:1", 0)
-        kinds = [zone.kind for zone in proved(tree, {PACKAGE: J}).zones]
-        assert kinds == ["package", "core", "uncore"]
+        tree.set("intel-rapl:0:1", 0)
+        meter = opened(tree, {PACKAGE: J})
+        index = kinds_of(meter).index(("uncore", 0))
+        asleep = meter.read()
+        tree.advance({"intel-rapl:0:1": 3 * J})
+        awake = meter.read()
+        assert (asleep.energy_uj[index], asleep.valid[index]) == (0, True)
+        assert (awake.energy_uj[index], awake.valid[index]) == (3 * J, True)
+        meter.close()
 
     def test_zone_at_rest_is_kept(self, tmp_path: Path) -> None:
-        """A counter that holds something may move later."""
-        tree = PowercapTree(tmp_path, "laptop")
-        assert len(proved(tree, {PACKAGE: J}).zones) == 4
+        """A counter that holds a value may move later."""
+        assert len(opened(PowercapTree(tmp_path, "laptop"), {PACKAGE: J}).zones) == 4
 
     def test_zone_that_cannot_be_read_is_kept(self, tmp_path: Path) -> None:
         """It may come back."""
         tree = PowercapTree(tmp_path, "amd")
         tree.show(DRAM, "nonsense")
-        assert len(proved(tree, {PACKAGE: J}).zones) == 2
+        assert len(opened(tree, {PACKAGE: J}).zones) == 2
 
     def test_still_counters_are_refused(self, tmp_path: Path) -> None:
         """A meter that does not move measures nothing."""
-        with pytest.raises(MeterRefusedError, match=r"do not move.*\na remedy"):
-            proved(PowercapTree(tmp_path, "amd"), {})
+        with pytest.raises(MeterRefusedError, match=r"do not move.*\n.*modprobe"):
+            opened(PowercapTree(tmp_path, "amd"), 0)
 
     def test_unreadable_counters_are_refused_with_the_systems_reason(self, tmp_path: Path) -> None:
         """The error of the file is in the message."""
@@ -379,13 +385,62 @@ class TestProof:
         for entry in tree.entries:
             tree.block(entry)
         with pytest.raises(MeterRefusedError, match="Is a directory"):
-            proved(tree, {})
+            opened(tree, {})
+
+
+class TestWantedZones:
+    """The zones that rapl.zones names."""
+
+    @pytest.mark.parametrize("wanted", ["package", "PACKAGE"])
+    def test_kind_keeps_its_zones_on_every_socket(self, tmp_path: Path, wanted: str) -> None:
+        """In any case of letters."""
+        meter = opened(PowercapTree(tmp_path, "dual_socket"), J, wanted)
+        assert kinds_of(meter) == [("package", 0), ("package", 1)]
+
+    def test_kernel_name_keeps_one_zone(self, tmp_path: Path) -> None:
+        """The kernel numbers packages."""
+        meter = opened(PowercapTree(tmp_path, "dual_socket"), J, "package-1")
+        assert kinds_of(meter) == [("package", 1)]
+
+    def test_package_has_all_its_dies(self, tmp_path: Path) -> None:
+        """Who names a package means the whole of it."""
+        meter = opened(PowercapTree(tmp_path, "dual_die"), J, "package-1")
+        assert kinds_of(meter) == [("package", 1), ("package", 1)]
+
+    def test_zone_that_the_host_lacks_is_named(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The zones that are there are measured, and a warning lists them."""
+        meter = opened(PowercapTree(tmp_path, "dual_socket"), J, "psys", "dram")
+        assert kinds_of(meter) == [("dram", 0), ("dram", 1)]
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "no psys here, only dram, package-0, package-1" in caplog.text
+
+    def test_wish_for_absent_zones_only_is_refused(self, tmp_path: Path) -> None:
+        """The error names them, and the zones to choose from; nothing stays open."""
+        tree = PowercapTree(tmp_path, "dual_socket")
+        before = open_files()
+        with pytest.raises(ZonesUnavailableError, match="no psys or uncore here, only dram"):
+            opened(tree, J, "psys", "uncore")
+        assert open_files() == before
+
+    def test_wanted_zone_may_rest(self, tmp_path: Path) -> None:
+        """Another zone proves that the counters of this host move."""
+        tree = PowercapTree(tmp_path, "single_socket")
+        assert kinds_of(opened(tree, {PACKAGE: J}, "uncore")) == [("uncore", 0)]
+
+    def test_wanted_zone_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
+        """A meter without a single reading is none."""
+        tree = PowercapTree(tmp_path, "amd")
+        tree.show(DRAM, "nonsense")
+        with pytest.raises(ZonesUnavailableError, match="no counter can be read"):
+            opened(tree, {PACKAGE: J}, "core")
 
 
 def test_every_machine_of_the_helper_has_a_meter(tmp_path: Path) -> None:
     """The trees that other tests build are all understood."""
     for machine in MACHINES:
         PowercapTree(tmp_path / machine, machine)
-        meter = open_rapl(str(tmp_path / machine))
-        assert np.all(meter.read().valid)
+        meter = unproved(tmp_path / machine, Cpus())
+        assert all(meter.read().valid)
         meter.close()

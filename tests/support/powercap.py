@@ -4,7 +4,7 @@ A tree looks to a reader as the kernel's: same names, same files, counters that 
 known exactly, since whoever holds the tree puts it there. Run as a program, it drives a tree from
 the CPU time the host really uses::
 
-    python tests/powercap.py DIRECTORY --machine dual_socket --idle-w 20 --busy-w 10
+    python tests/support/powercap.py DIRECTORY --machine dual_socket --idle-w 20 --busy-w 10
 """
 
 from __future__ import annotations
@@ -73,12 +73,15 @@ class PowercapTree:
     """
 
     def __init__(self, sysfs: Path, zones: str | list[ZoneSpec], energy_uj: float = 1e9) -> None:
-        """Create a named machine or a list of zones, each counter at ``energy_uj``."""
+        """Create a named machine or a list of zones, the first counter at ``energy_uj``.
+
+        Each next one is a microjoule ahead: counters of two parts never stand alike.
+        """
         self.sysfs = sysfs
         self._specs: dict[str, ZoneSpec] = {}
         self.energy_uj: dict[str, float] = {}
-        for spec in MACHINES[zones] if isinstance(zones, str) else zones:
-            self.add(spec, energy_uj)
+        for index, spec in enumerate(MACHINES[zones] if isinstance(zones, str) else zones):
+            self.add(spec, energy_uj + index)
 
     @property
     def entries(self) -> list[str]:
