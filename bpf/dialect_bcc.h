@@ -16,6 +16,9 @@
 #ifndef PAGE_SIZE
 #define PAGE_SIZE 4096
 #endif
+#ifndef EEXIST
+#define EEXIST 17
+#endif
 #define RING(name, bytes) BPF_RINGBUF_OUTPUT(name, (bytes) / PAGE_SIZE)
 #define SCRATCH(name, value_type) BPF_PERCPU_ARRAY(name, value_type, 1)
 

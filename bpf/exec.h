@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What a process became by exec: the path of its executable as /proc/PID/exe has it for a reader
- * outside of the process's root, and its first arguments. bpf_d_path() would resolve the path but
+ * What a process has become by exec: the path of its executable and its first arguments.
+ *
+ * The path is that of /proc/PID/exe, up to the root of the process's mount namespace. bpf_d_path()
  * is not allowed in a raw tracepoint, so dentries and mounts are followed by checked reads.
  */
 #ifndef EXEC_H
@@ -11,8 +12,8 @@
 
 /*
  * Adds one component to the path, which lies behind the arguments; 0 where there is no room. The
- * length is kept in the map and not in a register: what the verifier knows of it is then the same
- * after each step, and it need not follow every way to get there.
+ * length is kept in the map and not in a register. So the verifier has the same state after each
+ * step, and need not follow all combinations of steps.
  */
 static __always_inline int add_component(struct exec_event *event, struct dentry *dentry)
 {
@@ -35,7 +36,7 @@ static __always_inline int is_root(struct dentry *dentry)
 	return READ(dentry, d_parent) == dentry;
 }
 
-/* Whether the path is whole when it is done: up to the root of the tree of mounts. */
+/* Returns 1 if the path is complete. */
 static __always_inline int read_path(struct exec_event *event, struct file *file)
 {
 	struct vfsmount *vfsmount = READ(file, f_path.mnt);
@@ -55,7 +56,7 @@ static __always_inline int read_path(struct exec_event *event, struct file *file
 		}
 		if (!add_component(event, dentry))
 			return 0;
-		/* A file that lies in no folder, as memfd_create() makes it. */
+		/* A file in no folder, as memfd_create() makes it. */
 		if (is_root(dentry))
 			return 1;
 		dentry = READ(dentry, d_parent);

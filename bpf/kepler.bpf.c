@@ -2,15 +2,15 @@
 /*
  * CPU time by task, from the scheduler's own switches.
  *
- * At a switch the outgoing task is still current and is charged the slice it ran. An interval is
- * closed by user space: it raises control.epoch and runs `rotate` on every CPU that is not idle,
- * which charges the running slice to the old set of maps and moves the CPU to the new one. A CPU
- * that is idle charges nothing, and moves by itself when it leaves idle. So once every busy
- * CPU has rotated, nobody writes to the old set and it can be drained at leisure.
+ * At a switch the outgoing task is still current and is charged the slice it ran. User space closes
+ * an interval: it raises control.epoch and runs `rotate` on every CPU that is not idle. `rotate`
+ * charges the running slice to the old set of maps and moves the CPU to the new one. An idle CPU
+ * charges nothing, and moves by itself when it leaves idle. So once every busy CPU has rotated,
+ * nothing writes to the old set, and it can be drained at leisure.
  *
- * Only on_switch and rotate touch the account, both with interrupts off or on their own CPU with
- * preemption off: neither can run inside the other. That is why exit and exec have no programs of
- * their own; their traces in the task are read at the next switch.
+ * Only on_switch and rotate write to the tasks and slots, on their own CPU and with interrupts or
+ * preemption off: neither can run inside the other. So exits, and new names after an exec, are not
+ * recorded by programs of their own: they are read from the task at its next switch.
  */
 #ifdef KEPLER_BCC
 #include "dialect_bcc.h"
@@ -19,8 +19,12 @@
 #endif
 
 #include "maps.h"
+#include "map_helpers.h"
 #include "charge.h"
+#include "recover.h"
 #include "exec.h"
+
+#define MAX_CPUS 1024 /* of one loop: the verifier follows each branch of each round */
 
 ENTRY(on_switch, SWITCH)
 {
@@ -56,7 +60,7 @@ ENTRY(on_switch, SWITCH)
 	return 0;
 }
 
-/* Never attached: user space runs it on a CPU, where it interrupts the task it charges. */
+/* Never attached: user space runs it on a CPU, where it interrupts the task that it charges. */
 ENTRY(rotate, "raw_tp/rotate")
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -83,7 +87,7 @@ ENTRY(rotate, "raw_tp/rotate")
 	return 0;
 }
 
-/* Never attached: the sampler runs it to learn its own pid and start as the host counts them. */
+/* Never attached: user space runs it to get its own pid and start as the host counts them. */
 ENTRY(read_self, "raw_tp/read_self")
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -102,7 +106,7 @@ static __always_inline int is_counted(__u32 hierarchy, const struct control *con
 	return !hierarchy || hierarchy == control->v1_hierarchy;
 }
 
-/* The kernel holds its lock on the path buffer here, so events come one at a time. */
+/* The kernel holds the lock of its path buffer here, so no two of these run at once. */
 static __always_inline int record_cgroup(struct cgroup *cgroup, const char *path, __u32 removed)
 {
 	struct kernfs_node *kn = READ(cgroup, kn);
@@ -137,9 +141,9 @@ ENTRY(on_cgroup_rmdir, "raw_tp/cgroup_rmdir")
 }
 
 /*
- * The task is in its new cgroup already. Where a thread of its process is running and has left the
- * cgroup that its slice began in, the slice has ended there now; what moves again before it is
- * switched out ran the rest in the last.
+ * The task is in its new cgroup already. If a thread of its process is running and has left the
+ * cgroup in which its slice began, this instant divides the slice. Only the first move of a slice
+ * counts: the rest is charged to the cgroup of its end.
  */
 ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 {
@@ -165,7 +169,7 @@ ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 	return 0;
 }
 
-/* The kernel has counted self_exec_id up, and a thread that called exec is its leader, by now. */
+/* By now self_exec_id is the new one, and a thread that called exec is the leader. */
 ENTRY(on_exec, "raw_tp/sched_process_exec")
 {
 	record_exec(ARG(struct task_struct *, 0));

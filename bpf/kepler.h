@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the kernel side and user space both know: the records in the maps and their limits.
+ * What the kernel side and user space share: the records in the maps and their limits.
  * kepler_ebpf/kernel/layout.py mirrors every struct; a test compares the two through BTF.
  * Only __u32, __u64 and char arrays, every struct free of padding.
  */
@@ -41,7 +41,7 @@ struct task_usage {
 	char process_comm[KEPLER_COMM_LEN];
 };
 
-/* Where time goes when the task map is full: the task is unknown, its cgroup is not. */
+/* Holds the time of tasks that found no room in the task map. */
 struct cgroup_key {
 	__u64 cgroup_id;
 	__u64 socket;
@@ -64,7 +64,7 @@ struct cpu_slot {
 	__u64 since_ns; /* start of the running slice */
 	__s64 idle_ns;
 	__u64 busy_ns;	    /* cumulative, lost and overflow included */
-	__u64 lost_ns;	    /* cumulative: nobody can be charged */
+	__u64 lost_ns;	    /* cumulative: no owner can be charged */
 	__u64 overflow_ns;  /* cumulative: in the cgroup map only */
 	__u64 closed_at_ns; /* the last change of epoch, and the figures at that instant */
 	__s64 closed_idle_ns;

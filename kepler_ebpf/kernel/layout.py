@@ -86,9 +86,6 @@ PATH_UNKNOWN = 1
 PATH_DELETED = 2
 """``flags`` of an exec: the file has no name in any folder (any more)."""
 
-ARGUMENTS_CUT = 4
-"""``flags`` of an exec: there are more arguments than the record holds."""
-
 EXEC_EVENT = np.dtype(
     [
         ("start_ns", "<u8"),

@@ -3,7 +3,8 @@
 from cgroup_tree import cgroup_tree
 from trackers import of, settled
 
-from kepler_ebpf.names.cgroups.paths import CgroupPaths, discover
+from kepler_ebpf.names.cgroups.hierarchy import discover
+from kepler_ebpf.names.cgroups.paths import CgroupPaths
 
 
 def test_v2_is_chosen_where_it_is_alone():

@@ -54,17 +54,20 @@ def test_limits_are_those_of_the_header():
     defined = dict(re.findall(r"^#define (\w+) (\S+)", text, re.MULTILINE))
     assert defined["KEPLER_COMM_LEN"] == str(layout.COMM_LEN)
     assert defined["KEPLER_PATH_LEN"] == str(layout.PATH_LEN)
+    assert defined["KEPLER_ARGUMENTS_LEN"] == str(layout.ARGUMENTS_LEN)
     assert defined["KEPLER_ENDED"] == f"{layout.FLAG_ENDED}U"
+    assert defined["KEPLER_PATH_UNKNOWN"] == f"{layout.PATH_UNKNOWN}U"
+    assert defined["KEPLER_PATH_DELETED"] == f"{layout.PATH_DELETED}U"
     assert defined["CGROUP_ENTRIES"] == str(programs.CGROUP_ENTRIES)
     assert np.uint64(1 << 63) == layout.CGROUP_V1
 
 
 def test_kernel_types_get_this_kernels_offsets():
-    """What bcc compiles has every field we read where the running kernel has it."""
+    """What bcc compiles has every field where the running kernel has it, unnamed structs too."""
     declarations = (programs.bpf_directory() / "kernel_types.h").read_text()
     with Btf.of_kernel() as kernel:
         text = bcc.types_with_offsets(declarations, kernel)
-        for struct in ("task_struct", "css_set", "sched_entity", "kernfs_node"):
+        for struct in ("task_struct", "css_set", "sched_entity", "file", "dentry", "mm_struct"):
             body = text.partition(f"\nstruct {struct} {{")[2].partition("\n};")[0]
             found = dict(re.findall(r"pad_(\w+)\[(\d+)\]", body))
             members = kernel.members(struct)
