@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -31,6 +32,7 @@ from kepler_ebpf.exporters.listen import open_listeners
 from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology, read_cpu_info
 from kepler_ebpf.meters.choice import MeterProbe, probe_meters
+from kepler_ebpf.names.runtime_dirs import KINDS, directories
 from kepler_ebpf.wiring.meter import meter_request
 from kepler_ebpf.wiring.tracker import choose_hierarchy
 
@@ -128,17 +130,21 @@ def addresses(context: CheckContext) -> Finding:
 
 
 def container_names(context: CheckContext) -> Finding:
-    """Judge whether the files that the container runtimes keep can be read."""
-    root = context.config.host_root
+    """Judge whether the files that container runtimes keep can be read: names are in them."""
+    root, readable = context.config.host_root, []
     try:
         os.scandir(root).close()
+        for directory in (item for kind in KINDS for item in directories(kind, root)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.scandir(directory).close()
+                readable.append(directory)
     except OSError as error:
         return lack(
-            f"{root} cannot be read ({error.strerror}): containers have only their short id",
-            "grant CAP_SYS_PTRACE and lift AppArmor's profile from kepler-ebpf, or run it where "
-            "/proc is the host's, without --host.procfs",
+            f"{error.filename} cannot be read ({error.strerror}): containers have only a short id",
+            "run as root, or grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH and lift AppArmor's "
+            "profile from kepler-ebpf",
         )
-    return ok(f"the files of container runtimes are looked for below {root}")
+    return ok(", ".join(readable)) if readable else note(f"no container runtime below {root}")
 
 
 def meters(context: CheckContext) -> list[Finding]:

@@ -228,6 +228,17 @@ def test_closed_root_of_the_host_is_foreseen(run_check: Check, tmp_path: Path) -
     assert f"{tmp_path}/1/root" in str(checked.findings["container names"]["detail"])
 
 
+def test_directories_of_container_runtimes_are_named(tmp_path: Path) -> None:
+    """A reader of `check` sees where names are read, and where none can be."""
+    context = facts(Config(procfs=str(tmp_path)))
+    assert gather.container_names(context).status is Status.LACK
+    root = tmp_path / "1/root"
+    root.mkdir(parents=True)
+    assert gather.container_names(context).status is Status.NOTE
+    (root / "var/lib/docker").mkdir(parents=True)
+    assert gather.container_names(context).detail == f"{root}/var/lib/docker"
+
+
 def test_sysfs_without_cpus_is_a_lack(run_check: Check, tmp_path: Path) -> None:
     """A wrong --host.sysfs is found by what it does not show."""
     checked = run_check(arguments=("--host.sysfs", str(tmp_path)))
