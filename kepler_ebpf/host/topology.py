@@ -1,7 +1,7 @@
 """The host's CPUs: which are online, which socket each sits on, and what they are.
 
-Reads any sysfs and procfs root. Knows nothing of meters or BPF. Sockets are numbered 0..n-1 in
-the order of the kernel's package ids, which may have gaps.
+Reads any sysfs and procfs root. Sockets are numbered 0..n-1 in the order of the kernel's package
+ids, which may have gaps.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ CPU_LIST_BYTES = 4096
 """Room for any CPU list: the kernel never writes more than a page into a sysfs file."""
 
 MAX_CPUS = 1 << 16
-"""More than any kernel can be built for."""
+"""More CPUs than any kernel supports."""
 
 VENDOR_KEYS = ("vendor_id", "CPU implementer")
 MODEL_KEYS = ("model name", "cpu", "CPU part")
-"""Names of the same field on x86, POWER and arm64, first found wins."""
+"""Names of the same field on x86, POWER and arm64; the first that is there counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class CpuInfo:
-    """One online logical CPU, as text for labels. A field this host does not state is empty."""
+    """One online logical CPU, as text for labels. A field that the host lacks is empty."""
 
     processor: str
     vendor_id: str
@@ -43,7 +43,7 @@ class CpuInfo:
 class Topology:
     """CPU numbers and sockets of one sysfs tree; ``online`` is cheap enough for every interval.
 
-    ``possible`` are the numbers of all CPUs there could ever be, ascending. ``package_ids`` are
+    ``possible`` are the numbers of all CPUs that can be plugged in, ascending. ``package_ids`` are
     the kernel's ids of the sockets, in socket order.
 
     Raises SetupError where *sysfs* is not a sysfs tree. Close it, or use it in ``with``.
@@ -66,15 +66,15 @@ class Topology:
 
     @property
     def sockets(self) -> int:
-        """How many sockets had an online CPU at the start; the count never changes."""
+        """Number of sockets with an online CPU at the start; it never changes."""
         return len(self.package_ids)
 
     @property
     def socket_of(self) -> tuple[int, ...]:
         """The socket index of each CPU, by CPU number up to the highest possible one.
 
-        A CPU that has not been online yet counts to socket 0: its package is not known. So does
-        one whose package came up after the start, since nothing was set up to account for it.
+        A CPU that was never online counts to socket 0, as its package is unknown. So does a CPU
+        of a package that came up after the start.
         """
         index = {package: socket for socket, package in enumerate(self.package_ids)}
         highest = max(self.possible)
@@ -82,15 +82,15 @@ class Topology:
 
     @property
     def cpus_per_socket(self) -> tuple[int, ...]:
-        """How many CPUs were online at the last reading, in socket order."""
+        """Number of online CPUs at the last reading, in socket order."""
         sockets = self.socket_of
         used = [sockets[cpu] for cpu in self._online]
         return tuple(used.count(socket) for socket in range(self.sockets))
 
     def online(self) -> tuple[int, ...]:
-        """Read the numbers of the CPUs online now, ascending; the same object while unchanged.
+        """Read the numbers of the online CPUs, ascending; the same object while unchanged.
 
-        Raises ReadError where the file cannot be read or makes no sense.
+        Raises ReadError where the file cannot be read or is no CPU list.
         """
         try:
             text = os.pread(self._online_fd, CPU_LIST_BYTES, 0)
@@ -136,11 +136,11 @@ class Topology:
 
     def _learn_package(self, cpu: int) -> None:
         package = self._package_of[cpu] = self._read_package(cpu)
-        # Empty while the first list is read: nothing is unknown yet.
+        # Empty while the first list is read: each package is new then.
         if self.package_ids and package not in self.package_ids:
             LOG.warning(
-                "CPU %d came up on package %d, unknown at the start: it is accounted to socket 0 "
-                "until a restart",
+                "CPU %d came up on package %d, which had no CPU at the start: its time counts to "
+                "socket 0 until a restart",
                 cpu,
                 package,
             )
@@ -156,9 +156,9 @@ class Topology:
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """Turn the kernel's list form, as in ``0-3,6``, into ascending CPU numbers.
+    """Parse the kernel's list, as in ``0-3,6``, into ascending CPU numbers.
 
-    Raises ValueError for an empty list or anything else.
+    Raises ValueError for an empty list or any other text.
     """
     cpus: set[int] = set()
     for part in text.strip().split(","):
@@ -173,7 +173,7 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
 
 
 def read_cpu_info(procfs: str | Path = "/proc", sysfs: str | Path = "/sys") -> tuple[CpuInfo, ...]:
-    """Read what each online CPU is; ids that cpuinfo lacks (arm64) come from sysfs.
+    """Read the models and ids of the online CPUs; ids that cpuinfo lacks (arm64) are in sysfs.
 
     Raises SetupError where cpuinfo cannot be read.
     """

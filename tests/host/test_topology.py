@@ -57,7 +57,7 @@ def set_online(sysfs: Path, cpus: str) -> None:
 
 
 def test_online_cpus_of_this_host() -> None:
-    """The CPUs named are as many as the kernel tells libc."""
+    """Their number is the one that libc has from the kernel."""
     with Topology() as topology:
         assert len(topology.online()) == os.sysconf("SC_NPROCESSORS_ONLN")
 
@@ -119,13 +119,13 @@ def test_platform_without_package_ids_has_one_socket(tmp_path: Path, text: str |
 
 
 def test_unchanged_list_is_the_same_object(tmp_path: Path) -> None:
-    """A reader sees by identity alone that nothing changed."""
+    """A reader finds out by identity that nothing changed."""
     with Topology(make_sysfs(tmp_path, {0: 0, 1: 0}, "0-1\n", "0-1\n")) as topology:
         assert topology.online() is topology.online()
 
 
 def test_cpu_that_leaves_is_not_online_and_keeps_its_socket(tmp_path: Path) -> None:
-    """After an offlining the list is shorter, and what the CPU did before is still its socket's."""
+    """The list is shorter, and the CPU's earlier time still belongs to its socket."""
     sysfs = make_sysfs(tmp_path, {0: 0, 1: 1}, "0-1\n", "0-1\n")
     with Topology(sysfs) as topology:
         set_online(sysfs, "0\n")
@@ -143,10 +143,10 @@ def test_cpu_that_arrives_gets_its_socket(tmp_path: Path) -> None:
         assert topology.socket_of == (0, 1, 1)
 
 
-def test_new_package_is_said_and_counts_to_socket_0(
+def test_new_package_is_logged_and_counts_to_socket_0(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A socket that appears later has no meter and no row: it is not made up."""
+    """A socket that appears later has no meter and no row."""
     sysfs = make_sysfs(tmp_path, {0: 0}, "0\n", "0-1\n")
     with Topology(sysfs) as topology, caplog.at_level(logging.WARNING):
         add_cpu(sysfs, 1, 7)
@@ -157,8 +157,8 @@ def test_new_package_is_said_and_counts_to_socket_0(
 
 
 @pytest.mark.parametrize("text", ["", "\n", "abc\n", "0-\n", "1-0\n", "0-5\n", "0-99999999999\n"])
-def test_garbled_list_fails_the_interval_only(tmp_path: Path, text: str) -> None:
-    """A list that makes no sense is an error the loop survives."""
+def test_invalid_list_fails_the_interval_only(tmp_path: Path, text: str) -> None:
+    """It is an error that the loop survives."""
     sysfs = make_sysfs(tmp_path, {0: 0}, "0\n", "0\n")
     with Topology(sysfs) as topology:
         set_online(sysfs, text)
@@ -173,7 +173,7 @@ def test_garbled_list_fails_the_interval_only(tmp_path: Path, text: str) -> None
 
 @pytest.mark.parametrize("missing", ["possible", "online"])
 def test_tree_without_cpus_is_a_setup_error(tmp_path: Path, missing: str) -> None:
-    """The error names the file and the flag that would mend it."""
+    """The error names the file and the flag."""
     sysfs = make_sysfs(tmp_path, {0: 0}, "0\n", "0\n")
     (sysfs / "devices/system/cpu" / missing).unlink()
     with pytest.raises(SetupError, match=rf"{missing}: No such file.*\n.*--host\.sysfs"):
@@ -184,8 +184,10 @@ def test_tree_without_cpus_is_a_setup_error(tmp_path: Path, missing: str) -> Non
     ("online", "possible"),
     [("", "0\n"), ("0\n", "?"), ("0\n", ""), ("0-5", "0-1"), ("0", "0-99999999999")],
 )
-def test_garbled_tree_is_a_setup_error(tmp_path: Path, online: str, possible: str) -> None:
-    """Nothing can be set up without the CPUs, and no descriptor stays open."""
+def test_tree_with_invalid_lists_is_a_setup_error(
+    tmp_path: Path, online: str, possible: str
+) -> None:
+    """A run needs the CPUs; no descriptor stays open."""
     sysfs = make_sysfs(tmp_path, {0: 0}, online, possible)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with pytest.raises(SetupError, match=r"--host\.sysfs"):
@@ -222,13 +224,13 @@ def test_arm64_takes_what_it_has_and_the_rest_from_sysfs(tmp_path: Path) -> None
     )
 
 
-def test_field_nobody_states_is_empty(tmp_path: Path) -> None:
-    """What is not known is an empty label, not a made-up one."""
+def test_field_that_the_host_lacks_is_empty(tmp_path: Path) -> None:
+    """An unknown label is empty."""
     (tmp_path / "cpuinfo").write_text("processor\t: 3\n")
     assert read_cpu_info(tmp_path, tmp_path) == (CpuInfo("3", "", "", "", ""),)
 
 
 def test_missing_cpuinfo_is_a_setup_error(tmp_path: Path) -> None:
-    """The error names the file and the flag that would mend it."""
+    """The error names the file and the flag."""
     with pytest.raises(SetupError, match=r"cpuinfo: No such file.*\n.*--host\.procfs"):
         read_cpu_info(tmp_path)
