@@ -1,5 +1,5 @@
-"""What a user can set: the table of options, their parsing, and a YAML file.
+"""What a user can set: the table of options, their parsers, and the reader of YAML files.
 
-Takes the allowed words from the registries of the parts (meters, loaders, levels). No part imports
-this package: ``wiring`` hands each part its values.
+The allowed words come from the light registries of the rooms below (levels, zone kinds, meters,
+loaders, v1 controllers), so that ``--help`` imports no numpy. ``wiring`` passes the values on.
 """
