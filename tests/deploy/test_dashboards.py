@@ -24,7 +24,8 @@ from manifests import DEPLOY, JOB, Json
 from processes import SHELL
 from running import GIVE_UP_S, Run, running
 
-from kepler_ebpf.exporters.catalog import ALWAYS, METRICS
+from kepler_ebpf.exporters.catalog import METRICS
+from kepler_ebpf.exporters.metric import ALWAYS
 
 FILES = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
