@@ -1,7 +1,7 @@
-"""Writes what deploy/ holds twice: the Grafana dashboards and the PrometheusRule of kustomize.
+"""Writes the generated files of deploy/: the Grafana dashboards and kustomize's PrometheusRule.
 
-Run it after a change here or in deploy/prometheus/rules; a test compares the files with what it
-writes. Takes the folder to write to; without one, deploy/ of this checkout.
+Run it after a change here or in deploy/prometheus/rules; a test compares the files with its output.
+Takes the folder to write to; without one, deploy/ of this checkout.
 """
 
 import json
@@ -13,7 +13,7 @@ import yaml
 from dashboards import DASHBOARDS
 
 RULES = ("recording", "alerts")
-"""The rule files that need no factor of the user's."""
+"""The rule files that need no factor of the user."""
 
 OPERATOR = Path("kustomize/components/prometheus-operator/prometheusrule.yaml")
 
