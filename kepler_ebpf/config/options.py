@@ -60,16 +60,10 @@ class Config:
         "Time that an ended workload stays listed, from 1s to 24h.",
     )
     sysfs: str = option(
-        "/sys",
-        values.name,
-        ("host.sysfs", "--host.sysfs"),
-        "Directory of the host's sysfs.",
+        "/sys", values.name, ("host.sysfs", "--host.sysfs"), "Directory of the host's sysfs."
     )
     procfs: str = option(
-        OWN_PROCFS,
-        values.name,
-        ("host.procfs", "--host.procfs"),
-        "Directory of the host's procfs.",
+        OWN_PROCFS, values.name, ("host.procfs", "--host.procfs"), "Directory of the host's procfs."
     )
     log_level: str = option(
         "info",
@@ -217,10 +211,7 @@ class Config:
         "File with the CA of the kubelet's certificate; by default the cluster's.",
     )
     kubelet_verify: bool = option(
-        "true",
-        values.boolean,
-        ("ebpf.kubelet.verify",),
-        "Verify the kubelet's certificate.",
+        "true", values.boolean, ("ebpf.kubelet.verify",), "Verify the kubelet's certificate."
     )
     pod_labels: tuple[str, ...] = option(
         (),
