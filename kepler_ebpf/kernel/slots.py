@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,48 +20,45 @@ from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.usage import SocketTime
 
 SLOT_WORDS = CPU_SLOT.itemsize // 8
-
-
-def _words(prefix: str = "") -> tuple[int, ...]:
-    """Return the word numbers of a CPU's figures in its slot, in the order of ``Figures``."""
-    names = ("at_ns" if prefix else "since_ns", "idle_ns", "busy_ns", "lost_ns", "overflow_ns")
-    fields = CPU_SLOT.fields or {}
-    return tuple(fields[prefix + name][1] // 8 for name in names)
-
-
-SINCE, IDLE, BUSY, LOST, OVERFLOW = NOW = _words()
-CLOSED = _words("closed_")
-EPOCH = (CPU_SLOT.fields or {})["epoch"][1] // 8
+_FIELDS: dict[str, Any] = dict(CPU_SLOT.fields or {})
+SINCE, IDLE, BUSY, LOST, OVERFLOW, EPOCH = (
+    _FIELDS[name][1] // 8
+    for name in ("since_ns", "idle_ns", "busy_ns", "lost_ns", "overflow_ns", "epoch")
+)
+_CONTROL_FIELDS: dict[str, Any] = dict(CONTROL.fields or {})
+CLOSED = _FIELDS["closed_at_ns"][1] // 8
+"""The first of five words, in the order of ``Figures``, that the kernel side wrote on closing."""
 
 ONLINE_PERIOD_NS = 100_000_000
 """How long a list of CPUs online is trusted: a CPU that comes or goes is noticed at once."""
 
-Figures = tuple[int, int, int, int, int]
-"""Of one CPU, in ns: its own boundary on the monotonic clock, then its idle, busy, lost and
-overflow time up to that since attaching."""
+
+class Figures(NamedTuple):
+    """One CPU at its own boundary, in ns: the monotonic clock, and its time since attaching."""
+
+    at_ns: int
+    idle_ns: int
+    busy_ns: int
+    lost_ns: int
+    overflow_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """Every CPU at the end of an interval: ``figures`` by CPU number."""
+class Boundary(NamedTuple):
+    """Every CPU at the end of an interval; ``figures`` by CPU number.
+
+    ``mean_ns`` is the instant of the boundary, the mean over the CPUs ``online``, which are
+    microseconds apart. ``overflow_ns`` is the sum over all CPUs.
+    """
 
     online: frozenset[int]
     figures: tuple[Figures, ...]
-
-    @property
-    def mean_ns(self) -> int:
-        """The instant of the boundary: the mean over the CPUs online, microseconds apart."""
-        return sum(self.figures[cpu][0] for cpu in self.online) // max(len(self.online), 1)
+    mean_ns: int
+    overflow_ns: int
 
     @property
     def lost_ns(self) -> int:
         """CPU time since attaching that has no owner."""
-        return sum(figures[3] for figures in self.figures)
-
-    @property
-    def overflow_ns(self) -> int:
-        """CPU time since attaching that is known by cgroup only."""
-        return sum(figures[4] for figures in self.figures)
+        return sum(figures.lost_ns for figures in self.figures)
 
 
 class Slots:
@@ -86,7 +83,8 @@ class Slots:
 
     def control_word(self, name: str) -> int:
         """Read a 64-bit word of the control record."""
-        return self._control_words[(CONTROL.fields or {})[name][1] // 8]
+        word: int = self._control_words[_CONTROL_FIELDS[name][1] // 8]
+        return word
 
     @property
     def epoch(self) -> int:
@@ -110,30 +108,33 @@ class Slots:
         which the first boundary needs, as the state of a CPU is not known before it.
         """
         # The clock first: a CPU that wakes after the epoch is raised has since_ns > now_ns.
-        now_ns = time.monotonic_ns()
+        now_ns, words = time.monotonic_ns(), self._words
         if now_ns >= self._online_until_ns:
             self._refresh_online(now_ns)
         self._control_words[0] += 1
         # Two looks, each in the order of the words: idle before the figures in the first, since
         # and idle again in the second; see leave_idle() in bpf/charge.h. No idle period has the
         # word of another, so figures between two equal looks are settled.
-        first, second = self._words.tolist(), self._words.tolist()
-        self._add_hotplugged(first)
+        first, second = words.tolist(), words.tolist()
+        if self._offline:
+            self._add_hotplugged(first)
         figures: list[Figures] = []
-        idle = set()
-        for cpu in range(len(self._socket_of)):
-            word = cpu * SLOT_WORDS
+        idle: list[int] = []
+        gone: list[int] = []
+        for cpu, word in enumerate(range(0, len(first), SLOT_WORDS)):
             idle_ns = first[word + IDLE]
-            if idle_ns < 0:
-                if second[word + IDLE] == idle_ns and second[word + SINCE] <= now_ns:
-                    idle.add(cpu)
-                idle_ns += now_ns
+            settled = second[word + IDLE] == idle_ns and second[word + SINCE] <= now_ns
+            if cpu in self._online and (wake_idle or idle_ns >= 0 or not settled):
+                figures.append(self._close(cpu, gone))
+                continue
+            idle.append(cpu)
+            idle_ns += now_ns if idle_ns < 0 else 0
             rest = first[word + BUSY], first[word + LOST], first[word + OVERFLOW]
-            figures.append((now_ns, idle_ns, *rest))
-        idle = set() if wake_idle else idle & self._online
-        closed = self._close_cpus(self._online - idle, figures)
-        closed |= self._close_cpus(self._left_idle(idle, first), figures)
-        return Boundary(closed | idle, tuple(figures))
+            figures.append(Figures(now_ns, idle_ns, *rest))
+        for cpu in idle:
+            if self._left_idle(cpu, first):
+                figures[cpu] = self._close(cpu, gone)
+        return _boundary(self._online.difference(gone) if gone else self._online, figures)
 
     def between(self, start: Boundary, end: Boundary) -> tuple[SocketTime, int]:
         """CPU time by socket between two boundaries, and the CPU time that passed by the clock.
@@ -145,50 +146,45 @@ class Slots:
         for cpu, (socket, before, after) in enumerate(
             zip(self._socket_of, start.figures, end.figures, strict=True)
         ):
-            busy_ns[socket] += after[2] - before[2]
-            lost_ns[socket] += after[3] - before[3]
+            busy_ns[socket] += after.busy_ns - before.busy_ns
+            lost_ns[socket] += after.lost_ns - before.lost_ns
             if cpu in steady:
-                idle_ns[socket] += after[1] - before[1]
-                wall_ns += after[0] - before[0]
+                idle_ns[socket] += after.idle_ns - before.idle_ns
+                wall_ns += after.at_ns - before.at_ns
             else:
-                wall_ns += after[2] - before[2]
+                wall_ns += after.busy_ns - before.busy_ns
         return SocketTime(tuple(busy_ns), tuple(idle_ns), tuple(lost_ns)), wall_ns
 
     def busy_ns_by_socket(self, boundary: Boundary) -> tuple[int, ...]:
         """Busy time in ns of each socket since attaching, up to *boundary*."""
         busy_ns = [0] * self._topology.sockets
         for socket, figures in zip(self._socket_of, boundary.figures, strict=True):
-            busy_ns[socket] += figures[2]
+            busy_ns[socket] += figures.busy_ns
         return tuple(busy_ns)
 
     def _share_words(self) -> None:
         self._words = self._slots.view(np.int64).data
         self._control_words = self._control.view(np.int64).data
 
-    def _close_cpus(self, cpus: frozenset[int], figures: list[Figures]) -> frozenset[int]:
-        """Interrupt *cpus* and take their figures as closed; return those that were online."""
-        online = frozenset(cpu for cpu in cpus if self._rotate.on_cpu(cpu))
-        for cpu in cpus:
-            # A CPU that went offline meanwhile is not traced any more: these are its last.
-            names = CLOSED if cpu in online else NOW
-            at_ns, idle_ns, busy_ns, lost_ns, overflow_ns = (
-                self._words[cpu * SLOT_WORDS + word] for word in names
-            )
-            figures[cpu] = at_ns, idle_ns, busy_ns, lost_ns, overflow_ns
-        return online
+    def _close(self, cpu: int, gone: list[int]) -> Figures:
+        """Interrupt *cpu* and return its figures as closed; note it in *gone* if it is offline."""
+        word = cpu * SLOT_WORDS
+        if self._rotate.on_cpu(cpu):
+            return Figures(*self._words[word + CLOSED : word + CLOSED + len(Figures._fields)])
+        # It went offline meanwhile and is not traced any more: these are its last figures.
+        gone.append(cpu)
+        names = (SINCE, IDLE, BUSY, LOST, OVERFLOW)
+        return Figures(*(self._words[word + name] for name in names))
 
-    def _left_idle(self, idle: set[int], first: list[int]) -> frozenset[int]:
-        """CPUs that left idle without having seen the new epoch, and may still charge to the old.
+    def _left_idle(self, cpu: int, first: list[int]) -> bool:
+        """Tell whether a CPU left idle without having seen the new epoch.
 
-        There are none where the kernel's atomic add is a full barrier, as on x86; on other
-        architectures it need not be.
+        It may still charge to the old set of maps. This does not happen where the kernel's atomic
+        add is a full barrier, as on x86; on other architectures it need not be.
         """
-        return frozenset(
-            cpu
-            for cpu in idle
-            if self._words[cpu * SLOT_WORDS + IDLE] != first[cpu * SLOT_WORDS + IDLE]
-            and self._words[cpu * SLOT_WORDS + EPOCH] != self._control_words[0]
-        )
+        word = cpu * SLOT_WORDS
+        woken = cpu in self._online and self._words[word + IDLE] != first[word + IDLE]
+        return woken and self._words[word + EPOCH] != self._control_words[0]
 
     def _add_hotplugged(self, words: list[int]) -> None:
         """Close CPUs that have come online as well: their first switch leaves idle."""
@@ -210,6 +206,14 @@ class Slots:
         self._online = frozenset(online)
         offline = set(range(len(self._socket_of))) - self._online
         self._offline = {cpu: words[cpu * SLOT_WORDS + IDLE] for cpu in offline}
+
+
+def _boundary(online: frozenset[int], figures: list[Figures]) -> Boundary:
+    at_ns = overflow_ns = 0
+    for cpu, of_cpu in enumerate(figures):
+        at_ns += of_cpu.at_ns if cpu in online else 0
+        overflow_ns += of_cpu.overflow_ns
+    return Boundary(online, tuple(figures), at_ns // max(len(online), 1), overflow_ns)
 
 
 def shared_records(map_fd: int, dtype: np.dtype[np.void], count: int) -> Records:

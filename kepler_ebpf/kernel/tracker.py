@@ -62,7 +62,7 @@ class CpuTimeTracker:
         maps, self._programs, self._entries = programs.maps, programs, task_entries
         self._slots = Slots(programs, topology)
         self._sockets = topology.sockets
-        rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES
+        rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES + 512
         self._tasks = _Maps([maps["tasks_0"], maps["tasks_1"]], TASK_KEY, TASK_USAGE, rows)
         self._cgroups = _Maps(
             [maps["cgroups_0"], maps["cgroups_1"]], CGROUP_KEY, CGROUP_USAGE, CGROUP_ENTRIES + 512
@@ -77,7 +77,7 @@ class CpuTimeTracker:
         self._events_seen = 0
         self._pending = 0
         self._start: Boundary | None = None
-        self._last = Boundary(frozenset(), ())
+        self._last = Boundary(frozenset(), (), 0, 0)
         self._close_s = self._fill_ratio = 0.0
 
     # --- intervals
@@ -108,13 +108,18 @@ class CpuTimeTracker:
         began_s, parity, first = time.perf_counter(), ~self._slots.epoch & 1, self._pending
         self._pending = self._tasks.take(parity, first)
         self._fill_ratio = (self._pending - first) / self._entries
-        if self._last.overflow_ns > self._start.overflow_ns:
+        if self._last.overflow_ns > self._start.overflow_ns and self._has_room:
             self._add_overflow(self._cgroups.take(parity))
         start, self._start = self._start, None
         sockets, wall_ns = self._slots.between(start, self._last)
         self._close_s += time.perf_counter() - began_s
         count = self._pending - first
         return Usage(start.mean_ns, self._last.mean_ns, wall_ns, sockets, count)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the cgroups of an overflow fit; else they stay in their map for later."""
+        return self._pending + len(self._cgroups.keys) <= len(self._tasks.keys)
 
     @property
     def pending_records(self) -> int:

@@ -6,8 +6,6 @@ touches little memory; what is measured waits until it is taken.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
@@ -89,17 +87,11 @@ def _joined(one: Usage, other: Usage) -> Usage:
     """Return two usages, one after the other, as one."""
     sockets = SocketTime(
         *(
-            tuple(
-                a + b
-                for a, b in zip(
-                    getattr(one.sockets, name), getattr(other.sockets, name), strict=True
-                )
-            )
-            for name in SocketTime.__slots__
+            tuple(map(sum, zip(*figures, strict=True)))
+            for figures in zip(one.sockets, other.sockets, strict=True)
         )
     )
-    return replace(
-        other,
+    return other._replace(
         start_ns=one.start_ns,
         wall_ns=one.wall_ns + other.wall_ns,
         sockets=sockets,

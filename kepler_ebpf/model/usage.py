@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kepler_ebpf.model.arrays import Ints, Records
 from kepler_ebpf.model.energy import NS_PER_S
@@ -11,8 +12,7 @@ OVERFLOW_COMM = "[overflow]"
 """The comm of the record that holds the time of tasks the kernel map had no room for."""
 
 
-@dataclass(frozen=True, slots=True)
-class SocketTime:
+class SocketTime(NamedTuple):
     """CPU time of one interval by socket, in ns; every tuple has shape (sockets,).
 
     The CPU time that existed is busy + idle, exactly. ``busy_ns`` includes ``lost_ns``, the time
@@ -24,8 +24,7 @@ class SocketTime:
     lost_ns: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """The CPU time of one closed interval, as the kernel side has counted it.
 
     ``start_ns`` and ``end_ns`` are on the monotonic clock. ``wall_ns`` is the CPU time that passed
@@ -40,8 +39,7 @@ class Usage:
     record_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """One measured interval: CPU time, energy, and when.
 
     ``number`` is that of the configured interval it belongs to, which may be measured in parts.

@@ -32,7 +32,7 @@ from kepler_ebpf.host.topology import Topology
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import TestRun, library
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, Programs
-from kepler_ebpf.kernel.slots import Boundary, Slots
+from kepler_ebpf.kernel.slots import Boundary, Figures, Slots
 from kepler_ebpf.model.usage import OVERFLOW_COMM
 
 pytest_plugins = ["kernel_fixtures"]
@@ -479,8 +479,8 @@ def test_only_busy_time_counts_of_a_cpu_that_came_or_went(loader_name):
     """Of a CPU that was not online at both ends of an interval the idle time is not known."""
     with loaded(loader_name) as (programs, topology):
         count = len(topology.socket_of)
-        start = Boundary(frozenset(range(count)), ((0, 0, 0, 0, 0),) * count)
-        end = Boundary(frozenset({0}), ((1000, 700, 300, 10, 0),) * count)
+        start = Boundary(frozenset(range(count)), (Figures(0, 0, 0, 0, 0),) * count, 0, 0)
+        end = Boundary(frozenset({0}), (Figures(1000, 700, 300, 10, 0),) * count, 1000, 0)
         slots = Slots(programs, topology)
         slots.prepare()
         times, wall_ns = slots.between(start, end)
