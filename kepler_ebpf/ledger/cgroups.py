@@ -4,126 +4,125 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from kepler_ebpf.ledger.aggregates import GroupTable
-from kepler_ebpf.ledger.identity_index import NO_ROW, IdentityIndex, Majors
-from kepler_ebpf.ledger.table import (
-    RETIRED,
-    EnergyColumns,
-    Label,
-    Retention,
-    WorkloadTable,
-    retire_links,
-)
-from kepler_ebpf.model.arrays import Floats, Ints
+from kepler_ebpf.ledger.groups import NONE, RETIRED, GroupTable
+from kepler_ebpf.ledger.records import LinkedRecords
+from kepler_ebpf.ledger.table import Retention, Table
+from kepler_ebpf.model.arrays import Ints
 from kepler_ebpf.model.names import CgroupName, Naming
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State, UnitLabels
+from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State, UnitLabels, WorkloadView
 
 LATE_INTERVALS = 2
-"""A removed cgroup is kept for so many intervals, for the last slices of its tasks."""
+"""A removed cgroup is kept for so many configured intervals, for the last slices of its tasks."""
+
+GONE = 0
+"""The row of cgroups with what forgotten ones had."""
 
 
 class CgroupTotals:
-    """Cgroups by id; each knows the rows of its container, of its pod and of its unit.
+    """Cgroups by id; each has links to its container, its pod and its unit.
 
-    A container is the sum of its cgroups, a pod of its containers and of cgroups that name the
-    pod and no container, a unit of its cgroups whatever else these are. A joule enters a level
-    once: what moves to another container or pod takes nothing along, what had none brings
-    everything it was given.
+    A container is the sum of its cgroups; a pod of those in its containers, and of those that name
+    the pod and no container; a unit of its cgroups whatever else these are. Each joule is counted
+    once per level: what a cgroup used in one container or pod stays there when it moves to
+    another.
     """
 
-    def __init__(self, energy: EnergyColumns, naming: Naming, retention: Retention) -> None:
-        self.cgroups: WorkloadTable[CgroupName] = WorkloadTable(
-            energy, [("id", "u8"), ("container", "i8"), ("pod", "i8"), ("unit", "i8")]
+    def __init__(self, kinds: int, naming: Naming, retention: Retention) -> None:
+        columns = [("container", "i8"), ("pod", "i8"), ("unit", "i8")]
+        self.cgroups: Table[CgroupName] = Table(kinds, columns, reserved=1)
+        self.containers: GroupTable[ContainerLabels] = GroupTable(
+            kinds, self.cgroups, "container", [("pod", "i8")]
         )
-        self.containers: GroupTable[ContainerLabels] = GroupTable(energy, [("pod", "i8")])
-        self.pods: GroupTable[PodLabels] = GroupTable(energy)
-        self.units: GroupTable[UnitLabels] = GroupTable(energy)
+        self.pods: GroupTable[PodLabels] = GroupTable(kinds, self.cgroups, "pod")
+        self.pods.linked.append((self.containers, "pod"))
+        self.units: GroupTable[UnitLabels] = GroupTable(kinds, self.cgroups, "unit")
+        self._groups: tuple[GroupTable[Any], ...] = (self.containers, self.pods, self.units)
+        self.tables: tuple[Table[Any], ...] = (self.cgroups, *self._groups)
         self._naming = naming
         self._retention = retention
-        self._index = IdentityIndex()
-        self._ending: dict[int, int] = {}
+        self._row_by_id: dict[int, int] = {}
+        self._removed: dict[int, int | None] = {}
         self._now_s = 0.0
+        self._changed = False
 
-    # --- each interval
+    # --- each batch
 
-    def rows_of(self, cgroup_ids: Majors, *, create: bool) -> Ints:
-        """Return the cgroup row of each record. Unknown ids are named, or else are RETIRED."""
-        rows = self._find(cgroup_ids)
-        unknown = rows == NO_ROW
-        if not unknown.any():
-            return rows
-        if not create:
-            return np.where(unknown, RETIRED, rows)
-        for cgroup_id in np.unique(cgroup_ids[unknown]).tolist():
-            self._open(cgroup_id)
-        return self._find(cgroup_ids)
+    def rows_of(self, cgroup_ids: Iterable[int]) -> Ints:
+        """Return the cgroup row of each id; unknown ones are named."""
+        ids = list(cgroup_ids)
+        rows = [self._row_by_id.get(cgroup_id, GONE) for cgroup_id in ids]
+        if GONE in rows:
+            for cgroup_id in sorted(set(ids) - self._row_by_id.keys()):
+                self._open(cgroup_id)
+            rows = [self._row_by_id[cgroup_id] for cgroup_id in ids]
+        return np.array(rows, np.int64)
 
-    def credit(self, rows: Ints, weights: Floats, part: float) -> None:
-        """Add *weights* (records, kinds + 1) to the cgroups and to what they belong to."""
-        rows, sums = self.cgroups.credit(rows, weights, part)
-        for table, column in (
-            (self.containers, "container"),
-            (self.pods, "pod"),
-            (self.units, "unit"),
-        ):
-            if table.is_used:
-                table.credit(self.cgroups.columns[column][rows], sums, part)
+    def containers_of(self, rows: Ints) -> Ints:
+        """Return the container row of cgroups, ``NONE`` where that is listed no longer."""
+        links = self.containers.links[rows]
+        return np.where(links == RETIRED, NONE, links)
+
+    def credit(self, rows: Ints, records: LinkedRecords) -> None:
+        """Add what was used to the cgroups *rows* (records,)."""
+        for part, grid in records.parts:
+            self.cgroups.credit(rows[part], records.weights[part], grid)
 
     def ended(self, cgroup_ids: Iterable[int]) -> None:
-        """Note removed cgroups, known or not; they end with the interval."""
-        self._ending.update(dict.fromkeys(cgroup_ids, LATE_INTERVALS))
+        """Note removed cgroups, known or not; they end with the batch."""
+        self._removed.update(dict.fromkeys(cgroup_ids))
 
-    def end_interval(self, now_s: float, *, owing: bool) -> None:
-        """End what was removed, and fold what is to be listed no longer.
+    def close(self, now_s: float, grid: int, rank: int) -> Ints:
+        """End what was removed, retire what is to be listed no longer; return containers of that.
 
-        No cgroup is forgotten while energy is *owing*.
+        *grid* is the number of the last configured interval that has records.
         """
         self._now_s = now_s
-        if self._ending:
-            self._end_removed()
-            if not owing:
-                self._forget_removed()
-        self._fold_ended()
-        for table in (self.cgroups, self.containers, self.pods, self.units):
-            table.close_interval()
+        if self._removed:
+            self._end_removed(grid)
+        self.refresh()
+        gone, _, _ = (table.retire_due(now_s, self._retention, rank) for table in self._groups)
+        return gone
+
+    def refresh(self) -> None:
+        """Bring the states of containers, pods and units up to date."""
+        if self._changed:
+            for table in self._groups:
+                table.refresh(self._now_s)
+        self._changed = False
+
+    def view(self) -> WorkloadView:
+        """Return the totals of the cgroups."""
+        cgroups = self.cgroups
+        retired = cgroups.energy_uj[GONE], int(cgroups.cpu_ns[GONE])
+        return cgroups.make_view((cgroups.energy_uj, cgroups.cpu_ns), cgroups.shown(), retired)
 
     # --- names
 
-    def container_id(self, row: int) -> str:
-        """Return the container of a cgroup, "" where it has none."""
-        return self.name(row).container_id
+    def container_of(self, cgroup_id: int) -> int:
+        """Return the container row of a cgroup by its id, ``NONE`` where it has none."""
+        return int(self.containers.links[self._row_by_id.get(cgroup_id, GONE)])
 
-    def is_running(self, container_id: str) -> bool:
-        """Whether a container is listed as running."""
-        row = self.containers.row_of(container_id)
-        return row != NO_ROW and bool(self.containers.state[row] == State.RUNNING)
-
-    def name(self, row: int) -> CgroupName:
-        """Return the name of a cgroup."""
-        return self.cgroups.label(row)
+    def container_id(self, container: int) -> str:
+        """Return the id of a container by its row, "" for ``NONE``."""
+        return self.containers.label(container).container_id if container > RETIRED else ""
 
     def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> None:
         """Give a cgroup a better name; where that has no container or pod, both stay.
 
         Of a cgroup that is gone the container, which is listed for longer, is named.
         """
-        row = int(self._find(np.array([cgroup_id], np.uint64))[0])
-        if row != NO_ROW:
+        row = self._row_by_id.get(cgroup_id, GONE)
+        if row != GONE:
             self.cgroups.set_label(row, name)
             self._assign(row, name)
-        if name.container:
-            self.relabel_container(name.container)
-
-    def relabel_container(self, labels: ContainerLabels) -> None:
-        """Show a listed container under new labels; a pod id in them is its pod from now on."""
-        row = self.containers.row_of(labels.container_id)
-        if row == NO_ROW:
-            return
-        self.containers.set_label(row, labels)
-        self._set_pod(row, self._pod_row(labels.pod_id))
+        container = self.containers.row_of(name.container_id)
+        if name.container and container != NONE:
+            self.containers.set_label(container, name.container)
+            self._set_pod(container, self._pod_row(name.container.pod_id))
 
     def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
         """Show a listed pod under new labels; an id in them is its id from now on.
@@ -131,158 +130,94 @@ class CgroupTotals:
         Where that is listed as well, the two are one from now on.
         """
         row = self.pods.row_of(pod_id)
-        if row == NO_ROW:
+        if row == NONE:
             return
         if labels.pod_id != pod_id:
-            row = self._rename_pod(row, labels.pod_id)
+            row = self.pods.rename(pod_id, labels.pod_id)
+            self._changed = True
         self.pods.set_label(row, labels)
-        containers = self.containers
-        listed = containers.state != State.FREE
-        for container in np.flatnonzero(listed & (containers.columns["pod"] == row)).tolist():
+        for container in np.flatnonzero(self.containers.columns["pod"] == row).tolist():
             self._show_pod(container)
 
     # --- inside
 
-    def _find(self, cgroup_ids: Majors) -> Ints:
-        return self._index.find(cgroup_ids, np.zeros(len(cgroup_ids), np.uint32))
-
     def _open(self, cgroup_id: int) -> None:
         name = self._naming.cgroup(cgroup_id)
-        row = self.cgroups.add(name, (cgroup_id, NO_ROW, NO_ROW, NO_ROW))
-        self._index.add(np.array([cgroup_id], np.uint64), np.zeros(1, np.uint32), np.array([row]))
+        row = self._row_by_id[cgroup_id] = self.cgroups.add(name, (NONE, NONE, NONE))
         self._assign(row, name)
 
     def _assign(self, row: int, name: CgroupName) -> None:
-        """Make a cgroup part of the container and the pod of *name*."""
-        columns = self.cgroups.columns
-        had_container, had_pod = int(columns["container"][row]), int(columns["pod"][row])
-        container = self._container_row(name.container) if name.container else had_container
+        """Link a cgroup to the container, the pod and the unit of *name*."""
+        self._changed = True
+        had, had_pod, unit = self.cgroups.columns[row].tolist()
+        container = self._container_row(name.container) if name.container else had
         pod = self._pod_row(name.container.pod_id if name.container else "")
-        pod = pod if pod != NO_ROW else self._pod_row(name.pod_id)
-        if container >= 0:
-            self._set_pod(container, pod if pod != NO_ROW else had_pod)
-            pod = int(self.containers.columns["pod"][container])
-        elif pod == NO_ROW:
-            pod = had_pod
-        if self.cgroups.state[row] == State.RUNNING:
-            self._enter(container, pod)
-            self._leave(had_container, had_pod)
-        if had_container == NO_ROW:
-            # Else a container has its energy, and is in a pod with it or is not.
-            self._bring(row, self.containers, container)
-            if had_pod == NO_ROW:
-                self._bring(row, self.pods, pod)
-        columns["container"][row], columns["pod"][row] = container, pod
-        if name.unit and columns["unit"][row] == NO_ROW:
-            self._assign_unit(row, name.unit)
-
-    def _assign_unit(self, row: int, labels: UnitLabels) -> None:
-        unit = self.units.row_of(labels.unit)
-        if unit == NO_ROW:
-            unit = self.units.open(labels.unit, labels, self._now_s)
-        if self.cgroups.state[row] == State.RUNNING:
-            self.units.join(unit)
-        self._bring(row, self.units, unit)
-        self.cgroups.columns["unit"][row] = unit
+        pod = pod or self._pod_row(name.pod_id)
+        pod = pod or int(self.containers.columns["pod"][container]) or had_pod
+        if container > RETIRED:
+            self._set_pod(container, pod)
+        rows = np.array([row])
+        self.containers.relink(rows, container)
+        # What it used in another container is in a pod with that or is in none.
+        self.pods.relink(rows, pod, stay=had not in {NONE, container})
+        if name.unit and unit == NONE:
+            self.units.relink(rows, self._unit_row(name.unit))
 
     def _container_row(self, labels: ContainerLabels) -> int:
-        row = self.containers.row_of(labels.container_id)
-        if row != NO_ROW:
-            return row
-        return self.containers.open(labels.container_id, labels, self._now_s, NO_ROW)
+        container_id = labels.container_id
+        return self.containers.row_of(container_id) or self.containers.open(
+            container_id, labels, (NONE,)
+        )
+
+    def _unit_row(self, labels: UnitLabels) -> int:
+        return self.units.row_of(labels.unit) or self.units.open(labels.unit, labels)
 
     def _pod_row(self, pod_id: str) -> int:
         row = self.pods.row_of(pod_id)
-        if row != NO_ROW or not pod_id:
+        if row != NONE or not pod_id:
             return row
         labels = self._naming.pod(pod_id)
-        row = self.pods.row_of(labels.pod_id)
-        return row if row != NO_ROW else self.pods.open(labels.pod_id, labels, self._now_s)
+        return self.pods.row_of(labels.pod_id) or self.pods.open(labels.pod_id, labels)
 
-    def _rename_pod(self, row: int, pod_id: str) -> int:
-        into = self.pods.rename(row, pod_id)
-        if into != row:
-            for columns in (self.cgroups.columns, self.containers.columns):
-                columns["pod"][columns["pod"] == row] = into
-        return into
+    def _set_pod(self, container: int, pod: int) -> None:
+        """Make a container part of a pod, and show it there; ``NONE`` leaves it where it is."""
+        had = int(self.containers.columns["pod"][container])
+        if pod not in {NONE, had}:
+            self._changed = True
+            self.pods.relink(np.flatnonzero(self.containers.links == container), pod)
+            if had == NONE:
+                self.pods.add_from(self.containers, np.array([container]), np.array([pod]))
+            self.containers.columns["pod"][container] = pod
+        self._show_pod(container)
 
     def _show_pod(self, container: int) -> None:
         """Let a container's labels name the pod that has its energy."""
         pod = int(self.containers.columns["pod"][container])
         labels = self.containers.label(container)
-        if pod >= 0 and labels.pod_id != self.pods.label(pod).pod_id:
+        if pod > RETIRED and labels.pod_id != self.pods.label(pod).pod_id:
             pod_id = self.pods.label(pod).pod_id
             self.containers.set_label(container, replace(labels, pod_id=pod_id))
 
-    def _set_pod(self, container: int, pod: int) -> None:
-        """Make a container part of a pod, and show it there; ``NO_ROW`` leaves it where it is."""
-        had = int(self.containers.columns["pod"][container])
-        if pod >= 0 and pod != had:
-            self._move(container, had, pod)
-        self._show_pod(container)
-
-    def _move(self, container: int, had: int, pod: int) -> None:
-        """Bring a container into a pod, with what it was given while it had none."""
-        columns = self.containers.columns
-        if columns["live"][container]:
-            self.pods.join(pod)
-            self._leave(NO_ROW, had)
-        if had == NO_ROW:
-            energy_uj, cpu_ns = self.containers.energy_uj, self.containers.cpu_ns
-            self.pods.carry_over(pod, energy_uj[container], int(cpu_ns[container]))
-        columns["pod"][container] = pod
-        cgroups = self.cgroups.columns
-        cgroups["pod"][cgroups["container"] == container] = pod
-
-    def _bring(self, cgroup: int, table: GroupTable[Label], has: int) -> None:
-        """Carry a cgroup's totals over into the row it has now, if any, and had none before."""
-        if has >= 0:
-            energy_uj, cpu_ns = self.cgroups.energy_uj, self.cgroups.cpu_ns
-            table.carry_over(has, energy_uj[cgroup], int(cpu_ns[cgroup]))
-
-    def _enter(self, container: int, pod: int) -> None:
-        """Count a running cgroup in its container, or in its pod where it has no container."""
-        first = container < 0 or self.containers.join(container)
-        if first and pod >= 0:
-            self.pods.join(pod)
-
-    def _leave(self, container: int, pod: int) -> None:
-        """Take back what ``_enter`` counted."""
-        last = container < 0 or self.containers.leave(container, self._now_s)
-        pod = int(self.containers.columns["pod"][container]) if container >= 0 else pod
-        if last and pod >= 0:
-            self.pods.leave(pod, self._now_s)
-
-    def _end_removed(self) -> None:
-        rows = self._find(np.fromiter(self._ending, np.uint64, len(self._ending)))
-        running = rows[(rows >= 0) & (self.cgroups.state[rows] == State.RUNNING)]
-        self.cgroups.end(running, self._now_s)
-        for _, container, pod, unit in self.cgroups.columns[running].tolist():
-            self._leave(container, pod)
-            if unit >= 0:
-                self.units.leave(unit, self._now_s)
-        self._ending = {key: left - 1 for key, left in self._ending.items()}
-
-    def _forget_removed(self) -> None:
-        """Fold removed cgroups for which nothing can come any more."""
-        cgroup_ids = np.array([key for key, left in self._ending.items() if left < 0], np.uint64)
-        if not len(cgroup_ids):
-            return
-        rows = self._find(cgroup_ids)
-        self._index.discard(cgroup_ids, np.zeros(len(cgroup_ids), np.uint32))
-        self.cgroups.release(rows[rows >= 0])
-        for cgroup_id in cgroup_ids.tolist():
-            del self._ending[cgroup_id]
-
-    def _fold_ended(self) -> None:
-        of_cgroups, of_containers = self.cgroups.columns, self.containers.columns
-        self._fold_due(self.containers, of_cgroups["container"])
-        self._fold_due(self.pods, of_cgroups["pod"], of_containers["pod"])
-        self._fold_due(self.units, of_cgroups["unit"])
-
-    def _fold_due(self, table: GroupTable[Label], *links: Ints) -> None:
-        gone = table.due(self._now_s, self._retention)
-        if len(gone):
-            for each in links:
-                retire_links(each, gone)
-            table.release(gone)
+    def _end_removed(self, grid: int) -> None:
+        """End removed cgroups, and forget those for which nothing can come any more."""
+        known = [self._row_by_id[key] for key in self._removed if key in self._row_by_id]
+        rows = np.array(known, np.int64)
+        running = rows[self.cgroups.state[rows] == State.RUNNING]
+        if len(running):
+            self.cgroups.end(running, self._now_s)
+            self._changed = True
+        self._removed = {
+            key: grid + LATE_INTERVALS if until is None else until
+            for key, until in self._removed.items()
+        }
+        gone = [key for key, until in self._removed.items() if until is not None and until <= grid]
+        for key in gone:
+            del self._removed[key]
+        rows = np.array(
+            [self._row_by_id.pop(key) for key in gone if key in self._row_by_id], np.int64
+        )
+        if len(rows):
+            for table in self._groups:
+                table.relink(rows, NONE)
+            self.cgroups.move(rows, np.full(len(rows), GONE))
+            self.cgroups.release(rows)

@@ -1,8 +1,10 @@
 """The totals of processes, and of the virtual machines they run.
 
-A process is its pid and its start together. What is known of one that lives is asked once; one
-that came and went within an interval and drew little is retired without ever being a row. What the
-kernel's map had no room for is one process of each container, and one for all that is in none.
+A process is its pid and its start together. One that came and went within a batch and used little
+has no row of its own: it is in the row ``[retired]`` of its container, as is every process once it
+is listed no longer. So the rows of processes add up to what was used, in each container and in
+all. Where the container of a cgroup is learned late, processes that are not listed by then stay in
+the row of those in no container.
 """
 
 from __future__ import annotations
@@ -11,325 +13,274 @@ from dataclasses import replace
 
 import numpy as np
 
-from kepler_ebpf.ledger.aggregates import GroupTable
 from kepler_ebpf.ledger.cgroups import CgroupTotals
-from kepler_ebpf.ledger.identity_index import NO_ROW, IdentityIndex, Majors, Minors
-from kepler_ebpf.ledger.records import Batch, group_by_process
-from kepler_ebpf.ledger.table import RETIRED, EnergyColumns, Retention, WorkloadTable, retire_links
-from kepler_ebpf.model.arrays import Floats, Ints
-from kepler_ebpf.model.names import Naming, ProcessName
+from kepler_ebpf.ledger.groups import NONE
+from kepler_ebpf.ledger.records import (
+    LinkedRecords,
+    Pids,
+    Starts,
+    ended,
+    frozen,
+    group_by_process,
+    identities_of,
+    identity_of,
+)
+from kepler_ebpf.ledger.series import RETIRED_COMM, RETIRED_ROW, ProcessTable, type_of
+from kepler_ebpf.ledger.table import Retention
+from kepler_ebpf.model.arrays import Bools, Floats, Ints, Records
+from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
 from kepler_ebpf.model.usage import OVERFLOW_COMM
-from kepler_ebpf.model.workloads import ProcessLabels, State, VmLabels
+from kepler_ebpf.model.workloads import ProcessLabels, State, WorkloadView
 
-COLUMNS = [
-    ("start", "u8"),
-    ("tgid", "u4"),
-    ("cgroup_id", "u8"),
-    ("exec_id", "u8"),
-    ("comm", "S16"),
-    ("vm", "i8"),
-]
+FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
+"""What the table keeps of a process's newest record: its columns, and the fields of the record."""
 
 
 class ProcessTotals:
-    """Processes by identity, and their machines. *groups* tells their containers."""
+    """Processes by identity, and their virtual machines. *groups* has their containers."""
 
     def __init__(
-        self, energy: EnergyColumns, naming: Naming, groups: CgroupTotals, retention: Retention
+        self, kinds: int, naming: Naming, groups: CgroupTotals, retention: Retention
     ) -> None:
-        self.processes: WorkloadTable[ProcessLabels] = WorkloadTable(energy, COLUMNS)
-        self.vms: GroupTable[VmLabels] = GroupTable(energy)
-        self._rank = energy.rank
+        self.processes = ProcessTable(kinds)
+        self.vms = self.processes.vms
         self._naming = naming
         self._groups = groups
         self._retention = retention
-        self._index = IdentityIndex()
-        self._running: dict[int, int] = {}
-        self._rows_of_pid: dict[int, list[int]] = {}
-        self._overflow: dict[str, int] = {}
-        self._ended: list[Ints] = []
-        self._now_s = 0.0
+        self._ended: set[int] = set()
+        self._changed = False
 
-    # --- each interval
+    # --- each batch
 
-    def rows_of(self, batch: Batch, *, create: bool) -> Ints:
-        """Return the process row of each record; ``RETIRED`` where it is not to be listed.
+    def credit(self, records: LinkedRecords, rank: int) -> None:
+        """Add what was used to the processes, and list those that are new.
 
-        With *create* the records are new: unknown processes get rows and labels follow what the
-        records say. Without, they have been given before and what is unknown by now is retired.
+        What a process used in another container than the one it is shown in is among the retired
+        of that container. *rank* is the kind that chooses which ended processes are listed.
         """
-        rows = self._index.find(batch.starts, batch.tgids)
-        unknown = np.flatnonzero(rows == NO_ROW)
-        if not create:
-            rows[unknown] = RETIRED
-            self._place_overflow(batch, rows, unknown, create=False)
-            return rows
-        self._follow(batch, rows)
-        if len(unknown):
-            unknown = self._place_overflow(batch, rows, unknown, create=True)
-        if len(unknown):
-            self._admit(batch, rows, unknown)
-        ended = rows[batch.ended]
-        if len(ended):
-            self._ended.append(ended[ended >= 0])
-        return rows
+        rows = self._rows_of(records, rank)
+        others = np.flatnonzero(self.processes.columns["container"][rows] != records.containers)
+        vms = self.processes.columns["vm"][rows[others]]
+        self._put(rows, others, records.containers, RETIRED_COMM)
+        for part, grid in records.parts:
+            self.processes.credit(rows[part], records.weights[part], grid)
+            if vms.any():
+                of_part = (others >= part.start) & (others < part.stop)
+                self.vms.credit(vms[of_part], records.weights[others[of_part]], grid)
 
-    def credit(self, rows: Ints, weights: Floats, part: float) -> None:
-        """Add *weights* (records, kinds + 1) to the processes and to their machines.
+    def ended(self, tgids: Pids, starts: Starts) -> None:
+        """Note processes that are gone, known or not; they end with the batch."""
+        self._ended.update(identities_of(tgids, starts))
 
-        For *part* see ``WorkloadTable.credit``.
-        """
-        rows, sums = self.processes.credit(rows, weights, part)
-        if self.vms.is_used:
-            self.vms.credit(self.processes.columns["vm"][rows], sums, part)
-
-    def ended(self, starts: Majors, tgids: Minors) -> None:
-        """Note processes that are gone, known or not; they end with the interval."""
-        rows = self._index.find(starts, tgids)
-        self._ended.append(rows[rows >= 0])
-
-    def running(self) -> tuple[Minors, Majors]:
+    def running(self) -> tuple[Pids, Starts]:
         """Return pid and start of every process that is listed as running."""
-        rows = np.fromiter(self._running.values(), np.int64, len(self._running))
-        columns = self.processes.columns[rows]
-        return columns["tgid"], columns["start"]
+        table = self.processes
+        is_running = (table.state == State.RUNNING) & (table.columns["tgid"] != 0)
+        columns = table.columns[is_running]
+        return columns["tgid"], columns["start_ns"]
 
     def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, int]:
         """Return the energy (kinds,) and the CPU ns of a process, zeros where it is not listed."""
-        row = self._index.row(start_ns, tgid)
-        if row == NO_ROW:
+        row = self.processes.rows_of([identity_of(tgid, start_ns)])[0]
+        if row == RETIRED_ROW:
             return np.zeros(self.processes.energy_uj.shape[1]), 0
         return self.processes.energy_uj[row].copy(), int(self.processes.cpu_ns[row])
 
-    def end_interval(self, now_s: float, *, owing: bool) -> None:
-        """End what has exited, and fold what is to be listed no longer.
+    def close(self, now_s: float, rank: int, gone_containers: Ints) -> None:
+        """End what has exited, and retire what is to be listed no longer.
 
-        What ran a machine stays while energy is *owing*: it may be the machine's.
+        Of *gone_containers*, which are listed no longer, no process is.
         """
-        self._now_s = now_s
-        if self._overflow:
-            self._end_overflow()
-        if self._ended:
-            self._end_noted()
-        self._fold_ended(owing=owing)
-        self.processes.close_interval()
-        self.vms.close_interval()
+        table = self.processes
+        self._end_noted(now_s)
+        if len(gone_containers):
+            inside = np.isin(table.columns["container"], gone_containers).nonzero()[0]
+            table.drop(inside, np.full(len(inside), RETIRED_ROW))
+        gone = table.due(now_s, self._retention, table.energy_uj[: table.size, rank])
+        containers = table.columns["container"][gone].tolist()
+        retired = [self._sum_row(RETIRED_COMM, container) for container in containers]
+        table.drop(gone, np.array(retired, np.int64))
+        if not self.vms.is_empty:
+            self.refresh(now_s)
+            self.vms.retire_due(now_s, replace(self._retention, min_uj=0.0), rank)
+
+    def refresh(self, now_s: float) -> None:
+        """Bring the states of the virtual machines up to date."""
+        if self._changed:
+            self.vms.refresh(now_s)
+        self._changed = False
+
+    def view(self) -> WorkloadView:
+        """Return the totals of the processes; the retired are among the rows."""
+        table, sums = self.processes, self.processes.sums
+        rows = [row for (comm, _), row in sums.items() if comm == RETIRED_COMM]
+        retired = table.energy_uj[rows].sum(axis=0), int(table.cpu_ns[rows].sum())
+        view = table.make_view((table.energy_uj, table.cpu_ns), table.shown(), retired)
+        state = view.state.copy()
+        for (_, container), row in sums.items():
+            if container != NONE:
+                state[row] = self._groups.containers.state[container]
+        return replace(view, state=frozen(state))
 
     # --- names
 
     def relabel(self, tgid: int, start_ns: int, name: ProcessName) -> None:
         """Give a listed process a better name."""
-        row = self._index.row(start_ns, tgid)
-        if row != NO_ROW:
-            self._rename(row, name)
+        row = self.processes.owned_row(identity_of(tgid, start_ns))
+        if row != RETIRED_ROW:
+            container = int(self.processes.columns["container"][row])
+            self._show(row, self.processes.label(row).comm, name, container)
 
-    def set_container(self, cgroup_id: int, container_id: str) -> None:
-        """Show the listed processes of a cgroup as part of a container."""
-        in_use = self.processes.state != State.FREE
-        in_cgroup = in_use & (self.processes.columns["cgroup_id"] == cgroup_id)
-        for row in np.flatnonzero(in_cgroup).tolist():
-            self._show(row, replace(self.processes.label(row), container_id=container_id))
+    def move_cgroup(self, cgroup_id: int, had: int, container: int) -> None:
+        """Show the listed processes of a cgroup in *container*; they bring what they had in none.
+
+        *had* is the row of the container it was in.
+        """
+        columns = self.processes.columns
+        rows = np.flatnonzero((columns["cgroup_id"] == cgroup_id) & (columns["start_ns"] != 0))
+        for identity in identities_of(columns["tgid"][rows], columns["start_ns"][rows]):
+            row = self.processes.owned_row(identity)
+            label = self.processes.label(row)
+            self._show(row, label.comm, ProcessName(label.exe), container, bring=had == NONE)
+
+    # --- inside: rows of records
+
+    def _rows_of(self, records: LinkedRecords, rank: int) -> Ints:
+        """Return the row of each record's process, or that of its container's overflow."""
+        table, tasks = self.processes, records.tasks
+        rows = table.rows_of(records.identities)
+        has_ended = np.flatnonzero(ended(tasks)).tolist()
+        self._ended.update([records.identities[index] for index in has_ended])
+        self._follow(records, rows)
+        is_overflow = tasks["tgid"] == 0
+        new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
+        if len(new):
+            self._admit(records, new, rank)
+        if self._changed:
+            rows = table.rows_of(records.identities)
+        self._put(rows, np.flatnonzero(is_overflow), records.containers, OVERFLOW_COMM)
+        return rows
+
+    def _put(self, rows: Ints, index: Ints, containers: Ints, comm: str) -> None:
+        """Let the records at *index* be in the rows named *comm* of their containers."""
+        if len(index):
+            of_index = containers[index]
+            for container in np.unique(of_index).tolist():
+                rows[index[of_index == container]] = self._sum_row(comm, container)
+
+    def _sum_row(self, comm: str, container: int) -> int:
+        return self.processes.sum_row(comm, container, self._groups.container_id(container))
 
     # --- inside: processes that are listed
 
-    def _follow(self, batch: Batch, rows: Ints) -> None:
+    def _follow(self, records: LinkedRecords, rows: Ints) -> None:
         """Relabel processes that called exec, changed their name or left their cgroup.
 
-        A process whose threads are in several cgroups stays in the one it is shown in as long
-        as any of them runs there.
+        A process whose threads are in several cgroups stays in the one it is shown in as long as
+        any of them runs there.
         """
-        columns, tasks = self.processes.columns, batch.tasks
-        known = rows >= 0
-        execed = known & (columns["exec_id"][rows] != tasks["exec_id"])
-        differs = columns["cgroup_id"][rows] != tasks["cgroup_id"]
-        differs |= columns["comm"][rows] != tasks["process_comm"]
-        differs = (differs & known) | execed
-        if not differs.any():
-            return
-        settled = np.isin(rows, rows[known & ~differs]) & ~np.isin(rows, rows[execed])
-        changed = np.flatnonzero(differs & ~settled)
-        if len(changed):
-            for place in group_by_process(batch, changed).newest.tolist():
-                self._update(batch, place, int(rows[place]))
+        columns, tasks = self.processes.columns, records.tasks
+        is_same = columns["exec_id"][rows] == tasks["exec_id"]
+        is_same &= columns["cgroup_id"][rows] == tasks["cgroup_id"]
+        is_same &= columns["comm"][rows] == tasks["process_comm"]
+        is_owner = rows != RETIRED_ROW
+        is_owner &= columns["start_ns"][rows] == tasks["process_start_ns"]
+        differs = is_owner & ~is_same
+        if differs.any():
+            index = np.flatnonzero(is_owner & np.isin(rows, rows[differs]))
+            newest = group_by_process(records, index, is_same[index]).newest
+            for changed in newest[~is_same[newest]].tolist():
+                self._update(records, changed)
 
-    def _update(self, batch: Batch, place: int, row: int) -> None:
-        """Describe a listed process as its record at *place* does."""
-        columns, task = self.processes.columns, batch.tasks[place]
-        execed = columns["exec_id"][row] != task["exec_id"]
-        for field in ("cgroup_id", "exec_id"):
-            columns[field][row] = task[field]
-        columns["comm"][row] = task["process_comm"]
-        label = self.processes.label(row)
-        container_id = self._groups.container_id(int(batch.cgroup_rows[place]))
-        self._show(row, replace(label, comm=batch.comm(place), container_id=container_id))
-        if execed and not batch.ended[place]:
-            self._rename(row, self._ask(batch, place))
+    def _update(self, records: LinkedRecords, index: int) -> None:
+        """Describe a listed process as its record at *index* does."""
+        row = self.processes.owned_row(records.identities[index])
+        columns, task = self.processes.columns, records.tasks[index]
+        name = ProcessName(self.processes.label(row).exe)
+        if columns["exec_id"][row] != task["exec_id"]:
+            name = self._name(records, index)
+        for column, field in FACTS.items():
+            columns[column][row] = task[field]
+        self._show(row, comm_of(task), name, int(records.containers[index]))
 
-    def _rename(self, row: int, name: ProcessName) -> None:
+    def _show(
+        self, row: int, comm: str, name: ProcessName, container: int, *, bring: bool = False
+    ) -> None:
+        """Relabel the owner of a row, and make it part of its container and virtual machine."""
+        self._changed = True
         label = self.processes.label(row)
-        if name.vm:
-            self._set_vm(row, name.vm)
-        elif name.exe == label.exe:
-            return
+        container_id = self._groups.container_id(container)
         vm_id = name.vm.vm_id if name.vm else label.vm_id
-        self._show(row, replace(label, exe=name.exe, vm_id=vm_id))
-
-    def _show(self, row: int, label: ProcessLabels) -> None:
-        kind = _type(label.container_id, label.vm_id)
-        self.processes.set_label(row, label if label.type == kind else replace(label, type=kind))
-
-    def _set_vm(self, row: int, vm: VmLabels) -> None:
-        """Make a process part of a machine, with what it was given while it had none."""
-        had = int(self.processes.columns["vm"][row])
-        has = self.vms.row_of(vm.vm_id)
-        if has == NO_ROW:
-            has = self.vms.open(vm.vm_id, vm, self._now_s)
-        self.vms.set_label(has, vm)
-        if self.processes.state[row] == State.RUNNING:
-            self.vms.join(has)
-            if had >= 0:
-                self.vms.leave(had, self._now_s)
-        if had == NO_ROW:
-            energy_uj, cpu_ns = self.processes.energy_uj, self.processes.cpu_ns
-            self.vms.carry_over(has, energy_uj[row], int(cpu_ns[row]))
-        self.processes.columns["vm"][row] = has
-
-    # --- inside: processes that are new
-
-    def _admit(self, batch: Batch, rows: Ints, unknown: Ints) -> None:
-        """Give rows to the processes of the records at *unknown*, or fold them."""
-        groups = group_by_process(batch, unknown)
-        order, starts = groups.order, groups.starts
-        alive = ~np.logical_or.reduceat(batch.ended[order], starts)
-        energy_uj = np.add.reduceat(batch.weights[order, self._rank], starts)
-        listed = np.flatnonzero(alive | self._retention.chosen(~alive, energy_uj))
-        row_of_group = np.full(len(starts), RETIRED)
-        for group in listed.tolist():
-            row_of_group[group] = self._open(batch, int(groups.newest[group]), alive=alive[group])
-        rows[order] = np.repeat(row_of_group, np.diff(starts, append=len(order)))
-        if len(listed):
-            places = groups.newest[listed]
-            self._index.add(batch.starts[places], batch.tgids[places], row_of_group[listed])
-
-    def _open(self, batch: Batch, place: int, *, alive: bool) -> int:
-        task, tgid = batch.tasks[place], int(batch.tgids[place])
-        start = batch.starts[place]
-        name = self._ask(batch, place) if alive else ProcessName()
-        container_id = self._groups.container_id(int(batch.cgroup_rows[place]))
-        vm_id = name.vm.vm_id if name.vm else ""
-        label = ProcessLabels(
-            pid=tgid,
-            start_ns=int(start),
-            comm=batch.comm(place),
+        label = replace(
+            label,
+            comm=comm,
             exe=name.exe,
-            type=_type(container_id, vm_id),
+            type=type_of(container_id, vm_id),
             container_id=container_id,
             vm_id=vm_id,
         )
-        values = (start, tgid, task["cgroup_id"], task["exec_id"], task["process_comm"], NO_ROW)
-        row = self.processes.add(label, values)
+        row = self.processes.relabel(row, label, container, bring=bring)
         if name.vm:
-            self._set_vm(row, name.vm)
-        self._rows_of_pid.setdefault(tgid, []).append(row)
-        if alive:
-            self._replace_running(tgid, row)
-        return row
+            self.processes.set_vm(row, name.vm)
 
-    def _replace_running(self, tgid: int, row: int) -> None:
-        """Note who has the pid now; who had it has exited, even if that was not seen."""
-        previous = self._running.get(tgid)
-        if previous is not None:
-            self._ended.append(np.array([previous]))
-        self._running[tgid] = row
+    # --- inside: processes that are new
 
-    def _ask(self, batch: Batch, place: int) -> ProcessName:
-        cgroup = self._groups.name(int(batch.cgroup_rows[place]))
-        tgid, start_ns = int(batch.tgids[place]), int(batch.starts[place])
-        return self._naming.process(tgid, start_ns, batch.comm(place), cgroup)
+    def _admit(self, records: LinkedRecords, new: Ints, rank: int) -> None:
+        """List the processes of the records at index *new*, but not those that used little."""
+        groups = group_by_process(records, new, np.zeros(len(new), np.bool_))
+        newest = groups.newest
+        alive = [records.identities[index] not in self._ended for index in newest.tolist()]
+        is_alive: Bools = np.array(alive)
+        energy_uj = np.add.reduceat(records.weights[groups.order, rank], groups.starts)
+        is_listed = is_alive | self._retention.chosen(~is_alive, energy_uj)
+        for index in newest[is_listed].tolist():
+            self._open(records, index)
 
-    # --- inside: tasks that the kernel's map had no room for
+    def _open(self, records: LinkedRecords, index: int) -> None:
+        self._changed = True
+        table, task, identity = self.processes, records.tasks[index], records.identities[index]
+        tgid, start_ns = int(task["tgid"]), int(task["process_start_ns"])
+        container = int(records.containers[index])
+        container_id = self._groups.container_id(container)
+        name = self._name(records, index)
+        exe, vm_id = name.exe or self._parent_exe(task), name.vm.vm_id if name.vm else ""
+        kind = type_of(container_id, vm_id)
+        label = ProcessLabels(tgid, start_ns, comm_of(task), exe, kind, container_id, vm_id)
+        # A pid has one owner: where the end of the earlier one was lost, this tells it.
+        earlier = int(table.columns["start_ns"][table.newest(tgid)])
+        self._ended.add(identity_of(tgid, min(earlier, start_ns)))
+        facts = (task[field] for field in FACTS.values())
+        row = table.open(identity, label, (start_ns, tgid, *facts, container, NONE))
+        if name.vm:
+            table.set_vm(row, name.vm)
 
-    def _place_overflow(self, batch: Batch, rows: Ints, places: Ints, *, create: bool) -> Ints:
-        """Give rows to the records among *places* that are of no task; return the others."""
-        is_overflow = batch.tgids[places] == 0
-        for place in places[is_overflow].tolist():
-            cgroup = int(batch.cgroup_rows[place])
-            container_id = self._groups.container_id(cgroup) if cgroup >= 0 else ""
-            rows[place] = self._overflow_row(container_id, create=create)
-        others: Ints = places[~is_overflow]
-        return others
+    def _name(self, records: LinkedRecords, index: int) -> ProcessName:
+        task, is_alive = records.tasks[index], records.identities[index] not in self._ended
+        tgid, start_ns = int(task["tgid"]), int(task["process_start_ns"])
+        exec_id = int(task["exec_id"])
+        return self._naming.process(
+            ProcessIdentity(tgid, start_ns, exec_id, comm_of(task), is_alive)
+        )
 
-    def _overflow_row(self, container_id: str, *, create: bool) -> int:
-        row = self._overflow.get(container_id, RETIRED)
-        if not create:
-            return row
-        if row == RETIRED:
-            kind = _type(container_id, "")
-            label = ProcessLabels(0, 0, OVERFLOW_COMM, "", kind, container_id, "")
-            row = self.processes.add(label, (0, 0, 0, 0, OVERFLOW_COMM.encode(), NO_ROW))
-            self._overflow[container_id] = row
-        self.processes.start_again(row)
-        return row
-
-    def _end_overflow(self) -> None:
-        """End those whose container has ended; what is in no container never ends."""
-        for container_id, row in self._overflow.items():
-            if container_id and not self._groups.is_running(container_id):
-                self._ended.append(np.array([row]))
+    def _parent_exe(self, task: Records) -> str:
+        """Return the executable of a process that has not called exec since its parent made it."""
+        row = self.processes.newest(int(task["parent_tgid"]))
+        parent = self.processes.columns[row]
+        is_older = 0 < parent["start_ns"] <= task["process_start_ns"]
+        is_same = parent["exec_id"] == task["exec_id"] and parent["comm"] == task["process_comm"]
+        return self.processes.label(row).exe if is_older and is_same else ""
 
     # --- inside: processes that have ended
 
-    def _end_noted(self) -> None:
-        rows = np.unique(np.concatenate(self._ended))
-        rows = rows[self.processes.state[rows] == State.RUNNING]
-        self._ended = []
-        self.processes.end(rows, self._now_s)
-        columns = self.processes.columns[rows]
-        for row, tgid, vm in zip(rows.tolist(), columns["tgid"], columns["vm"], strict=True):
-            if self._running.get(int(tgid)) == row:
-                del self._running[int(tgid)]
-            if vm >= 0:
-                self.vms.leave(int(vm), self._now_s)
-
-    def _fold_ended(self, *, owing: bool) -> None:
-        gone = self.processes.due(self._now_s, self._retention)
-        if owing:
-            gone = gone[self.processes.columns["vm"][gone] < 0]
-        if len(gone):
-            columns = self.processes.columns[gone]
-            self._index.discard(columns["start"], columns["tgid"])
-            self._leave_to_heirs(gone)
-            self._overflow = {id_: row for id_, row in self._overflow.items() if row not in gone}
-            self.processes.release(gone)
-        gone = self.vms.due(self._now_s, replace(self._retention, min_uj=0.0))
-        if len(gone):
-            retire_links(self.processes.columns["vm"], gone)
-            self.vms.release(gone)
-
-    def _leave_to_heirs(self, gone: Ints) -> None:
-        """Give the CPU time of rows to others that look the same but for their start.
-
-        Both are one series of CPU seconds, which must not fall when one of them is retired.
-        """
-        pids = self.processes.columns["tgid"][gone].tolist()
-        for pid, row in zip(pids, gone.tolist(), strict=True):
-            heir = self._heir(pid, row) if pid else None
-            if heir is not None:
-                self.processes.leave_cpu_time(row, heir)
-
-    def _heir(self, pid: int, row: int) -> int | None:
-        """Take a row from its pid's; return another of them that looks the same."""
-        left = self._rows_of_pid[pid]
-        left.remove(row)
-        if not left:
-            del self._rows_of_pid[pid]
-        return next((other for other in left if self._look_the_same(row, other)), None)
-
-    def _look_the_same(self, one: int, other: int) -> bool:
-        label = self.processes.label(other)
-        return replace(self.processes.label(one), start_ns=label.start_ns) == label
+    def _end_noted(self, now_s: float) -> None:
+        rows = np.array([self.processes.owned_row(identity) for identity in self._ended], np.int64)
+        self._ended.clear()
+        rows = rows[(rows != RETIRED_ROW) & (self.processes.state[rows] == State.RUNNING)]
+        if len(rows):
+            self.processes.end(rows, now_s)
+            self._changed = True
 
 
-def _type(container_id: str, vm_id: str) -> str:
-    """Return Kepler's word for what a process is part of."""
-    return "container" if container_id else "vm" if vm_id else "regular"
+def comm_of(task: Records) -> str:
+    """Return the name of a record's process, as valid text."""
+    return bytes(task["process_comm"]).decode("utf-8", "replace")

@@ -1,7 +1,6 @@
-"""Totals of the workloads of one kind: a row for each, reused once it is not listed any more.
+"""Rows of workloads: labels, totals since start, and the energy of the intervals that views show.
 
-Whatever is credited stays here, in a row or among the retired. Nothing here knows what a workload
-is: labels are carried, never read.
+A row is used again once its workload is listed no longer. Labels are carried, never read.
 """
 
 from __future__ import annotations
@@ -11,17 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kepler_ebpf.ledger.identity_index import NO_ROW
+from kepler_ebpf.ledger.records import Weights, frozen, sum_by_row
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.workloads import State, WorkloadView
 
 Label = TypeVar("Label")
-Array = TypeVar("Array", bound=NDArray[Any])
-
-RETIRED = -1
-"""The row of an ended workload that is not listed: what it is given is retired."""
 
 START_ROWS = 64
 
@@ -47,73 +41,30 @@ class Retention:
         return chosen
 
 
-@dataclass(frozen=True, slots=True)
-class EnergyColumns:
-    """How many zone kinds there are, and the column that ranks ended workloads."""
-
-    kinds: int
-    rank: int
-
-
-def frozen(array: Array) -> Array:
-    """Return *array*, read-only from now on."""
-    array.setflags(write=False)
-    return array
-
-
-def run_starts(*ordered: NDArray[Any]) -> Ints:
-    """Return where each run of equal entries begins; *ordered* are sorted columns, not empty."""
-    first: Bools = np.ones(len(ordered[0]), np.bool_)
-    np.not_equal(ordered[0][1:], ordered[0][:-1], out=first[1:])
-    for column in ordered[1:]:
-        first[1:] |= column[1:] != column[:-1]
-    return first.nonzero()[0]
-
-
-def retire_links(links: Ints, gone: Ints) -> None:
-    """Let what still points at the rows *gone* be retired."""
-    links[np.isin(links, gone)] = RETIRED
-
-
-def sum_by_row(rows: Ints, weights: Floats) -> tuple[Ints, Floats]:
-    """Sum *weights* (records, columns) by row: the distinct rows in order, and their sums.
-
-    Nothing comes of records that all have no row.
-    """
-    if len(rows) == 0 or rows.max() == NO_ROW:
-        return rows[:0], weights[:0]
-    order = rows.argsort(kind="stable")
-    ordered = rows[order]
-    starts = run_starts(ordered)
-    return ordered[starts], np.add.reduceat(weights[order], starts, axis=0)
-
-
-class WorkloadTable(Generic[Label]):
+class Table(Generic[Label]):
     """The rows of one kind of workload.
 
-    ``size`` rows are in use or gaps between such; the arrays have room for more. ``columns`` is
-    a structured array with what the owner of the table keeps for each row.
+    ``size`` rows are in use or gaps between such; the arrays have room for more. The first
+    *reserved* rows have no label, are always there and are not in views. ``columns`` is a
+    structured array with what the owner of the table keeps for each row; a gap has zeros.
+    ``recent`` has the energy of the intervals that views show or will show.
     """
 
-    def __init__(self, energy: EnergyColumns, columns: Sequence[tuple[str, str]] = ()) -> None:
-        self.size = 0
-        self.labels: list[Label | None] = []
-        self.energy_uj: Floats = np.zeros((START_ROWS, energy.kinds))
+    def __init__(
+        self, kinds: int, columns: Sequence[tuple[str, str]] = (), *, reserved: int = 0
+    ) -> None:
+        self.size = reserved
+        self.labels: list[Label | None] = [None] * reserved
+        self.energy_uj: Floats = np.zeros((START_ROWS, kinds))
         self.cpu_ns: Ints = np.zeros(START_ROWS, np.int64)
         self.state = np.full(START_ROWS, State.FREE, np.uint8)
         self.ended_s: Floats = np.zeros(START_ROWS)
         self.columns = np.zeros(START_ROWS, list(columns))
-        self._rank = energy.rank
-        self._ended = 0
-        self._released = False
-        self._retired_uj: Floats = frozen(np.zeros(energy.kinds))
-        self._retired_cpu_ns = 0
+        self.recent: list[tuple[int, Ints, Floats]] = []
+        self._reserved = reserved
+        self._last_closed: int | None = None
         self._free: list[int] = []
-        self._pending: list[tuple[Ints, Floats]] = []
-        self._ran_rows: Ints = frozen(np.zeros(0, np.int64))
-        self._ran_uj: Floats = frozen(np.zeros((0, energy.kinds)))
         self._label_tuple: tuple[Label | None, ...] | None = ()
-        self._view: WorkloadView | None = None
 
     # --- rows
 
@@ -132,124 +83,119 @@ class WorkloadTable(Generic[Label]):
     def set_label(self, row: int, label: Label) -> None:
         """Show *label* for the row from the next view on."""
         self.labels[row] = label
-        self._label_tuple = self._view = None
+        self._label_tuple = None
 
     def end(self, rows: Ints, now_s: float) -> None:
-        """Mark running workloads as ended at *now_s*; what still comes for them is credited."""
-        self._ended += len(rows)
+        """Mark workloads as ended at *now_s*; what still comes for them is credited."""
         self.state[rows] = State.TERMINATED
         self.ended_s[rows] = now_s
-        self._view = None
 
-    def start_again(self, row: int) -> None:
-        """Have a workload that is listed run, whether it had ended or not."""
-        self._ended -= int(self.state[row] == State.TERMINATED)
-        self.state[row] = State.RUNNING
-        self._view = None
+    def due(self, now_s: float, keep: Retention, energy_uj: Floats) -> Ints:
+        """Return the rows of ended workloads that are to be listed no longer.
 
-    def due(self, now_s: float, keep: Retention) -> Ints:
-        """Return the rows of ended workloads that are to be listed no longer."""
-        if not self._ended:
-            return np.zeros(0, np.int64)
+        *energy_uj* (rows,) ranks them.
+        """
         ended = np.flatnonzero(self.state[: self.size] == State.TERMINATED)
+        if not len(ended):
+            return ended
         recent = now_s - self.ended_s[ended] < keep.for_s
-        gone: Ints = ended[~keep.chosen(recent, self.energy_uj[ended, self._rank])]
-        return gone
+        return ended[~keep.chosen(recent, energy_uj[ended])]
+
+    def move(self, rows: Ints, targets: Ints) -> None:
+        """Add the totals and the recent energy of *rows* to the rows *targets*, and clear them."""
+        self.add_from(self, rows, targets)
+        self.energy_uj[rows], self.cpu_ns[rows] = 0.0, 0
+        self.recent = [
+            (grid, given[other], uj[other])
+            for grid, given, uj in self.recent
+            if (other := ~np.isin(given, rows)).any()
+        ]
+
+    def add_from(self, other: Table[Any], rows: Ints, targets: Ints, sign: int = 1) -> None:
+        """Add what *rows* of a table have, or with *sign* -1 subtract it, to the rows *targets*."""
+        np.add.at(self.energy_uj, targets, sign * other.energy_uj[rows])
+        np.add.at(self.cpu_ns, targets, sign * other.cpu_ns[rows])
+        order = rows.argsort()
+        ordered = rows[order]
+        for grid, given, uj in list(other.recent):
+            index = ordered.searchsorted(given).clip(max=len(rows) - 1)
+            match = ordered[index] == given
+            if match.any():
+                self.recent.append((grid, targets[order[index[match]]], sign * uj[match]))
 
     def release(self, rows: Ints) -> None:
-        """Fold the totals of *rows*, all ended, and make the rows free."""
-        self._ended -= len(rows)
-        self._released = True
-        self._fold(self.energy_uj[rows].sum(axis=0), int(self.cpu_ns[rows].sum()))
-        self.energy_uj[rows] = 0.0
-        self.cpu_ns[rows] = 0
+        """Make rows free whose totals were moved."""
         self.state[rows] = State.FREE
+        self.columns[rows] = np.zeros(1, self.columns.dtype)
         for row in rows.tolist():
             self.labels[row] = None
         self._label_tuple = None
-        self._collect_gaps()
+        # Gaps at the end are dropped, so that the size of a view follows what is in use.
+        is_free = self.state[: self.size] == State.FREE
+        is_free[: self._reserved] = False
+        used = np.flatnonzero(~is_free)
+        self.size = int(used[-1]) + 1 if len(used) else 0
+        del self.labels[self.size :]
+        self._free = np.flatnonzero(is_free[: self.size])[::-1].tolist()
 
     # --- credit
 
-    def credit(self, rows: Ints, weights: Floats, part: float = 1.0) -> tuple[Ints, Floats]:
+    def credit(self, rows: Ints, weights: Weights, grid: int | None) -> None:
         """Add *weights* (records, kinds + 1), energy and then CPU ns, to the *rows* (records,).
 
-        *part* of the energy is the current interval's, the rest belongs to earlier ones.
-        ``NO_ROW`` drops a record, ``RETIRED`` folds it. Returns the distinct listed rows and
-        what each was given.
+        *grid* is the number of the configured interval, None where no view will show it by itself.
         """
         rows, sums = sum_by_row(rows, weights)
-        if len(rows) and rows[0] < 0:
-            listed = int(rows.searchsorted(0))
-            retired = sums[:listed][rows[:listed] == RETIRED].sum(axis=0)
-            self._fold(retired[:-1], int(retired[-1]))
-            rows, sums = rows[listed:], sums[listed:]
-        if len(rows):
-            self.energy_uj[rows] += sums[:, :-1]
-            self.cpu_ns[rows] += sums[:, -1].astype(np.int64)
-            self._pending.append((rows, sums[:, :-1] if part == 1.0 else sums[:, :-1] * part))
-            self._view = None
-        return rows, sums
+        self.energy_uj[rows] += sums[:, :-1]
+        self.cpu_ns[rows] += sums[:, -1].astype(np.int64)
+        if grid is not None:
+            self.recent.append((grid, rows, sums[:, :-1]))
 
-    def carry_over(self, row: int, energy_uj: Floats, cpu_ns: int) -> None:
-        """Add what a new member had been given before it was known to belong to the row."""
-        self.energy_uj[row] += energy_uj
-        self.cpu_ns[row] += cpu_ns
-        self._view = None
+    def close(self, last_closed: int | None) -> None:
+        """Show the interval *last_closed* in views from now on, or all where it is None."""
+        self._last_closed = last_closed
+        if last_closed is not None:
+            self.recent = [part for part in self.recent if part[0] >= last_closed]
 
-    def leave_cpu_time(self, row: int, heir: int) -> None:
-        """Move the CPU time of a row to another."""
-        self.cpu_ns[heir] += self.cpu_ns[row]
-        self.cpu_ns[row] = 0
-        self._view = None
+    def shown(self) -> list[tuple[Ints, Floats]]:
+        """Return rows and energy of the parts of the last closed interval."""
+        closed = self._last_closed
+        return [(rows, uj) for grid, rows, uj in self.recent if closed is None or grid == closed]
 
-    def close_interval(self) -> None:
-        """Make what was credited since the last call the last interval of the views."""
-        if not self._pending and not len(self._ran_rows):
-            return
-        rows, ran_uj = self._interval()
-        if self._released:
-            listed = self.state[rows] != State.FREE
-            rows, ran_uj = rows[listed], ran_uj[listed]
-        self._ran_rows, self._ran_uj = frozen(rows), frozen(ran_uj)
-        self._pending, self._released = [], False
-        self._view = None
+    # --- views
 
-    def view(self) -> WorkloadView:
-        """Return the totals now and the last closed interval; the same object until they change."""
-        if self._view is None:
-            self._view = self._make_view()
-        return self._view
+    def make_view(
+        self,
+        totals: tuple[Floats, Ints],
+        shown: list[tuple[Ints, Floats]],
+        retired: tuple[Floats, int],
+    ) -> WorkloadView:
+        """Return the *totals* of all rows, and what they used in the last interval, as a view."""
+        first = self._reserved
+        if self._label_tuple is None:
+            self._label_tuple = tuple(self.labels[first:])
+        ran_rows, ran_uj = self._ran(shown)
+        return WorkloadView(
+            labels=self._label_tuple,
+            energy_uj=frozen(totals[0][first : self.size].copy()),
+            cpu_ns=frozen(totals[1][first : self.size].copy()),
+            state=frozen(self.state[first : self.size].copy()),
+            ran_rows=frozen(ran_rows),
+            ran_uj=frozen(ran_uj),
+            retired_uj=frozen(retired[0].copy()),
+            retired_cpu_ns=retired[1],
+        )
 
     # --- inside
 
-    def _make_view(self) -> WorkloadView:
-        if self._label_tuple is None:
-            self._label_tuple = tuple(self.labels)
-        return WorkloadView(
-            labels=self._label_tuple,
-            energy_uj=frozen(self.energy_uj[: self.size].copy()),
-            cpu_ns=frozen(self.cpu_ns[: self.size].copy()),
-            state=frozen(self.state[: self.size].copy()),
-            ran_rows=self._ran_rows,
-            ran_uj=self._ran_uj,
-            retired_uj=self._retired_uj,
-            retired_cpu_ns=self._retired_cpu_ns,
-        )
-
-    def _interval(self) -> tuple[Ints, Floats]:
-        """Return the rows credited since the last close, each once, and their energy."""
-        if len(self._pending) == 1:
-            return self._pending[0]
-        if not self._pending:
-            return self._ran_rows[:0], self._ran_uj[:0]
-        rows, weights = zip(*self._pending, strict=True)
-        return sum_by_row(np.concatenate(rows), np.concatenate(weights))
-
-    def _fold(self, energy_uj: Floats, cpu_ns: int) -> None:
-        self._retired_uj = frozen(self._retired_uj + energy_uj)
-        self._retired_cpu_ns += cpu_ns
-        self._view = None
+    def _ran(self, shown: list[tuple[Ints, Floats]]) -> tuple[Ints, Floats]:
+        """Return the rows in *shown* that views have, each once, and their energy."""
+        if not shown:
+            return np.zeros(0, np.int64), np.zeros((0, self.energy_uj.shape[1]))
+        rows, uj = (np.concatenate(part) for part in zip(*shown, strict=True))
+        in_view = rows >= self._reserved
+        rows, uj = sum_by_row(rows[in_view] - self._reserved, uj[in_view])
+        return rows, uj.clip(min=0.0)
 
     def _append(self) -> int:
         if self.size == len(self.state):
@@ -259,16 +205,6 @@ class WorkloadTable(Generic[Label]):
         return self.size - 1
 
     def _grow(self) -> None:
-        self.energy_uj = np.concatenate((self.energy_uj, np.zeros_like(self.energy_uj)))
-        self.cpu_ns = np.concatenate((self.cpu_ns, np.zeros_like(self.cpu_ns)))
-        self.state = np.concatenate((self.state, np.full_like(self.state, State.FREE)))
-        self.ended_s = np.concatenate((self.ended_s, np.zeros_like(self.ended_s)))
-        self.columns = np.concatenate((self.columns, np.zeros_like(self.columns)))
-
-    def _collect_gaps(self) -> None:
-        """Drop free rows from the end and list the others, so that a view's size follows use."""
-        used = np.flatnonzero(self.state[: self.size] != State.FREE)
-        self.size = int(used[-1]) + 1 if len(used) else 0
-        del self.labels[self.size :]
-        gaps = np.flatnonzero(self.state[: self.size] == State.FREE)
-        self._free = gaps[::-1].tolist()
+        for name in ("energy_uj", "cpu_ns", "state", "ended_s", "columns"):
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate((array, np.zeros_like(array))))

@@ -1,17 +1,19 @@
 """Whatever is credited is at each level in exactly one place, and stays there."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_world import KEEP_ALL, World, by, container, everything, listed, record, vm
+from ledger_world import KEEP_ALL, World, by, container, everything, listed, record, rows_of, vm
 
 from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
-from kepler_ebpf.ledger.ledger import CgroupName, Ledger, ProcessName, Retention
+from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.model.energy import Zone
-from kepler_ebpf.model.workloads import State
+from kepler_ebpf.model.names import CgroupName, ProcessName
+from kepler_ebpf.model.workloads import PodLabels, State
 
 CGROUPS = {
     1: CgroupName("/"),
@@ -47,96 +49,128 @@ retentions = st.builds(
 
 
 def play(story, retention):
-    """Yield the world after each interval of *story*, with all the records it had by then.
-
-    Each interval's records are credited a second time for energy that was late.
-    """
+    """Yield the world after each interval of *story*, with all the records it had by then."""
     world, said = World(retention), [np.zeros(0, TASK)]
     world.names.cgroups = CGROUPS
     world.names.processes = {1: ProcessName("/qemu", vm("m")), 2: ProcessName("/qemu", vm("m"))}
     for records_now, removed in story:
         said += records_now
-        world.credit(*records_now)
-        if records_now:
-            world.credit(*records_now, count_cpu=False)
         world.ledger.ended_cgroups(removed)
-        world.now_s += 1
-        world.ledger.end_interval(world.now_s)
+        world.interval(*records_now)
         yield world, np.concatenate(said)
 
 
 def assert_holds(view, records_said):
-    """Assert that a level has the CPU time of the records and twice the energy they had."""
+    """Assert that a level has the CPU time of the records and their energy."""
     energy_uj, cpu_ns = everything(view)
     said_ns = int(records_said["cpu_ns"].sum())
     assert cpu_ns == said_ns
-    np.testing.assert_allclose(energy_uj, [2.0 * said_ns, said_ns / 2.0], rtol=1e-9)
+    np.testing.assert_allclose(energy_uj, [said_ns, said_ns / 4.0], rtol=1e-9)
 
 
 @given(intervals, retentions)
-def test_processes_hold_everything_credited(story, retention):
-    """The rows of the processes and the retired are all that was ever credited."""
-    for world, said in play(story, retention):
-        assert_holds(world.processes, said)
-
-
-@given(intervals, retentions)
-def test_cgroups_hold_everything_credited(story, retention):
-    """The rows of the cgroups and the retired are all that was ever credited."""
-    for world, said in play(story, retention):
-        assert_holds(world.ledger.cgroups(), said)
-
-
-@given(intervals, retentions)
-def test_containers_and_pods_hold_what_their_cgroups_were_given(story, retention):
-    """Containers have all of their cgroups' records, and pods all of their containers'."""
+def test_every_level_holds_everything_credited(story, retention):
+    """Processes and cgroups have all records; containers and pods those of their cgroups."""
     for world, said in play(story, retention):
         inside = said[np.isin(said["cgroup_id"], IN_CONTAINERS)]
+        assert_holds(world.processes, said)
+        assert_holds(world.ledger.cgroups(), said)
         assert_holds(world.containers, inside)
         assert_holds(world.pods, inside)
 
 
+@given(intervals, retentions)
+def test_a_container_is_the_sum_of_its_processes(story, retention):
+    """Whatever ran, moved, called exec and ended: those that are not listed have a row."""
+    for world, _ in play(story, retention):
+        energies_uj, times_ns = sums_by_container(world.processes)
+        for container_id, (energy_uj, cpu_ns, _) in by(world.containers, "container_id").items():
+            assert times_ns.pop(container_id, 0) == cpu_ns
+            assert energies_uj[container_id] == pytest.approx(energy_uj)
+        assert set(times_ns) <= {""}
+
+
+def sums_by_container(view):
+    """Return the package µJ and the CPU ns of the rows of processes by their container."""
+    energies_uj: dict[str, float] = defaultdict(float)
+    times_ns: dict[str, int] = defaultdict(int)
+    for row, label in enumerate(view.labels):
+        if label:
+            energies_uj[label.container_id] += float(view.energy_uj[row, 0])
+            times_ns[label.container_id] += int(view.cpu_ns[row])
+    return energies_uj, times_ns
+
+
+@given(intervals, retentions)
+def test_a_machine_has_all_of_its_processes(story, retention):
+    """The rows of virtual machines and the retired have what their listed processes used."""
+    retention = replace(retention, most=-1, min_uj=0.0)
+    for world, said in play(story, retention):
+        assert_holds(world.vms, said[np.isin(said["tgid"], [1, 2])])
+
+
 @given(intervals)
-def test_each_process_has_its_own_records(story):
-    """With everything kept, a process's total is the sum of the records of its identity."""
+def test_each_series_has_the_records_of_its_processes(story):
+    """With everything kept and no moves, a pid's total is the sum of the records of that pid."""
+    story = [([each for each in now if each["cgroup_id"] == 2], []) for now, _ in story]
     for world, said in play(story, KEEP_ALL):
-        expected: dict[tuple[int, int], int] = defaultdict(int)
+        expected: dict[int, int] = defaultdict(int)
         for task in said:
-            expected[int(task["tgid"]), int(task["process_start_ns"])] += int(task["cpu_ns"])
-        rows = zip(world.processes.labels, world.processes.cpu_ns.tolist(), strict=True)
-        assert {(label.pid, label.start_ns): cpu_ns for label, cpu_ns in rows} == expected
+            expected[int(task["tgid"])] += int(task["cpu_ns"])
+        found: dict[int, int] = defaultdict(int)
+        for row, label in rows_of(world.processes).items():
+            found[label.pid] += int(world.processes.cpu_ns[row])
+        assert found == expected
 
 
 @given(intervals, retentions)
 def test_totals_never_fall(story, retention):
-    """The total of a workload that stays listed is never less than an interval before."""
-    before: dict[object, float] = {}
+    """The total of a series that stays listed is never less than an interval before."""
+    before: dict[object, np.ndarray] = {}
     for world, _ in play(story, retention):
-        views = (world.processes, world.containers, world.vms, world.pods)
-        now = {label: uj for view in views for label, uj in listed(view).items()}
-        assert all(now.get(label, uj) >= uj for label, uj in before.items())
+        now = totals_by_series(world)
+        assert all((now.get(key, totals) >= totals).all() for key, totals in before.items())
         before = now
 
 
+def totals_by_series(world):
+    """Return energy by kind and CPU ns of every row, by its labels without the start."""
+    totals = {}
+    for level, view in world.ledger.views().items():
+        for row, label in enumerate(view.labels):
+            if label:
+                key = (level, replace(label, start_ns=0) if level == "process" else label)
+                assert key not in totals
+                totals[key] = np.append(view.energy_uj[row], view.cpu_ns[row])
+    return totals
+
+
 @given(intervals, retentions)
-def test_rows_that_ran_add_up_to_no_more_than_the_interval(story, retention):
-    """The last interval's rows are listed, each once, and have no more than was credited."""
+def test_rows_that_ran_add_up_to_the_interval(story, retention):
+    """The last interval's rows are listed, each once, and have what was credited in it."""
     for (world, _), (records_now, _) in zip(play(story, retention), story, strict=True):
-        view = world.processes
-        assert (view.state[view.ran_rows] != State.FREE).all()
-        assert len(set(view.ran_rows.tolist())) == len(view.ran_rows)
-        credited_uj = 2.0 * sum(int(each["cpu_ns"][0]) for each in records_now)
-        assert view.ran_uj[:, 0].sum() <= credited_uj * (1 + 1e-9)
+        said_ns = sum(int(each["cpu_ns"][0]) for each in records_now)
+        for view in (world.processes, world.ledger.cgroups()):
+            assert (view.state[view.ran_rows] != State.FREE).all()
+            assert len(set(view.ran_rows.tolist())) == len(view.ran_rows)
+        assert world.processes.ran_uj[:, 0].sum() == pytest.approx(said_ns)
+        inside = [each for each in records_now if each["cgroup_id"][0] in IN_CONTAINERS]
+        inside_ns = sum(int(each["cpu_ns"][0]) for each in inside)
+        for view in (world.containers, world.pods):
+            assert view.ran_uj[:, 0].sum() <= inside_ns * (1 + 1e-9)
 
 
 @given(intervals, retentions)
 def test_reading_changes_nothing(story, retention):
     """A second read of the views gives what the first one gave."""
     for world, _ in play(story, retention):
-        first, second = world.ledger.views(), world.ledger.views()
-        assert first.processes.labels == second.processes.labels
-        assert (first.processes.energy_uj == second.processes.energy_uj).all()
-        assert (first.containers.cpu_ns == second.containers.cpu_ns).all()
+        first = world.ledger.views()
+        assert world.ledger.views() is first
+        world.ledger.relabel_pod("nobody", PodLabels("nobody", "", ""))
+        for level, view in world.ledger.views().items():
+            assert view.labels is first[level].labels
+            assert (view.energy_uj == first[level].energy_uj).all()
+            assert (view.cpu_ns == first[level].cpu_ns).all()
 
 
 def test_views_are_read_only():
@@ -154,9 +188,8 @@ def test_a_view_stays_as_it_was():
     world.interval(record(cpu_ns=5))
     before = world.processes
     world.interval(record(cpu_ns=7), record(pid=11))
-    assert (before.cpu_ns.tolist(), before.energy_uj[:, 0].tolist()) == ([5], [5.0])
+    assert by(before, "pid") == {10: (5.0, 5, State.RUNNING)}
     assert before.ran_uj[:, 0].tolist() == [5.0]
-    assert len(before.labels) == 1
 
 
 def test_a_process_that_did_not_run_is_not_among_those_that_ran():
@@ -174,36 +207,6 @@ def test_threads_sockets_and_cgroups_of_a_process_are_one_row():
     world = World()
     world.interval(record(cpu_ns=1), record(cpu_ns=2, socket=1), record(thread=11, cpu_ns=4))
     assert by(world.processes, "pid") == {10: (7.0, 7, State.RUNNING)}
-
-
-def test_energy_that_comes_late_does_not_count_cpu_time_again():
-    """Records given again without their CPU time add energy to totals and interval, no more."""
-    world = World()
-    world.credit(record(cpu_ns=100), uj=1)
-    world.credit(record(cpu_ns=100), uj=30, count_cpu=False)
-    world.ledger.end_interval(1.0)
-    assert by(world.processes, "pid") == {10: (31.0, 100, State.RUNNING)}
-    assert world.processes.ran_uj[:, 0].tolist() == [31.0]
-
-
-def test_energy_that_comes_late_lists_nothing_anew():
-    """Late energy of a process that was retired meanwhile is retired too."""
-    world = World(Retention(for_s=0.0, most=0, min_uj=0.0))
-    world.interval(record(ended=True))
-    world.credit(record(), uj=5, count_cpu=False)
-    world.ledger.end_interval(2.0)
-    assert listed(world.processes) == {}
-    assert world.processes.retired_uj[0] == 1_005.0
-
-
-def test_energy_that_comes_late_for_a_forgotten_cgroup_is_folded():
-    """Late energy of a cgroup that is gone is with the retired of its level, not named again."""
-    world = World()
-    world.credit(record(cgroup_id=7), uj=5, count_cpu=False)
-    world.ledger.end_interval(1.0)
-    assert world.ledger.cgroups().labels == ()
-    assert world.ledger.cgroups().retired_uj[0] == 5.0
-    assert world.names.asked == []
 
 
 def test_same_start_and_different_pid_are_two_processes():
@@ -226,17 +229,8 @@ def test_the_untracked_records_of_a_container_are_one_process():
     by_container = by(world.processes, "container_id")
     cpu_ns = {id_: cpu_ns for id_, (_, cpu_ns, _) in by_container.items()}
     assert cpu_ns == {"c": 220, "d": 2_000, "": 220_000}
-    assert {label.comm for label in world.processes.labels} == {"[overflow]"}
+    assert {label.comm for label in rows_of(world.processes).values()} == {"[overflow]"}
     assert all(question[0] == "cgroup" for question in world.names.asked)
-
-
-def test_late_energy_of_untracked_records_is_theirs():
-    """Given again for a zone that could not be read, they are the same process."""
-    world = World()
-    world.interval(record(pid=0, cgroup_id=4), uj=1)
-    world.credit(record(pid=0, cgroup_id=4), uj=10, count_cpu=False)
-    world.interval()
-    assert by(world.processes, "pid") == {0: (11.0, 1_000, State.RUNNING)}
 
 
 def test_the_node_keeps_every_zone():
@@ -266,9 +260,9 @@ def test_many_rows_come_and_go_without_a_trace():
     burst = [record(pid=pid) for pid in range(100, 1_100)]
     world.interval(record(), *burst)
     world.interval(record(), *(record(pid=pid, ended=True) for pid in range(100, 1_100)))
-    assert [label.pid for label in world.processes.labels] == [10]
+    assert [label.pid for label in world.processes.labels] == [0, 10]
     world.interval(record(pid=11))
-    assert len(world.processes.labels) == 2
+    assert len(world.processes.labels) == 3
 
 
 def test_a_fork_storm_makes_no_row_and_asks_for_no_name():
@@ -279,7 +273,7 @@ def test_a_fork_storm_makes_no_row_and_asks_for_no_name():
     storm["process_start_ns"] = np.arange(5_000) // 3
     storm["flags"] = FLAG_ENDED
     world.interval(storm)
-    assert world.processes.labels == ()
+    assert listed(world.processes) == {}
     assert world.processes.retired_cpu_ns == 1_000_000
     assert world.names.asked == [("cgroup", 1)]
 
@@ -296,21 +290,7 @@ def test_zones_of_one_kind_share_a_column():
     ledger = Ledger(zones, World().names, KEEP_ALL)
     assert ledger.kinds == ("package",)
     assert ledger.node(0.0).energy_uj.shape == (2,)
-    assert ledger.views().processes.energy_uj.shape == (0, 1)
-
-
-def test_late_energy_is_no_burst_of_power():
-    """Of what a zone drew over several intervals the last one's view has its part, totals all."""
-    world = World()
-    world.credit(record(cpu_ns=100), uj=0)
-    world.ledger.end_interval(1.0)
-    before_uj = world.ledger.node(1.0).energy_uj[0]
-    world.credit(record(cpu_ns=100), uj=40, count_cpu=False, interval_part=0.25)
-    world.ledger.end_interval(2.0)
-    assert world.processes.ran_uj[:, 0].tolist() == [pytest.approx(10)]
-    assert everything(world.processes)[0][0] == pytest.approx(40)
-    node = world.ledger.node(1.0)
-    assert node.interval_energy_uj[0] == pytest.approx((node.energy_uj[0] - before_uj) * 0.25)
+    assert ledger.views()["process"].energy_uj.shape == (1, 1)
 
 
 def test_totals_of_one_process():

@@ -2,7 +2,8 @@
 
 from ledger_world import World, by, container, record, vm
 
-from kepler_ebpf.ledger.ledger import CgroupName, ProcessName, Retention
+from kepler_ebpf.ledger.ledger import Retention
+from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.workloads import State
 
 RUNNING, TERMINATED = State.RUNNING, State.TERMINATED

@@ -2,15 +2,15 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_world import World, by, container, listed, record, vm
+from ledger_world import World, by, container, listed, record, rows_of, vm
 
-from kepler_ebpf.ledger.ledger import CgroupName, ProcessName
+from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.workloads import PodLabels, State
 
 
 def only(view):
     """Return the label of the one workload there is."""
-    (label,) = [label for label in view.labels if label is not None]
+    (label,) = rows_of(view).values()
     return label
 
 
@@ -27,7 +27,7 @@ def test_a_process_and_its_cgroup_are_asked_about_once():
     world = World()
     for _ in range(3):
         world.interval(record(pid=10, start=7, cgroup_id=5))
-    assert world.names.asked == [("cgroup", 5), ("process", 10, 7, "work", "/5")]
+    assert world.names.asked == [("cgroup", 5), ("process", 10, 7, 0, "work", True)]
 
 
 def test_a_process_has_the_names_it_was_given():
@@ -56,7 +56,7 @@ def test_a_machine_in_a_container_is_both():
     world.names.cgroups[2] = CgroupName("/a", container("a"))
     world.names.processes = {10: ProcessName("/qemu", vm("m")), 11: ProcessName("/qemu", vm("n"))}
     world.interval(record(pid=10, cgroup_id=2), record(pid=11))
-    types = {label.pid: (label.type, label.vm_id) for label in world.processes.labels}
+    types = {label.pid: (label.type, label.vm_id) for label in rows_of(world.processes).values()}
     assert types == {10: ("container", "m"), 11: ("vm", "n")}
     assert {label.vm_id: uj for label, uj in listed(world.vms).items()} == {"m": 1e3, "n": 1e3}
 
@@ -67,7 +67,7 @@ def test_exec_is_asked_about_again():
     world.interval(record(process_comm=b"sh", exec_id=1))
     for _ in range(2):
         world.interval(record(process_comm=b"make", exec_id=2))
-    assert [question[3] for question in questions(world, "process")] == ["sh", "make"]
+    assert [question[4] for question in questions(world, "process")] == ["sh", "make"]
     assert (only(world.processes).comm, only(world.processes).exe) == ("make", "/bin/make")
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledger_world import World, by, container, everything, record
 
-from kepler_ebpf.ledger.ledger import CgroupName
-from kepler_ebpf.ledger.table import Retention
+from kepler_ebpf.ledger.ledger import Retention
+from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.model.workloads import PodLabels, State, UnitLabels
 
 STATIC = CgroupName("/hash/a", container("a", "hash"), "hash")
@@ -125,7 +125,7 @@ def test_no_order_of_learning_loses_or_doubles_a_joule(moves):
             learn(world, what)
         world.interval(seconds=what if move == "pass" else 1)
         views = world.ledger.views()
-        for view in (views.containers, views.pods, views.units):
+        for view in (views["container"], views["pod"], views["unit"]):
             energy_uj, cpu_ns_all = everything(view)
             assert (energy_uj[0], cpu_ns_all) == (pytest.approx(credited), credited)
         assert_pods_add_up(world)
@@ -164,7 +164,7 @@ def test_a_unit_is_the_sum_of_its_cgroups():
     world.names.cgroups[2] = CgroupName("/cron.service", unit=UNIT)
     world.names.cgroups[3] = CgroupName("/cron.service/a", container("a"), unit=UNIT)
     world.interval(record(cgroup_id=2, cpu_ns=10), record(11, cgroup_id=3, cpu_ns=3))
-    units = world.ledger.views().units
+    units = world.units
     assert by(units, "unit") == {"cron.service": (13.0, 13, State.RUNNING)}
     assert units.ran_uj[:, 0].tolist() == [13.0]
 
@@ -176,9 +176,9 @@ def test_a_unit_ends_with_its_last_cgroup():
     world.interval(record(cgroup_id=2, cpu_ns=10))
     world.ledger.ended_cgroups([2])
     world.interval()
-    assert by(world.ledger.views().units, "unit")["cron.service"][2] == State.TERMINATED
+    assert by(world.units, "unit")["cron.service"][2] == State.TERMINATED
     world.interval(record(11, cgroup_id=3, cpu_ns=3))
-    assert by(world.ledger.views().units, "unit") == {"cron.service": (13.0, 13, State.RUNNING)}
+    assert by(world.units, "unit") == {"cron.service": (13.0, 13, State.RUNNING)}
 
 
 def test_a_unit_that_ended_is_folded_after_its_time():
@@ -189,7 +189,7 @@ def test_a_unit_that_ended_is_folded_after_its_time():
     world.ledger.ended_cgroups([2])
     world.interval()
     world.interval(seconds=5.0)
-    units = world.ledger.views().units
+    units = world.units
     assert by(units, "unit") == {}
     assert (units.retired_uj[0], units.retired_cpu_ns) == (10.0, 10)
 
@@ -201,6 +201,6 @@ def test_a_path_learned_later_brings_the_units_energy():
     world.interval(record(cgroup_id=2, cpu_ns=10))
     world.ledger.relabel_cgroup(2, CgroupName("/u", unit=UNIT))
     world.interval(record(cgroup_id=2, cpu_ns=3))
-    units = world.ledger.views().units
+    units = world.units
     assert by(units, "unit") == {"cron.service": (13.0, 13, State.RUNNING)}
     np.testing.assert_array_equal(units.ran_uj[:, 0], [3.0])

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from ledger_world import KEEP_ALL, World, by, container, listed, record, vm
+from ledger_world import KEEP_ALL, World, by, container, listed, record
 
-from kepler_ebpf.ledger.ledger import CgroupName, Ledger, ProcessName, Retention
+from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.model.energy import Attribution, Zone
-from kepler_ebpf.model.workloads import State, UnitLabels
+from kepler_ebpf.model.names import CgroupName
+from kepler_ebpf.model.workloads import State
 
 RUNNING, TERMINATED = State.RUNNING, State.TERMINATED
 
@@ -50,7 +51,7 @@ def test_a_process_that_ends_below_the_threshold_is_folded():
     world = World(keep(min_uj=100.0))
     world.interval(record(cpu_ns=5))
     world.interval(record(cpu_ns=6, ended=True))
-    assert world.processes.labels == ()
+    assert listed(world.processes) == {}
     assert (world.processes.retired_uj[0], world.processes.retired_cpu_ns) == (11.0, 11)
 
 
@@ -67,7 +68,7 @@ def test_the_late_slice_of_a_folded_process_is_folded():
     world = World(keep(min_uj=100.0))
     world.interval(record(cpu_ns=5, ended=True))
     world.interval(record(cpu_ns=6, ended=True))
-    assert world.processes.labels == ()
+    assert listed(world.processes) == {}
     assert world.processes.retired_cpu_ns == 11
 
 
@@ -234,38 +235,3 @@ def test_keep_all_keeps_all():
     world = World(KEEP_ALL)
     world.interval(*(record(pid=pid, ended=True) for pid in range(10, 80)))
     assert len(energies(world.processes)) == 70
-
-
-# --- energy that comes late -------------------------------------------------------------------
-
-
-def test_late_energy_of_a_removed_cgroup_is_its_containers_and_pods():
-    """However long a zone owes, who was gone meanwhile gets it at every level."""
-    world = World(KEEP_ALL)
-    labels = container("c", pod_id="p")
-    world.names.cgroups = {7: CgroupName("/c", labels, "p", UnitLabels("u", "systemd"))}
-    ran = record(cgroup_id=7, ended=True)
-    world.interval(ran, uj=10, owing=True)
-    world.ledger.ended_cgroups([7])
-    for _ in range(10):
-        world.interval(owing=True)
-    world.credit(ran, uj=100, count_cpu=False)
-    world.interval()
-    views = world.ledger.views()
-    for view in (views.processes, views.containers, views.pods, views.units):
-        assert (len(view.labels), view.energy_uj[0, 0], view.retired_uj[0]) == (1, 110.0, 0.0)
-    for _ in range(3):
-        world.interval()
-    assert world.ledger.cgroups().labels == ()
-
-
-def test_late_energy_of_a_machine_that_has_ended_is_the_machines():
-    """Its process is not retired before, though it had too little to be listed."""
-    world = World(Retention(for_s=0.0, most=0, min_uj=1e9))
-    world.names.processes = {10: ProcessName("/qemu", vm("m"))}
-    world.interval(record(), uj=10, owing=True)
-    world.interval(record(ended=True), uj=0, owing=True)
-    world.credit(record(ended=True), uj=100, count_cpu=False)
-    world.interval()
-    assert world.vms.retired_uj[0] + sum(listed(world.vms).values()) == 110.0
-    assert world.processes.retired_uj[0] == 110.0

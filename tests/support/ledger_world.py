@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
-from kepler_ebpf.ledger.ledger import CgroupName, Ledger, ProcessName, Retention
+from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
+from kepler_ebpf.ledger.series import RETIRED_COMM
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.energy import Attribution, Zone
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, VmLabels
+from kepler_ebpf.model.names import CgroupName, ProcessName
+from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, ProcessLabels, VmLabels
 
 ZONES = (Zone("package", 0, "/package"), Zone("dram", 0, "/dram"))
 KEEP_ALL = Retention(for_s=1e9, most=-1, min_uj=0.0)
@@ -59,9 +61,9 @@ class Names:
         self.asked.append(("cgroup", cgroup_id))
         return self.cgroups.get(cgroup_id, CgroupName(f"/{cgroup_id}"))
 
-    def process(self, tgid, start_ns, comm, cgroup):
-        self.asked.append(("process", tgid, start_ns, comm, cgroup.path))
-        return self.processes.get(tgid, ProcessName(f"/bin/{comm}"))
+    def process(self, identity):
+        self.asked.append(("process", *identity))
+        return self.processes.get(identity.tgid, ProcessName(f"/bin/{identity.comm}"))
 
     def pod(self, pod_id):
         self.asked.append(("pod", pod_id))
@@ -75,70 +77,120 @@ class World:
         self.names = Names()
         self.ledger = Ledger(ZONES, self.names, retention)
         self.now_s = 0.0
+        self.grid = 0
 
-    def credit(self, *records, uj=None, **options) -> None:
-        """Credit *records* with *uj* package µJ each, their CPU ns where it is not given."""
-        tasks = np.concatenate(records) if records else np.zeros(0, TASK)
-        package_uj = tasks["cpu_ns"].astype(float) if uj is None else np.full(len(tasks), float(uj))
-        shares_uj = np.column_stack((package_uj, package_uj / 4))
-        self.ledger.credit(tasks, attribution(shares_uj), **options)
+    def credit(self, *records, uj=None) -> None:
+        """Credit *records* of the current interval, which goes on.
 
-    def interval(self, *records, uj=None, seconds=1.0, owing=False) -> None:
-        """Credit *records* as ``credit`` does, and close the interval."""
-        self.credit(*records, uj=uj)
+        Each has *uj* package µJ, its CPU ns where that is not given, and a quarter of it in dram.
+        """
+        self._credit([concatenated(records)], uj, self.grid - 1 if self.grid else None)
+
+    def interval(self, *records, uj=None, seconds=1.0) -> None:
+        """Credit *records* as ``credit`` does, with the end of the interval."""
         self.now_s += seconds
-        self.ledger.end_interval(self.now_s, owing=owing)
+        self._credit([concatenated(records)], uj, self.grid)
+        self.grid += 1
+
+    def batch(self, *intervals) -> None:
+        """Credit several whole intervals at once, a list of records each."""
+        self.now_s += len(intervals)
+        last = self.grid + len(intervals) - 1
+        self._credit([concatenated(records) for records in intervals], None, last)
+        self.grid = last + 1
+
+    def _credit(self, intervals, uj, last_closed) -> None:
+        grid = np.arange(self.grid, self.grid + len(intervals))
+        self.ledger.credit(
+            Batch(
+                records=concatenated(intervals),
+                grid=np.repeat(grid, [len(tasks) for tasks in intervals]),
+                attribution=attribution([shares(tasks, uj) for tasks in intervals]),
+                interval_grid=grid,
+                last_closed=last_closed,
+                end_s=self.now_s,
+            )
+        )
 
     @property
     def processes(self):
-        return self.ledger.views().processes
+        return self.ledger.views()["process"]
 
     @property
     def containers(self):
-        return self.ledger.views().containers
+        return self.ledger.views()["container"]
 
     @property
     def pods(self):
-        return self.ledger.views().pods
+        return self.ledger.views()["pod"]
 
     @property
     def vms(self):
-        return self.ledger.views().vms
+        return self.ledger.views()["vm"]
+
+    @property
+    def units(self):
+        return self.ledger.views()["unit"]
 
 
-def attribution(shares_uj) -> Attribution:
-    """Return an attribution whose active energy is *shares_uj* and 10 µJ more, twice that idle."""
-    active_uj = shares_uj.sum(axis=0) + 10.0
+def concatenated(records) -> Records:
+    """Return several arrays of records as one."""
+    return np.concatenate([np.zeros(0, TASK), *records])
+
+
+def shares(tasks, uj=None) -> np.ndarray:
+    """Return the energy (tasks, kinds) of *tasks*: *uj* each, or a µJ for each ns of CPU time."""
+    package_uj = tasks["cpu_ns"].astype(float) if uj is None else np.full(len(tasks), float(uj))
+    return np.column_stack((package_uj, package_uj / 4))
+
+
+def attribution(intervals) -> Attribution:
+    """Return the attribution of *intervals*, shares each.
+
+    The active energy of an interval is its shares and 10 µJ more, the idle energy twice that.
+    """
+    active_uj = np.array([shares_uj.sum(axis=0) + 10.0 for shares_uj in intervals])
     return Attribution(
         kinds=("package", "dram"),
-        shares_uj=shares_uj,
+        shares_uj=np.concatenate(intervals),
         active_uj=active_uj,
         idle_uj=active_uj * 2,
-        unattributed_uj=np.full(2, 10.0),
+        unattributed_uj=np.full(active_uj.shape, 10.0),
     )
 
 
-def listed(view) -> dict[Any, float]:
-    """Return the package µJ of each row that is not a gap, by label."""
+def rows_of(view) -> dict[int, Any]:
+    """Return the label of each row that is of a workload: no gap, and not of the retired."""
     return {
-        label: float(uj)
-        for label, uj in zip(view.labels, view.energy_uj[:, 0], strict=True)
-        if label is not None
+        row: label
+        for row, label in enumerate(view.labels)
+        if label is not None and getattr(label, "comm", "") != RETIRED_COMM
     }
 
 
+def listed(view) -> dict[Any, float]:
+    """Return the package µJ of each workload, by label."""
+    return {label: float(view.energy_uj[row, 0]) for row, label in rows_of(view).items()}
+
+
 def by(view, attribute: str) -> dict[Any, tuple[float, int, int]]:
-    """Return (package µJ, CPU ns, state) of each row, by one attribute of its label."""
-    rows = zip(view.labels, view.energy_uj[:, 0], view.cpu_ns, view.state, strict=True)
+    """Return (package µJ, CPU ns, state) of each workload, by one attribute of its label."""
     return {
-        getattr(label, attribute): (float(uj), int(cpu_ns), int(state))
-        for label, uj, cpu_ns, state in rows
-        if label is not None
+        getattr(label, attribute): (
+            float(view.energy_uj[row, 0]),
+            int(view.cpu_ns[row]),
+            int(view.state[row]),
+        )
+        for row, label in rows_of(view).items()
     }
 
 
 def everything(view) -> tuple[np.ndarray, int]:
-    """Return the energy by kind and the CPU ns of the rows and the retired together."""
-    return view.energy_uj.sum(axis=0) + view.retired_uj, int(
-        view.cpu_ns.sum()
-    ) + view.retired_cpu_ns
+    """Return the energy by kind and the CPU ns of a level: its rows, and the retired.
+
+    The retired processes have rows.
+    """
+    energy_uj, cpu_ns = view.energy_uj.sum(axis=0), int(view.cpu_ns.sum())
+    if any(isinstance(label, ProcessLabels) for label in view.labels):
+        return energy_uj, cpu_ns
+    return energy_uj + view.retired_uj, cpu_ns + view.retired_cpu_ns
