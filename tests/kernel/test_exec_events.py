@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from trackers import LOADERS, LOADS, Load
+from trackers import LOADERS, LOADS
 
 from kepler_ebpf.kernel import exec_events, slots
 from kepler_ebpf.kernel.exec_events import ExecEvents
@@ -190,15 +190,14 @@ def test_deep_path_is_whole_or_left_out(execs, run, tmp_path, depth, is_known):
 
 
 @pytest.mark.parametrize("kind", ["bind", "tmpfs", "overlay", "chroot", "pivot_root"])
-def test_path_in_a_mount_namespace_is_that_of_proc(execs, tmp_path, kind):
+def test_path_in_a_mount_namespace_is_that_of_proc(execs, start, tmp_path, kind):
     """A process has mounts of its own, another root or both, as in a container."""
-    load = Load("exec_in_mounts", kind, tmp_path, SHELL)
+    load = start("exec_in_mounts", kind, tmp_path, SHELL)
     if load.said.startswith("refused"):
         pytest.skip(f"this host {load.said}")
     event = of(execs, load.pid)
     assert event.exe == shown(load.pid)
     assert event.exe.startswith("/usr/" if kind == "pivot_root" else str(tmp_path))
-    load.close()
 
 
 # --- the rest of the record -----------------------------------------------------------------------
