@@ -24,7 +24,7 @@ from kepler_ebpf.names.cgroups.containers import (
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 from kepler_ebpf.names.cgroups.paths import CgroupPaths, PathEvent
 from kepler_ebpf.names.kubernetes.index import UNKNOWN_RETENTION_S, PodIndex
-from kepler_ebpf.names.pending import ON_CHANGE, PendingName, PendingNames, Priority
+from kepler_ebpf.names.pending import MAX_PENDING, ON_CHANGE, PendingName, PendingNames, Priority
 from kepler_ebpf.names.processes.process_names import ProcessNames
 from kepler_ebpf.names.resolver import (
     PodDirectory,
@@ -99,7 +99,7 @@ class HostNaming(Naming):
         self._paths = CgroupPaths(hierarchy, options.retention_s, clock)
         self._runtimes = RuntimeNames(options.host_root)
         self._processes = ProcessNames(options.procfs)
-        self._pending = PendingNames(self._has_ended, self._index)
+        self._pending = PendingNames(self._has_ended, self._index, MAX_PENDING)
         self._updates = NameUpdates()
         self._budget_s = 0.0
         self._reported: set[str] = set()

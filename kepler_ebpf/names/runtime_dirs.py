@@ -32,22 +32,24 @@ _CONFIG_FLAG = re.compile(rf"--config(?:-file)?[=\s]+{_VALUE}")
 class Kind:
     """Where the runtimes of one kind are configured: every path below the host's root.
 
-    ``setting`` finds the directories in the text of ``files``, of the services that ``service``
-    matches and of the command line of the process in ``pid_file``.
+    ``setting`` finds the directories in the text of ``files``, of the systemd ``services`` and of
+    the command line of the process in ``pid_file``.
     """
 
+    name: str
     setting: re.Pattern[str]
-    service: str
+    services: tuple[str, ...]
     files: tuple[str, ...]
     defaults: tuple[str, ...]
     pid_file: str = ""
 
 
 DOCKER = Kind(
+    name="docker",
     setting=re.compile(
         rf'"(?:data-root|graph)"\s*:\s*"([^"\n]+)"|(?:--data-root|--graph|\s-g)[=\s]+{_VALUE}'
     ),
-    service="*docker*",
+    services=("docker", "dockerd", "snap.docker.dockerd", "balena"),
     files=(
         "etc/docker/daemon.json",
         "var/snap/docker/current/config/daemon.json",
@@ -59,8 +61,9 @@ DOCKER = Kind(
     pid_file="run/docker.pid",
 )
 CONTAINERD = Kind(
+    name="containerd",
     setting=re.compile(rf"^\s*state\s*=\s*{_VALUE}|--state[=\s]+{_VALUE}", re.MULTILINE),
-    service="*containerd*",
+    services=("containerd", "snap.microk8s.daemon-containerd"),
     files=(
         "etc/containerd/*.toml",
         "etc/containerd/conf.d/*.toml",
@@ -76,11 +79,12 @@ CONTAINERD = Kind(
     ),
 )
 STORAGE = Kind(
+    name="storage",
     setting=re.compile(
         rf"^\s*(?:graphroot|runroot|root)\s*=\s*{_VALUE}|--(?:root|runroot)[=\s]+{_VALUE}",
         re.MULTILINE,
     ),
-    service="*crio*",
+    services=("crio", "cri-o"),
     files=(
         "etc/containers/storage.conf",
         "etc/containers/storage.conf.d/*.conf",
@@ -112,8 +116,9 @@ def config_files(kind: Kind, root: str) -> Iterator[str]:
     for pattern in kind.files:
         yield from _matches(root, pattern)
     for base in _UNITS:
-        for pattern in (f"{kind.service}.service", f"{kind.service}.service.d/*.conf"):
-            yield from _matches(root, f"{base}/systemd/system/{pattern}")
+        for service in kind.services:
+            path = f"{base}/systemd/system/{service}.service"
+            yield from (*_matches(root, path), *_matches(root, f"{path}.d/*.conf"))
 
 
 def follow(root: str, path: str) -> str:
@@ -133,7 +138,7 @@ def follow(root: str, path: str) -> str:
             continue
         done = [""] if target.startswith("/") else done
         names += target.split("/")[::-1]
-    return root.rstrip("/") + "/".join(done)
+    return root.rstrip("/") + "/".join(done) or "/"
 
 
 def _link(path: str) -> str:

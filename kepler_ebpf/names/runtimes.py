@@ -105,10 +105,10 @@ class RuntimeNames:
         return found
 
     def _directories_of(self, kind: Kind) -> tuple[str, ...]:
-        if kind.service not in self._directories:
+        if kind.name not in self._directories:
             self._read_at_s = time.monotonic()
-            self._directories[kind.service] = directories(kind, self._root)
-        return self._directories[kind.service]
+            self._directories[kind.name] = directories(kind, self._root)
+        return self._directories[kind.name]
 
     def _report(self, container_id: str, runtime: str) -> None:
         kinds = _KINDS_OF_RUNTIME.get(runtime, KINDS)
@@ -126,7 +126,7 @@ class RuntimeNames:
 
 def _names_in(directory: str, kind: Kind, container_id: str) -> Iterator[str]:
     """Yield what the files about a container in a runtime's directory call it, "" for no name."""
-    for pattern, name_in in _FILES[kind.service]:
+    for pattern, name_in in _FILES[kind.name]:
         for path in glob.glob(pattern.format(id=container_id), root_dir=directory):
             name = name_in(_read(f"{directory}/{path}"), container_id)
             if name is not None:
@@ -222,13 +222,13 @@ def _plain(name: object) -> str:
 _Source = tuple[str, Callable[[str, str], object]]
 
 _FILES: dict[str, tuple[_Source, ...]] = {
-    DOCKER.service: (
+    DOCKER.name: (
         ("containers/{id}/config.v2.json", _docker_name),
         # With userns-remap the containers of a user namespace are in a directory of their own.
         ("[0-9]*.[0-9]*/containers/{id}/config.v2.json", _docker_name),
     ),
-    CONTAINERD.service: (("io.containerd.runtime.v*/*/{id}/config.json", _annotated_name),),
-    STORAGE.service: (
+    CONTAINERD.name: (("io.containerd.runtime.v*/*/{id}/config.json", _annotated_name),),
+    STORAGE.name: (
         ("*-containers/{id}/userdata/config.json", _annotated_name),
         ("*-containers/*containers.json", _stored_name),
     ),

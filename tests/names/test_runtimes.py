@@ -2,11 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kepler_ebpf.names.runtimes import FILE_LIMIT, RuntimeNames, container_name
+from kepler_ebpf.names import runtimes
+from kepler_ebpf.names.runtimes import FILE_LIMIT, RuntimeNames, unreadable
 
 ID = "0123456789abcdef" * 4
 SHORT_ID = "0123456789ab"
@@ -23,7 +26,7 @@ OTHER = {"id": "f" * 64, "names": ["other"]}
 
 def put(root: Path, path: str, content: bytes) -> None:
     """Write a file below *root*."""
-    (root / path).parent.mkdir(parents=True)
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_bytes(content)
 
 
@@ -48,18 +51,18 @@ def test_name_that_a_runtime_keeps(
 ) -> None:
     """Each runtime's file gives the name its user gave."""
     put(tmp_path, path, json.dumps(content).encode())
-    assert container_name(ID, runtime, str(tmp_path)) == "web"
+    assert RuntimeNames(str(tmp_path)).name(ID, runtime) == "web"
 
 
 @pytest.mark.parametrize("runtime", ["docker", "containerd", "crio", "podman", "kubernetes"])
 def test_no_file_gives_the_short_id(tmp_path: Path, runtime: str) -> None:
     """A container nobody wrote about is called by the start of its id."""
-    assert container_name(ID, runtime, str(tmp_path)) == SHORT_ID
+    assert RuntimeNames(str(tmp_path)).name(ID, runtime) == SHORT_ID
 
 
 def test_a_container_known_by_name_keeps_it(tmp_path: Path) -> None:
     """LXC and nspawn have no other id than the name."""
-    assert container_name("web", "unknown", str(tmp_path)) == "web"
+    assert RuntimeNames(str(tmp_path)).name("web", "unknown") == "web"
 
 
 @pytest.mark.parametrize(
@@ -89,13 +92,13 @@ def test_a_file_of_another_shape_gives_the_short_id(
 ) -> None:
     """Broken, foreign and endless files cost the name and nothing else."""
     put(tmp_path, path, content)
-    assert container_name(ID, runtime, str(tmp_path)) == SHORT_ID
+    assert RuntimeNames(str(tmp_path)).name(ID, runtime) == SHORT_ID
 
 
 def test_a_stored_container_without_names_gives_the_short_id(tmp_path: Path) -> None:
     """An entry without names, and one that is no entry, are passed over."""
     put(tmp_path, STORED, json.dumps([1, {"id": ID}, {"id": ID, "names": []}]).encode())
-    assert container_name(ID, "podman", str(tmp_path)) == SHORT_ID
+    assert RuntimeNames(str(tmp_path)).name(ID, "podman") == SHORT_ID
 
 
 def test_a_file_that_is_no_plain_one_is_not_waited_for(tmp_path: Path) -> None:
@@ -103,12 +106,12 @@ def test_a_file_that_is_no_plain_one_is_not_waited_for(tmp_path: Path) -> None:
     place = tmp_path / DOCKER
     place.parent.mkdir(parents=True)
     os.mkfifo(place)
-    assert container_name(ID, "docker", str(tmp_path)) == SHORT_ID
+    assert RuntimeNames(str(tmp_path)).name(ID, "docker") == SHORT_ID
     place.unlink()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text(json.dumps({"Name": "/web"}))
     place.symlink_to(elsewhere)
-    assert container_name(ID, "docker", str(tmp_path)) == SHORT_ID
+    assert RuntimeNames(str(tmp_path)).name(ID, "docker") == SHORT_ID
 
 
 def test_a_name_outlives_the_file(tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def test_a_name_outlives_the_file(tmp_path: Path) -> None:
 
 def test_remembered_names_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a host that starts containers all day the oldest name makes room."""
-    monkeypatch.setattr("kepler_ebpf.names.runtimes.REMEMBERED", 1)
+    monkeypatch.setattr("kepler_ebpf.names.runtimes.MAX_REMEMBERED", 1)
     names = RuntimeNames(str(tmp_path))
     stored = [{"id": ID, "names": ["web"]}, OTHER]
     put(tmp_path, STORED, json.dumps(stored, separators=(",", ":")).encode())
@@ -135,4 +138,196 @@ def test_remembered_names_are_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_long_list_cut_in_the_middle_gives_the_short_id(tmp_path: Path) -> None:
     """As when podman is writing it."""
     put(tmp_path, STORED, f'[{{"id":"{ID}","names":["we'.encode())
-    assert container_name(ID, "podman", str(tmp_path)) == SHORT_ID
+    assert RuntimeNames(str(tmp_path)).name(ID, "podman") == SHORT_ID
+
+
+# --- where the runtimes' configuration puts the files
+
+TASK = f"io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"
+DOCKERS = f"containers/{ID}/config.v2.json"
+LIST = "overlay-containers/containers.json"
+UNIT = "[Service]\nExecStart=/usr/bin/dockerd {}\n"
+
+ELSEWHERE = {
+    "k3s": ("containerd", f"run/k3s/containerd/{TASK}", {}),
+    "k0s": ("containerd", f"run/k0s/containerd/{TASK}", {}),
+    "microk8s": ("kubernetes", f"var/snap/microk8s/common/run/containerd/{TASK}", {}),
+    "containerd 1.0": ("containerd", f"run/containerd/{TASK.replace('v2.task', 'v1.linux')}", {}),
+    "state moved": (
+        "containerd",
+        f"srv/state/{TASK}",
+        {"etc/containerd/config.toml": "version = 2\nstate = '/srv/state'\n"},
+    ),
+    "state flag": (
+        "containerd",
+        f"srv/state/{TASK}",
+        {"lib/systemd/system/containerd.service": "ExecStart=containerd --state /srv/state\n"},
+    ),
+    "config flag": (
+        "containerd",
+        f"srv/state/{TASK}",
+        {
+            "lib/systemd/system/containerd.service": "ExecStart=containerd --config /opt/c.toml\n",
+            "opt/c.toml": 'state = "/srv/state"\n',
+        },
+    ),
+    "docker's snap": ("docker", f"var/snap/docker/common/var-lib-docker/{DOCKERS}", {}),
+    "data-root": (
+        "docker",
+        f"mnt/my data/{DOCKERS}",
+        {"etc/docker/daemon.json": '{"debug": true, "data-root": "/mnt/my data"}'},
+    ),
+    "graph": ("unknown", f"mnt/{DOCKERS}", {"etc/docker/daemon.json": '{"graph":"/mnt"}'}),
+    "snap's data-root": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"var/snap/docker/current/config/daemon.json": '{"data-root": "/mnt"}'},
+    ),
+    "data-root flag": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"lib/systemd/system/docker.service": UNIT.format("--data-root=/mnt")},
+    ),
+    "old flag in a drop-in": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"etc/systemd/system/docker.service.d/a.conf": UNIT.format('-H fd:// -g "/mnt"')},
+    ),
+    "options file": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"etc/default/docker": 'DOCKER_OPTS="--data-root /mnt"\n#DOCKER_OPTS="-g /not"\n'},
+    ),
+    "running daemon": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"run/docker.pid": "77\n", "proc/77/cmdline": "dockerd\0--data-root\0/mnt\0"},
+    ),
+    "userns-remap": ("docker", f"var/lib/docker/165536.165536/{DOCKERS}", {}),
+    "graphroot": (
+        "podman",
+        f"srv/c/{LIST}",
+        {"etc/containers/storage.conf": '[storage]\n# graphroot = "/not"\ngraphroot = "/srv/c"\n'},
+    ),
+    "runroot": (
+        "crio",
+        f"srv/run/overlay-containers/{ID}/userdata/config.json",
+        {"etc/crio/crio.conf.d/10-moved.conf": '[crio]\nrunroot = "/srv/run"\n'},
+    ),
+}
+
+
+@pytest.mark.parametrize(("runtime", "path", "files"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_files_are_found_where_the_configuration_puts_them(
+    tmp_path: Path, runtime: str, path: str, files: dict[str, str]
+) -> None:
+    """Files in a place that the runtime's own configuration, service or packager chose."""
+    annotations = {**CRI_NAME["annotations"], "io.kubernetes.container.name": "web"}
+    content: object = {"Name": "/web", "annotations": annotations}
+    put(
+        tmp_path,
+        path,
+        json.dumps([{"id": ID, "names": ["web"]}] if LIST in path else content).encode(),
+    )
+    for name, text in files.items():
+        put(tmp_path, name, text.encode())
+    assert RuntimeNames(str(tmp_path)).name(ID, runtime) == "web"
+
+
+@pytest.mark.parametrize("target", ["/mnt/docker", "../../mnt/docker"])
+def test_a_linked_directory_is_followed_below_the_hosts_root(tmp_path: Path, target: str) -> None:
+    """A link is followed as the host does, whose root is not ours."""
+    put(tmp_path, f"mnt/docker/{DOCKERS}", b'{"Name": "/web"}')
+    (tmp_path / "var/lib").mkdir(parents=True)
+    (tmp_path / "var/lib/docker").symlink_to(target)
+    assert RuntimeNames(str(tmp_path)).name(ID, "docker") == "web"
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    """They end the search and nothing else."""
+    (tmp_path / "var/lib").mkdir(parents=True)
+    (tmp_path / "var/lib/docker").symlink_to("/var/lib/docker/x")
+    assert RuntimeNames(str(tmp_path)).name(ID, "docker") == SHORT_ID
+
+
+@pytest.mark.parametrize(
+    "text", ['{"data-root": "relative"}', '{"data-root": "/\0"}', '{"data-root": 7}', "{", "\x00"]
+)
+def test_a_configuration_that_is_none_changes_nothing(tmp_path: Path, text: str) -> None:
+    """The usual places are looked at whatever a configuration holds."""
+    put(tmp_path, "etc/docker/daemon.json", text.encode())
+    put(tmp_path, DOCKER, b'{"Name": "/web"}')
+    assert RuntimeNames(str(tmp_path)).name(ID, "docker") == "web"
+
+
+def test_a_configuration_that_changes_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime that is installed or moved later is found, without a look at each container."""
+    names = RuntimeNames(str(tmp_path))
+    assert names.name(ID, "docker") == SHORT_ID
+    put(tmp_path, f"mnt/{DOCKERS}", b'{"Name": "/web"}')
+    put(tmp_path, "etc/docker/daemon.json", b'{"data-root": "/mnt"}')
+    assert names.name(ID, "docker") == SHORT_ID
+    monkeypatch.setattr(runtimes, "REREAD_S", 0.0)
+    assert names.name(ID, "docker") == "web"
+
+
+def test_files_of_a_user_are_not_read(tmp_path: Path) -> None:
+    """What a user may write could be anything, and keep us waiting."""
+    put(tmp_path, f"home/u/.local/share/docker/{DOCKERS}", b'{"Name": "/web"}')
+    put(tmp_path, f"home/u/.local/share/containers/storage/{LIST}", b"[]")
+    assert RuntimeNames(str(tmp_path)).name(ID, "unknown") == SHORT_ID
+
+
+def test_a_container_without_a_file_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the places that were looked at, once a runtime; a file without a name is one."""
+    names = RuntimeNames(str(tmp_path))
+    for container_id in (ID, "f" * 64):
+        names.name(container_id, "docker")
+    put(tmp_path, CONTAINERD, b"{}")
+    names.name(ID, "containerd")
+    assert len(caplog.records) == 1
+    assert f"Looked in {tmp_path}/var/lib/docker," in caplog.text
+    assert "rootless" in caplog.text
+
+
+def test_a_name_that_is_no_text_is_mended(tmp_path: Path) -> None:
+    """Half a surrogate could not be exported."""
+    put(tmp_path, DOCKER, b'{"Name": "/web-\\ud83d"}')
+    assert RuntimeNames(str(tmp_path)).name(ID, "docker") == "web-?"
+
+
+# --- what may not be read
+
+
+@pytest.mark.parametrize(
+    "closed", ["", "var/lib/docker", "var/lib/docker/containers", "etc/docker"]
+)
+def test_what_may_not_be_read_gives_the_short_id(
+    tmp_path: Path, checkout: Path, closed: str
+) -> None:
+    """Neither a closed root nor a closed directory below it raises, and each is foreseen."""
+    put(tmp_path, DOCKER, b'{"Name": "/web"}')
+    put(tmp_path, "etc/docker/daemon.json", b"{}")
+    (tmp_path / closed).chmod(0)
+    code = (
+        "from kepler_ebpf.names.runtimes import RuntimeNames, unreadable\n"
+        f"root = {str(tmp_path)!r}\n"
+        f"print(RuntimeNames(root).name({ID!r}, 'docker'), unreadable(root))"
+    )
+    drop = [f"--{kind}=-dac_override,-dac_read_search" for kind in ("bounding-set", "inh-caps")]
+    command = ["setpriv", *drop, sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+    (tmp_path / closed).chmod(0o755)
+    name, _, refused = done.stdout.strip().partition(" ")
+    assert name == ("web" if closed == "etc/docker" else SHORT_ID)
+    assert "Permission denied" in refused or closed == "var/lib/docker/containers"
+
+
+def test_a_host_without_runtimes_has_nothing_unreadable(tmp_path: Path) -> None:
+    """What is not there is not missed; a root that is not there is."""
+    assert unreadable(str(tmp_path)) == []
+    assert unreadable(str(tmp_path / "root"))[0][0] == str(tmp_path / "root")

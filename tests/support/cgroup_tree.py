@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kepler_ebpf.names.cgroups.paths import V1_BIT, CgroupHierarchy, discover
+from kepler_ebpf.model.names import CGROUP_V1_BIT
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
 
 GIVE_UP_S = 10
 
@@ -49,7 +50,7 @@ class CgroupTree:
         """Use *hierarchy*, which must be mounted."""
         self.hierarchy = hierarchy
         self._root = Path(hierarchy.v1_root or hierarchy.v2_root or "/nonexistent")
-        self._bit = V1_BIT if hierarchy.v1_root else 0
+        self._bit = CGROUP_V1_BIT if hierarchy.v1_root else 0
         self._base = f"/kepler-ebpf-test-{os.getpid()}"
 
     def make(self, path: str) -> Cgroup:
