@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -79,6 +80,10 @@ def cgroup_hierarchy(context: CheckContext) -> Finding:
     if where is None:
         remedy = "mount the host's /sys/fs/cgroup here"
         return lack("none mounted: containers have no names", remedy)
+    try:
+        os.scandir(where).close()
+    except OSError as error:
+        return lack(f"{where} cannot be read ({error.strerror}): containers have no names", remedy)
     kind = "v2" if chosen.v1_root is None else f"v1 controller {chosen.name}"
     return ok(f"{kind} at {where}")
 
@@ -86,6 +91,11 @@ def cgroup_hierarchy(context: CheckContext) -> Finding:
 def process_view(context: CheckContext) -> Finding:
     """Judge whether procfs has the host's processes: the kernel side counts by their PIDs."""
     procfs = context.config.procfs
+    if facts.read_text(Path(procfs, "1/stat")) is None:
+        return lack(
+            f"{procfs} hides other users' processes: they have only their short name",
+            "mount it without hidepid, or grant CAP_SYS_PTRACE",
+        )
     if _is_host_view(procfs):
         return ok(f"{procfs} shows the host's processes")
     return lack(

@@ -154,6 +154,13 @@ def test_hosts_procfs_in_a_container_will_do(run_check: Check, tmp_path: Path) -
     assert checked.status_of("host PIDs") == "ok"
 
 
+def test_hidden_processes_are_recognised(run_check: Check) -> None:
+    """A procfs with hidepid shows an unprivileged process no others."""
+    script = f'mount -o remount,hidepid=2 /proc; setpriv {" ".join(AS_NOBODY)} "$@"; exit $?'
+    checked = run_check("unshare", "-mpf", "--mount-proc", "sh", "-c", script, "sh")
+    assert "hidepid" in str(checked.findings["host PIDs"]["remedy"])
+
+
 def test_missing_tracefs_does_not_matter(run_check: Check) -> None:
     """Raw tracepoints attach where no tracefs is mounted."""
     script = 'umount -l -t tracefs -a; exec "$@"'
