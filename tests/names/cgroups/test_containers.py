@@ -8,6 +8,7 @@ from kepler_ebpf.names.cgroups.containers import (
     match_container,
     match_pod,
     outside_of_containers,
+    resembles_container,
     short_id,
 )
 
@@ -16,6 +17,7 @@ INNER = "fedcba9876543210" * 4
 UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 UNDERSCORED = UID.replace("-", "_")
 STATIC_UID = "0f" * 16
+ECS_TASK = "9c41" * 8
 
 PLAIN = {
     f"/docker/{ID}": (ID, "docker"),
@@ -31,6 +33,24 @@ PLAIN = {
     f"/libpod_parent/libpod-{ID}": (ID, "podman"),
     f"/libpod-payload-{ID}": (ID, "podman"),
     f"/docker/{ID}/system.slice/cron.service": (ID, "docker"),
+    f"/ecs/{UID}/{ID}": (ID, "docker"),
+    f"/ecs/{ECS_TASK}/{ID}": (ID, "docker"),
+    f"/ecs/my-cluster/{ECS_TASK}/{ID}": (ID, "docker"),
+    f"/ecs/{ECS_TASK}/{ECS_TASK}-1234567890": (f"{ECS_TASK}-1234567890", "containerd"),
+    f"/ecs/my-cluster/{ECS_TASK}/{ECS_TASK}-123456789": (f"{ECS_TASK}-123456789", "containerd"),
+    f"/ecstasks.slice/ecstasks-{ECS_TASK}.slice/docker-{ID}.scope": (ID, "docker"),
+    f"/{ID}": (ID, "unknown"),
+    f"/batch/{ID}": (ID, "unknown"),
+    f"/batch/{ID}/init.scope": (ID, "unknown"),
+    f"/actions_job/{ID}": (ID, "unknown"),
+    f"/default/{ID}": (ID, "unknown"),
+    f"/k8s.io/{ID}": (ID, "unknown"),
+    f"/mydocker/{ID}": (ID, "unknown"),
+    f"/batch.slice/runsc-{ID}.scope": (ID, "unknown"),
+    f"/libpod_parent/{INNER}/libpod-{ID}": (ID, "podman"),
+    f"/default/kata_{ID}": (ID, "unknown"),
+    f"/kata_overhead/{ID}": (ID, "unknown"),
+    f"/kata-overhead.slice/runtime-rs-{ID}.scope": (ID, "unknown"),
     "/lxc.payload.web": ("web", "unknown"),
     "/lxc.payload/web": ("web", "unknown"),
     "/lxc/101/ns/init.scope": ("101", "unknown"),
@@ -54,6 +74,9 @@ IN_POD = {
     f"/kubepods/pod{UID}/{ID}": "kubernetes",
     f"/kubepods/burstable/pod{UID}/{ID}": "kubernetes",
     f"/kubepods/besteffort/pod{UID}/{ID}": "kubernetes",
+    f"/kubepods/pod{UID}/kata_{ID}": "kubernetes",
+    f"/kubepods/besteffort/pod{UID}/kata_{ID}": "kubernetes",
+    f"{BURSTABLE}/runsc-{ID}.scope": "kubernetes",
     f"/kubepods/burstable/pod{UID}/crio-{ID}": "crio",
     f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/crio-{ID}.scope/container": "crio",
     f"{BURSTABLE}/cri-containerd-{ID}.scope": "containerd",
@@ -74,14 +97,16 @@ NONE = (
     f"/docker/{ID[:-1]}",
     f"/docker/{ID}0",
     f"/docker/{ID.upper()}",
-    f"/mydocker/{ID}",
     f"/machine.slice/libpod-conmon-{ID}.scope",
     f"/system.slice/crio-conmon-{ID}.scope",
     "/libpod_parent/conmon",
     "/lxc.monitor.web",
     "/lxc",
     r"/machine.slice/machine-qemu\x2d1\x2dweb.scope",
-    f"/{ID}",
+    f"/libpod_parent/{ID}/conmon",
+    f"/system.slice/{ID}.service",
+    f"/system.slice/{ID}-0f1e.timer",
+    f"/system.slice/run-r{STATIC_UID}.scope",
 )
 
 
@@ -105,6 +130,48 @@ def test_container_of_a_pod(path: str, runtime: str) -> None:
 def test_no_container(path: str) -> None:
     """A service, a runtime's helper, a virtual machine and a malformed id are no containers."""
     assert match_container(path) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/docker/{ID[:-1]}",
+        "/docker/0123456789ab",
+        f"/nomad.slice/share.slice/{UID}.web.scope",
+        f"/mesos/{UID}",
+        f"/garden/{UID}",
+        "/docker/buildkit/0123456789abcdefghijklmno",
+        "/kubepods.slice/kubepods-podmy-pod.slice/payload",
+        f"/system.slice/{ID}-0f1e.scope",
+        "/user.slice/apptainer-4711.scope",
+    ],
+)
+def test_what_looks_like_a_container(path: str) -> None:
+    """A path that is not understood and may be of a container is worth a word."""
+    assert (match_container(path), resembles_container(path)) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/docker",
+        "/kubepods/burstable",
+        "/kubepods.slice/kubepods-burstable.slice",
+        "/system.slice/docker.service",
+        "/system.slice/containerd.service",
+        "/lxc.monitor.0123456789ab",
+        "/user.slice/user-1000.slice/session-3.scope",
+        f"/system.slice/snap.docker.dockerd-{UID}.scope",
+        f"/system.slice/run-r{STATIC_UID}.scope",
+        f"/system.slice/{ID}-0f1e.service",
+        f"/machine.slice/libpod-conmon-{ID}.scope",
+        f"/libpod_parent/{ID}/conmon",
+    ],
+)
+def test_what_does_not_look_like_a_container(path: str) -> None:
+    """A daemon, a runtime's helper and a transient unit are worth none."""
+    assert not resembles_container(path)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +232,18 @@ def test_short_id_keeps_names_whole() -> None:
 
 PIECES = st.sampled_from(
     [
-        *("docker", "docker-", "containerd", "cri-containerd-", ":cri-containerd:", "crio-"),
+        *(
+            "docker",
+            "docker-",
+            "ecs",
+            "kata_",
+            "kata_overhead",
+            f"{ECS_TASK}-123456",
+            "containerd",
+            "cri-containerd-",
+            ":cri-containerd:",
+            "crio-",
+        ),
         *("libpod-", "libpod-payload-", "libpod-conmon-", "kubepods", "burstable", "kubepods-"),
         *("pod", UID, UNDERSCORED, STATIC_UID, ID, INNER, ID[:40], ".scope", ".slice", "/", ":"),
         *("lxc", "lxc.payload.", "machine-", r"\x2d", r"\xff", "systemd-nspawn@", ".service"),
@@ -182,7 +260,7 @@ def test_ids_have_their_shape_whatever_the_path(path: str) -> None:
         return
     assert match.container_id
     assert "/" not in match.container_id or "\\x2f" in path
-    assert match.runtime == "unknown" or len(match.container_id) == 64
+    assert match.runtime == "unknown" or len(match.container_id) == 64 or "-" in match.container_id
     assert match.pod_uid == match_pod(path)
     assert match.pod_uid in {"", STATIC_UID, UID} or len(match.pod_uid) in {32, 36}
 

@@ -84,7 +84,7 @@ def test_without_the_capability_the_tree_is_walked(tree: CgroupTree, checkout: P
     """A process without CAP_DAC_READ_SEARCH finds the same path."""
     cgroup = tree.make("/docker/abc")
     code = (
-        "from kepler_ebpf.workloads.kernfs import make_resolver;"
+        "from kepler_ebpf.names.cgroups.kernfs import make_resolver;"
         f"found = make_resolver({root_of(tree)!r});"
         f"print(found.by_handle, found.path({inode_of(cgroup.directory)}))"
     )

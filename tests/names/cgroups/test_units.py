@@ -9,6 +9,7 @@ from kepler_ebpf.names.cgroups.units import match_unit
 
 ID = "0123456789abcdef" * 4
 UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+SLUID = "/system.slice/slurmstepd.scope/s5K1KKYAYG5D00"
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
 
 SYSTEMD = {
@@ -38,6 +39,13 @@ SLURM = {
     "/system.slice/node7_slurmstepd.scope/job_12/step_interactive/slurm": "12.interactive",
     "/system.slice/slurmstepd.scope/job_12/step_0+1/user": "12.0+1",
     f"/system.slice/slurmstepd.scope/job_12/step_0/user/libpod-{ID}.scope": "12.0",
+    f"{SLUID}/step_0/user/task_0": "s5K1KKYAYG5D00.0",
+    f"{SLUID}/step_batch/slurm": "s5K1KKYAYG5D00.batch",
+    SLUID: "s5K1KKYAYG5D00",
+    "/system.slice/node7_slurmstepd.scope/s5K1KKYB00QX00/step_0": "s5K1KKYB00QX00.0",
+    "/slurm/uid_1000/s5K1KKYB00QX00/step_extern/task_0": "s5K1KKYB00QX00.extern",
+    "/slurm_node7/uid_1000/s5K1KKYB00QX00/step_1": "s5K1KKYB00QX00.1",
+    f"{SLUID}/step_0/user/task_0/slurmstepd.scope/job_7/step_1/user": "7.1",
 }
 
 NONE = (
@@ -73,7 +81,19 @@ def test_no_unit(path: str) -> None:
 
 
 PIECES = st.sampled_from(
-    ["slurm", "slurmstepd.scope", "uid_1", "job_1", "step_0", "a.service", ".scope", "/", ID, "pod"]
+    [
+        "slurm",
+        "slurmstepd.scope",
+        "uid_1",
+        "job_1",
+        "s5K1KKYAYG5D00",
+        "step_0",
+        "a.service",
+        ".scope",
+        "/",
+        ID,
+        "pod",
+    ]
 )
 
 

@@ -19,10 +19,10 @@ from kube_server import (
     wait_until,
 )
 
+from kepler_ebpf.model.pods import PodInfo
 from kepler_ebpf.names.kubernetes.api_errors import ApiError
 from kepler_ebpf.names.kubernetes.apiserver import CERTIFICATE_REMEDY, ApiServerFollower
 from kepler_ebpf.names.kubernetes.connection import Connection, Limits, Request
-from kepler_ebpf.names.kubernetes.index import PodState
 
 LIST = Request("/api/v1/pods", {}, "list pods", "list on pods")
 
@@ -92,10 +92,10 @@ class TestBadServers:
         """What nobody foresaw is counted and told once, with its reason, and tried again."""
         replace, failures = rig.parts.index.replace, [RuntimeError("out of luck")] * 3
 
-        def failing(states: Iterable[PodState]) -> None:
+        def failing(pods: Iterable[PodInfo]) -> None:
             if failures:
                 raise failures.pop()
-            replace(states)
+            replace(pods)
 
         monkeypatch.setattr(rig.parts.index, "replace", failing)
         with running(rig):

@@ -31,8 +31,9 @@ class TestFollowing:
         rig.follower.step()
         found = rig.source.find("a1" * 32)
         assert found is not None
-        assert (found.name, found.pod.name) == ("web", "web-6d4b75cb6d-hx8p2")
-        assert found.pod.labels == (("app", "web"),)
+        name, pod = found
+        assert (name, pod.pod_name) == ("web", "web-6d4b75cb6d-hx8p2")
+        assert pod.labels == (("app", "web"),)
 
     def test_only_this_node_is_asked_for(self, server: KubeServer, rig: Rig) -> None:
         """List and watch carry the field selector, so another node's pods are never sent."""
@@ -150,7 +151,7 @@ class TestFollowing:
             value["metadata"]["name"] = name
             server.put(value)
         rig.follower.step()
-        assert sorted(pod.name for pod in rig.parts.index.pods()) == sorted(names)
+        assert sorted(pod.pod_name for pod in rig.parts.index.pods()) == sorted(names)
 
     def test_pod_with_thousands_of_labels(self, server: KubeServer, rig: Rig) -> None:
         """A pod of more than a read block is decoded, from the list and from the watch."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kube_server import container_id, container_statuses, make_pod, recorded
 from kubernetes.client import ApiClient, V1Pod
 
-from kepler_ebpf.names.kubernetes.index import Pod, PodContainer, PodIndex, PodState, UnknownIds
+from kepler_ebpf.model.pods import PodInfo
+from kepler_ebpf.names.kubernetes.index import PodIndex, UnknownIds
 from kepler_ebpf.names.kubernetes.objects import MalformedPodError, parse_pod
 
 RETENTION_S = 100.0
@@ -42,12 +43,14 @@ def index(clock: FakeClock) -> PodIndex:
     return PodIndex(RETENTION_S, clock)
 
 
-def state(number: int, **changed: Any) -> PodState:
-    """Return the state of pod *number* with its one container, fields of the pod *changed*."""
-    pod = replace(
-        parse_pod(make_pod(number), NO_LABELS).pod, **{"cgroup_uid": f"cg-{number}", **changed}
-    )
-    return PodState(pod, (PodContainer(container_id(number), "web", pod),))
+def state(number: int, **changed: Any) -> PodInfo:
+    """Return pod *number* with its one container, fields of the pod *changed*."""
+    fields = {
+        "cgroup_pod_id": f"cg-{number}",
+        "containers": ((container_id(number), "web"),),
+        **changed,
+    }
+    return replace(parse_pod(make_pod(number), NO_LABELS), **fields)
 
 
 class TestParsing:
@@ -63,24 +66,24 @@ class TestParsing:
 
     def test_identity_owner_and_qos(self) -> None:
         """Names, node, QoS and the Deployment above the ReplicaSet are kept."""
-        pod = parse_pod(recorded("deployment"), NO_LABELS).pod
-        assert pod == Pod(
-            uid="8a2c6f5e-3f0d-4c1a-b1c9-7d2f6f0a1b11",
-            name="web-6d4b75cb6d-hx8p2",
-            namespace="shop",
+        pod = parse_pod(recorded("deployment"), NO_LABELS)
+        assert replace(pod, containers=()) == PodInfo(
+            pod_id="8a2c6f5e-3f0d-4c1a-b1c9-7d2f6f0a1b11",
+            pod_name="web-6d4b75cb6d-hx8p2",
+            pod_namespace="shop",
+            cgroup_pod_id="8a2c6f5e-3f0d-4c1a-b1c9-7d2f6f0a1b11",
             node="node-a",
             owner_kind="Deployment",
             owner_name="web",
-            qos="Burstable",
+            qos_class="Burstable",
             labels=(),
-            cgroup_uid="8a2c6f5e-3f0d-4c1a-b1c9-7d2f6f0a1b11",
             created="2026-11-24T09:00:00Z",
         )
 
     def test_every_kind_of_container_is_known(self) -> None:
         """Ordinary, init and ephemeral containers have their names, and a previous run its too."""
         containers = parse_pod(recorded("deployment"), NO_LABELS).containers
-        assert {(item.name, item.container_id[:2]) for item in containers} == {
+        assert {(name, container_id[:2]) for container_id, name in containers} == {
             ("web", "a1"),
             ("web", "a0"),
             ("sidecar", "b1"),
@@ -93,7 +96,7 @@ class TestParsing:
         """The id is what follows the runtime's name."""
         value = make_pod(1)
         container_statuses(value)[0]["containerID"] = f"{runtime}://{'ab' * 32}"
-        assert parse_pod(value, NO_LABELS).containers[0].container_id == "ab" * 32
+        assert parse_pod(value, NO_LABELS).containers[0][0] == "ab" * 32
 
     def test_container_not_started_has_no_id(self) -> None:
         """A container that waits is left out until it has an id."""
@@ -106,35 +109,35 @@ class TestParsing:
     @pytest.mark.parametrize("name", ["static_mirror", "static_kubelet"])
     def test_static_pod_has_the_uid_of_its_cgroup(self, name: str) -> None:
         """A static pod is known by its manifest's hash, from the API as from the kubelet."""
-        pod = parse_pod(recorded(name), NO_LABELS).pod
-        assert pod.cgroup_uid == "3f5b0c1d9e8a7b6c5d4e3f2a1b0c9d8e"
+        pod = parse_pod(recorded(name), NO_LABELS)
+        assert pod.cgroup_pod_id == "3f5b0c1d9e8a7b6c5d4e3f2a1b0c9d8e"
 
     def test_hash_annotation_alone_does_not_make_a_static_pod(self) -> None:
         """A user's pod that carries the annotation keeps its own uid."""
         value = make_pod(1)
         value["metadata"]["annotations"] = {"kubernetes.io/config.hash": "0" * 32}
-        pod = parse_pod(value, NO_LABELS).pod
-        assert pod.cgroup_uid == pod.uid
+        pod = parse_pod(value, NO_LABELS)
+        assert pod.cgroup_pod_id == pod.pod_id
 
     def test_owner_that_is_no_replica_set_of_a_deployment(self) -> None:
         """The controller is named as it is."""
         value = make_pod(1)
         value["metadata"]["ownerReferences"][0] |= {"kind": "DaemonSet", "name": "agent"}
-        pod = parse_pod(value, NO_LABELS).pod
+        pod = parse_pod(value, NO_LABELS)
         assert (pod.owner_kind, pod.owner_name) == ("DaemonSet", "agent")
 
     def test_pod_without_owner(self) -> None:
         """A bare pod has an empty owner."""
         value = make_pod(1)
         del value["metadata"]["ownerReferences"]
-        pod = parse_pod(value, NO_LABELS).pod
+        pod = parse_pod(value, NO_LABELS)
         assert (pod.owner_kind, pod.owner_name) == ("", "")
 
     def test_thousands_of_labels_keep_the_allowed(self) -> None:
         """Of 5,000 labels only the allowed ones are kept, in name order."""
         value = make_pod(1)
         value["metadata"]["labels"] |= {f"label-{number}": "x" * 63 for number in range(5000)}
-        pod = parse_pod(value, frozenset({"team", "label-7", "absent"})).pod
+        pod = parse_pod(value, frozenset({"team", "label-7", "absent"}))
         assert pod.labels == (("label-7", "x" * 63), ("team", "shop"))
 
     @pytest.mark.parametrize("name", ['pod-"quoted"\\', "pod-ü-日本-🐙", "pod\nwith\nlines"])
@@ -142,13 +145,13 @@ class TestParsing:
         """Unicode, quotes and newlines are kept: escaping is the exporter's business."""
         value = make_pod(1)
         value["metadata"]["name"] = name
-        assert parse_pod(value, NO_LABELS).pod.name == name
+        assert parse_pod(value, NO_LABELS).pod_name == name
 
     def test_half_a_surrogate_is_mended(self) -> None:
         """Text that cannot be written as UTF-8 becomes text that can."""
         value = make_pod(1)
         value["metadata"]["name"] = "web-\ud83d"
-        assert parse_pod(value, NO_LABELS).pod.name == "web-?"
+        assert parse_pod(value, NO_LABELS).pod_name == "web-?"
 
     @pytest.mark.parametrize("value", [None, [], "pod", {}, {"metadata": {"uid": "u"}}])
     def test_what_is_no_pod_is_refused(self, value: object) -> None:
@@ -164,10 +167,13 @@ class TestParsing:
         leaf = st.none() | st.booleans() | st.integers() | st.text()
         value[part][field] = data.draw(leaf | st.lists(leaf) | st.dictionaries(st.text(), leaf))
         try:
-            pod = parse_pod(value, frozenset({"app"})).pod
+            pod = parse_pod(value, frozenset({"app"}))
         except MalformedPodError:
             return
-        assert all(isinstance(text, str) for text in (pod.name, pod.node, pod.qos, pod.owner_name))
+        assert all(
+            isinstance(text, str)
+            for text in (pod.pod_name, pod.node, pod.qos_class, pod.owner_name)
+        )
 
 
 class TestIndex:
@@ -178,8 +184,9 @@ class TestIndex:
         index.apply(state(1))
         found = index.find(container_id(1))
         assert found is not None
-        assert found.name == "web"
-        assert index.pod(found.pod.uid) == index.pod("cg-1") == found.pod
+        name, pod = found
+        assert name == "web"
+        assert index.pod(pod.pod_id) == index.pod("cg-1") == pod
 
     def test_unknown_is_none(self, index: PodIndex) -> None:
         """What was never seen is not found."""
@@ -191,9 +198,9 @@ class TestIndex:
         versions = [index.version]
         index.apply(state(1))
         versions.append(index.version)
-        index.apply(state(1, qos="Guaranteed"))
+        index.apply(state(1, qos_class="Guaranteed"))
         versions.append(index.version)
-        index.remove(state(1).pod.uid)
+        index.remove(state(1).pod_id)
         versions.append(index.version)
         assert versions == sorted(set(versions))
 
@@ -211,7 +218,7 @@ class TestIndex:
     ) -> None:
         """Its container and both its uids answer until the retention is over, then not."""
         index.apply(state(1))
-        index.remove(state(1).pod.uid)
+        index.remove(state(1).pod_id)
         clock.now_s = RETENTION_S - 1
         index.expire()
         assert index.find(container_id(1))
@@ -229,15 +236,15 @@ class TestIndex:
         assert index.live_pods == 1
         clock.now_s = RETENTION_S
         index.expire()
-        assert [pod.uid for pod in index.pods()] == [state(2).pod.uid]
+        assert [pod.pod_id for pod in index.pods()] == [state(2).pod_id]
 
     def test_restarted_container_leaves_its_old_id_known(
         self, index: PodIndex, clock: FakeClock
     ) -> None:
         """An id that a live pod no longer lists stays known for the retention."""
         index.apply(state(1))
-        pod = state(1).pod
-        index.apply(PodState(pod, (PodContainer("new", "web", pod),)))
+        pod = state(1)
+        index.apply(replace(pod, containers=(("new", "web"),)))
         assert index.find(container_id(1))
         clock.now_s = RETENTION_S
         index.expire()
@@ -262,10 +269,10 @@ class TestIndex:
         states = [newer, older] if newer_first else [older, newer]
         for claim in states:
             index.apply(claim)
-        index.apply(replace(states[0], pod=replace(states[0].pod, qos="Guaranteed")))
+        index.apply(replace(states[0], qos_class="Guaranteed"))
         found = index.find("shared")
         assert found is not None
-        assert found.pod.uid == newer.pod.uid
+        assert found[1].pod_id == newer.pod_id
         assert [record.levelno for record in caplog.records] == [logging.WARNING]
         assert "claimed by two pods" in caplog.text
 
@@ -275,13 +282,13 @@ class TestIndex:
         """A reused id is the new pod's, for good, even where the ended one was created later."""
         ended, reuser = claims("2026-11-24T10:00:00Z", "2026-11-24T09:00:00Z")
         index.apply(ended)
-        index.remove(ended.pod.uid)
+        index.remove(ended.pod_id)
         index.apply(reuser)
         clock.now_s = RETENTION_S
         index.expire()
         found = index.find("shared")
         assert found is not None
-        assert found.pod.uid == reuser.pod.uid
+        assert found[1].pod_id == reuser.pod_id
         assert not caplog.records
 
     def test_end_of_the_loser_leaves_the_container(self, index: PodIndex, clock: FakeClock) -> None:
@@ -289,7 +296,7 @@ class TestIndex:
         older, newer = claims("2026-11-24T09:00:00Z", "2026-11-24T10:00:00Z")
         index.apply(older)
         index.apply(newer)
-        index.remove(older.pod.uid)
+        index.remove(older.pod_id)
         clock.now_s = RETENTION_S
         index.expire()
         assert index.find("shared")
@@ -298,49 +305,49 @@ class TestIndex:
         self, index: PodIndex, clock: FakeClock
     ) -> None:
         """A static pod whose mirror was made anew answers with the new one, and goes on to."""
-        first, second = state(1, cgroup_uid="hash"), state(2, cgroup_uid="hash")
+        first, second = state(1, cgroup_pod_id="hash"), state(2, cgroup_pod_id="hash")
         index.apply(first)
         index.apply(second)
-        index.remove(first.pod.uid)
+        index.remove(first.pod_id)
         clock.now_s = RETENTION_S
         index.expire()
-        assert index.pod("hash") == second.pod
+        assert index.pod("hash") == second
 
     def test_replaced_mirror_pod_is_the_one_that_replaced_it(self, index: PodIndex) -> None:
         """Asked for by the uid of the first mirror, the second answers, and goes on to."""
         first, second = (
-            state(number, cgroup_uid="hash", created=f"2026-01-0{number}T00:00:00Z")
+            state(number, cgroup_pod_id="hash", created=f"2026-01-0{number}T00:00:00Z")
             for number in (1, 2)
         )
         index.apply(first)
-        assert index.pod(first.pod.uid) == first.pod
+        assert index.pod(first.pod_id) == first
         index.apply(second)
-        index.apply(replace(first, pod=replace(first.pod, qos="Guaranteed")))
-        index.remove(first.pod.uid)
-        assert index.pod(first.pod.uid) == index.pod("hash") == second.pod
+        index.apply(replace(first, qos_class="Guaranteed"))
+        index.remove(first.pod_id)
+        assert index.pod(first.pod_id) == index.pod("hash") == second
 
     def test_mirror_that_ended_is_replaced_whatever_the_time(self, index: PodIndex) -> None:
         """A clock that was set back does not leave a static pod with a mirror that is gone."""
         first, second = (
-            state(number, cgroup_uid="hash", created=f"2026-01-0{3 - number}T00:00:00Z")
+            state(number, cgroup_pod_id="hash", created=f"2026-01-0{3 - number}T00:00:00Z")
             for number in (1, 2)
         )
         index.apply(first)
-        index.remove(first.pod.uid)
+        index.remove(first.pod_id)
         index.apply(second)
-        assert index.pod("hash") == second.pod
+        assert index.pod("hash") == second
 
     def test_pod_that_is_kept_is_not_forgotten(self, clock: FakeClock) -> None:
         """For as long as it is kept, in time and in number, and its retention after that."""
         index = PodIndex(RETENTION_S, clock, max_ended=2)
-        index.keep(frozenset({state(1).pod.uid}))
+        index.keep(frozenset({state(1).pod_id}))
         for number in range(1, 6):
             index.apply(state(number))
-            index.remove(state(number).pod.uid)
+            index.remove(state(number).pod_id)
         for _ in range(10):
             clock.now_s += RETENTION_S
             index.expire()
-        assert index.pods() == (state(1).pod,)
+        assert index.pods() == (state(1),)
         index.keep(frozenset())
         clock.now_s += RETENTION_S - 1
         index.expire()
@@ -354,8 +361,8 @@ class TestIndex:
         index = PodIndex(RETENTION_S, clock, max_ended=10)
         for number in range(100):
             index.apply(state(number))
-            index.remove(state(number).pod.uid)
-        assert [pod.uid for pod in index.pods()] == [state(n).pod.uid for n in range(90, 100)]
+            index.remove(state(number).pod_id)
+        assert [pod.pod_id for pod in index.pods()] == [state(n).pod_id for n in range(90, 100)]
         assert index.find(container_id(89)) is None
         assert index.find(container_id(90))
 
@@ -369,13 +376,13 @@ class TestIndex:
             while not stop.is_set():
                 for number in range(20):
                     found = index.find(container_id(number))
-                    if found is not None and found.pod.uid != f"{number}":
+                    if found is not None and found[1].pod_id != f"{number}":
                         wrong.append(found)
                 index.pods()
 
         reader = threading.Thread(target=read)
         reader.start()
-        states = [state(number, uid=f"{number}") for number in range(20)]
+        states = [state(number, pod_id=f"{number}") for number in range(20)]
         for round_number in range(100):
             index.replace(states[round_number % 5 :])
         stop.set()
@@ -404,10 +411,12 @@ class TestUnknownIds:
         assert not unknown.is_news("999")
 
 
-def claims(*created: str) -> list[PodState]:
+def claims(*created: str) -> list[PodInfo]:
     """Return pods made at these times that all claim the container "shared"."""
-    pods = [state(number, created=when).pod for number, when in enumerate(created)]
-    return [PodState(pod, (PodContainer("shared", "web", pod),)) for pod in pods]
+    containers = (("shared", "web"),)
+    return [
+        state(number, created=when, containers=containers) for number, when in enumerate(created)
+    ]
 
 
 def lost_fields(value: Any, kept: Any, path: str = "") -> Any:

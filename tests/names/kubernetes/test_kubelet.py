@@ -93,8 +93,9 @@ class TestPolling:
         rig.follower.step()
         found = rig.source.find("d1" * 32)
         assert found is not None
-        assert (found.name, found.pod.name) == ("etcd", "etcd-node-a")
-        assert rig.parts.index.pod("3f5b0c1d9e8a7b6c5d4e3f2a1b0c9d8e") == found.pod
+        name, pod = found
+        assert (name, pod.pod_name) == ("etcd", "etcd-node-a")
+        assert rig.parts.index.pod("3f5b0c1d9e8a7b6c5d4e3f2a1b0c9d8e") == pod
         assert rig.parts.index.live_pods == 2
 
     def test_node_without_pods(self, server: KubeServer, rig: Rig) -> None:

@@ -6,7 +6,7 @@ from kube_server import NODE, make_pod
 
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
 from kepler_ebpf.model.workloads import PodLabels
-from kepler_ebpf.names.kubernetes.index import PodContainer, PodIndex, PodState
+from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex
 from kepler_ebpf.names.kubernetes.objects import parse_pod
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos
 from kepler_ebpf.names.kubernetes.source import SourceStatus
@@ -34,38 +34,33 @@ class Source:
     def __post_init__(self) -> None:
         self.index = PodIndex(retention_s=100.0, clock=self.clock)
 
-    def find(self, container_id: str) -> PodContainer | None:
+    def find(self, container_id: str) -> NamedContainer | None:
         return self.index.find(container_id)
 
 
-def state(number: int) -> PodState:
+def state(number: int) -> PodInfo:
     """Return pod *number* as its source parsed it."""
     return parse_pod(make_pod(number), LABELS)
 
 
 def listed(number: int) -> tuple[PodLabels | None, ...]:
     """Return the labels of a ledger that lists pod *number*."""
-    return (None, PodLabels(state(number).pod.uid, "", ""))
+    return (None, PodLabels(state(number).pod_id, "", ""))
 
 
 def test_a_pod_is_described_as_kubernetes_does() -> None:
     """Every field that one may want to join on."""
     source = Source()
     source.index.apply(state(1))
-    pod = state(1).pod
-    assert PodInfos(source).infos(()) == (
-        PodInfo(
-            pod.uid,
-            pod.name,
-            "shop",
-            pod.uid,
-            NODE,
-            "Deployment",
-            "web",
-            "Burstable",
-            (("app", "web"),),
-        ),
+    pod = state(1)
+    assert PodInfos(source).infos(()) == (pod,)
+    assert (pod.pod_namespace, pod.node, pod.owner_kind, pod.owner_name) == (
+        "shop",
+        NODE,
+        "Deployment",
+        "web",
     )
+    assert (pod.qos_class, pod.labels) == ("Burstable", (("app", "web"),))
 
 
 def test_pods_are_the_same_object_until_they_change() -> None:
@@ -87,7 +82,7 @@ def test_an_ended_pod_is_told_of_until_it_is_forgotten() -> None:
     source = Source()
     book = PodInfos(source)
     source.index.apply(state(1))
-    source.index.remove(state(1).pod.uid)
+    source.index.remove(state(1).pod_id)
     assert len(book.infos(())) == 1
     source.clock.now_s = 101.0
     source.index.expire()
@@ -100,11 +95,11 @@ def test_a_listed_pod_is_told_of_for_as_long_as_it_is() -> None:
     book = PodInfos(source)
     source.index.apply(state(1))
     book.infos(listed(1))
-    source.index.remove(state(1).pod.uid)
+    source.index.remove(state(1).pod_id)
     for _ in range(5):
         source.clock.now_s += 1000.0
         source.index.expire()
-        assert [info.pod_id for info in book.infos(listed(1))] == [state(1).pod.uid]
+        assert [info.pod_id for info in book.infos(listed(1))] == [state(1).pod_id]
     book.infos((None,))
     source.clock.now_s += 1000.0
     source.index.expire()
@@ -116,12 +111,11 @@ def test_a_static_pod_is_told_of_once() -> None:
     source = Source()
     book = PodInfos(source)
     for number in (1, 2):
-        made = state(number)
-        source.index.apply(PodState(replace(made.pod, cgroup_uid="hash"), made.containers))
+        source.index.apply(replace(state(number), cgroup_pod_id="hash"))
     shown = {info.pod_id: info.cgroup_pod_id for info in book.infos(())}
-    assert shown == {state(2).pod.uid: "hash"}
+    assert shown == {state(2).pod_id: "hash"}
     shown = {info.pod_id: info.cgroup_pod_id for info in book.infos(listed(1))}
-    assert shown == {state(1).pod.uid: "hash", state(2).pod.uid: "hash"}
+    assert shown == {state(1).pod_id: "hash", state(2).pod_id: "hash"}
 
 
 def test_source_is_up_while_it_runs_and_is_answered() -> None:

@@ -195,7 +195,7 @@ class TestMemory:
     def test_kubernetes_is_not_imported_before_it_is_on(self) -> None:
         """Importing the sources imports neither kubernetes nor urllib3."""
         code = (
-            "import sys, kepler_ebpf.workloads.pod_sources; "
+            "import sys, kepler_ebpf.names.kubernetes.start; "
             "print([m for m in ('kubernetes', 'urllib3') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -218,7 +218,7 @@ class TestMemory:
 RSS_SCRIPT = """
 import sys, time
 import click, numpy, prometheus_client, yaml
-from kepler_ebpf.workloads.pod_sources import PodSourceOptions, start_pod_source
+from kepler_ebpf.names.kubernetes.start import PodSourceOptions, start_pod_source
 def rss_mb():
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024

@@ -14,15 +14,6 @@ from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-class Clock:
-    """A clock that is moved by hand."""
-
-    now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
-
-
 def identity(pid):
     """Return pid and a start within the process's clock tick."""
     stat = Path(f"/proc/{pid}/stat").read_text()
@@ -46,15 +37,10 @@ def child():
         process.kill()
 
 
-def swept(ours, *processes, rounds=1):
-    """Return the pids found gone in so many rounds."""
-    clock = Clock()
-    sweeper = ExitChecker("/proc", ours, clock)
-    found = []
-    for _ in range(rounds):
-        clock.now_s += exits.PERIOD_S
-        found += sweeper.gone(listed(*processes))[0].tolist()
-    return found
+def found_gone(ours, *processes, rounds=1):
+    """Return the pids found gone in so many looks."""
+    checker = ExitChecker("/proc", ours)
+    return [pid for _ in range(rounds) for pid in checker.gone(listed(*processes))[0].tolist()]
 
 
 def test_a_process_that_is_gone_is_found(child):
@@ -62,34 +48,38 @@ def test_a_process_that_is_gone_is_found(child):
     ours, dead = identity(os.getpid()), identity(child.pid)
     child.kill()
     child.wait()
-    assert swept(ours, ours, dead) == [dead[0]]
+    assert found_gone(ours, ours, dead) == [dead[0]]
 
 
 def test_a_pid_of_another_process_is_gone(child):
     """A process whose pid has another start by now is gone."""
     ours, (pid, start_ns) = identity(os.getpid()), identity(child.pid)
-    assert swept(ours, (pid, start_ns - 10 * NS_PER_TICK)) == [pid]
+    assert found_gone(ours, (pid, start_ns - 10 * NS_PER_TICK)) == [pid]
 
 
 def test_nobody_is_gone_in_a_foreign_procfs(child, tmp_path):
-    """Where procfs does not show us, it tells nothing of others either."""
+    """Where procfs does not show this process, it says nothing of others either."""
     ours, dead = identity(os.getpid()), identity(child.pid)
-    clock = Clock()
-    sweeper = ExitChecker(str(tmp_path), ours, clock)
-    clock.now_s += exits.PERIOD_S
-    assert len(sweeper.gone(listed(ours, dead))[0]) == 0
+    checker = ExitChecker(str(tmp_path), ours)
+    checker.resync()
+    assert len(checker.gone(listed(ours, dead))[0]) == 0
+    assert not checker.has_checks
 
 
 def test_every_process_gets_its_turn():
     """A few at a time, all of them are looked at in the end."""
     ours = identity(os.getpid())
     dead = [(4_000_000 + number, 1) for number in range(3 * exits.MAX_LOOKS)]
-    assert sorted(swept(ours, *dead, rounds=3)) == [pid for pid, _ in dead]
+    assert sorted(found_gone(ours, *dead, rounds=3)) == [pid for pid, _ in dead]
 
 
-def test_it_rests_between_looks(child):
-    """Within its period it looks at nothing."""
-    ours, dead = identity(os.getpid()), identity(child.pid)
-    child.kill()
-    child.wait()
-    assert len(ExitChecker("/proc", ours, Clock()).gone(listed(dead))[0]) == 0
+def test_a_round_ends_when_all_were_looked_at():
+    """A resync begins a round, which is over after the last process."""
+    dead = [(4_000_000 + number, 1) for number in range(2 * exits.MAX_LOOKS)]
+    checker = ExitChecker("/proc", identity(os.getpid()))
+    assert not checker.has_checks
+    checker.resync()
+    rounds = []
+    while checker.has_checks:
+        rounds.append(len(checker.gone(listed(*dead))[0]))
+    assert rounds == [exits.MAX_LOOKS, exits.MAX_LOOKS]
