@@ -4,14 +4,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cgroup_tree import cgroup_tree, hierarchies
 from powercap import CpuModel, PowercapTree, ZoneSpec, driven
-from running import Page, Run, assert_conserved, running, stepping
+from running import Page, Run, assert_conserved, refused, running, stepping
 from truth import Stopwatch
 from workers import Worker, worker
 
@@ -19,6 +19,7 @@ PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:2"
 """Zones of the single-socket machine."""
 
 OTHER_PACKAGE = "intel-rapl:1"
+UNCORE = "intel-rapl:0:1"
 PSYS = "intel-rapl:9"
 CONTAINER = "c0" * 32
 J = 1e6
@@ -36,18 +37,21 @@ def tree(tmp_path: Path) -> PowercapTree:
     return machine(tmp_path / "sys", "single_socket")
 
 
-def machine(sysfs: Path, kind: str) -> PowercapTree:
-    """Return a powercap tree of that kind of machine, in a sysfs with this host's CPUs."""
+def machine(sysfs: Path, kind: str | list[ZoneSpec]) -> PowercapTree:
+    """Return a powercap tree of a kind of machine or of zones, in a sysfs with this host's CPUs."""
     (sysfs / "devices/system").mkdir(parents=True)
     (sysfs / "devices/system/cpu").symlink_to("/sys/devices/system/cpu")
     return PowercapTree(sysfs, kind)
 
 
 @contextmanager
-def metered(folder: Path, tree: PowercapTree, *arguments: str) -> Iterator[Run]:
-    """Run in steps over *tree*, which moves by itself only until the meter has proved it."""
-    with moving(tree):
-        started = stepping(folder, "--meter", "rapl", "--host.sysfs", str(tree.sysfs), *arguments)
+def metered(
+    folder: Path, tree: PowercapTree, *, moved: Iterable[str] = (), config: str = ""
+) -> Iterator[Run]:
+    """Run in steps over *tree*, which moves by itself only until the meter has started."""
+    sysfs = str(tree.sysfs)
+    with moving(tree, moved or tree.entries):
+        started = stepping(folder, "--meter", "rapl", "--host.sysfs", sysfs, config=config)
         run = started.__enter__()
     try:
         run.step()
@@ -57,13 +61,13 @@ def metered(folder: Path, tree: PowercapTree, *arguments: str) -> Iterator[Run]:
 
 
 @contextmanager
-def moving(tree: PowercapTree) -> Iterator[None]:
-    """Let every counter move a little, as a meter wants to see before it trusts them."""
+def moving(tree: PowercapTree, entries: Iterable[str]) -> Iterator[None]:
+    """Let these counters move a little, as a meter expects at its start."""
     stop = threading.Event()
 
     def move() -> None:
         while not stop.wait(PROBE_PERIOD_S):
-            tree.advance(0.05 * J)
+            tree.advance(dict.fromkeys(entries, 0.05 * J))
 
     thread = threading.Thread(target=move)
     thread.start()
@@ -80,7 +84,7 @@ def node_j(page: Page, zone: str = "package") -> float:
 
 
 def process_j(page: Page, comm: str, zone: str = "package") -> float:
-    """Return what the processes of that name were given."""
+    """Return the energy of the processes of that name."""
     return page.total("kepler_process_cpu_joules_total", zone=zone, comm=comm)
 
 
@@ -102,7 +106,7 @@ def errors(page: Page, entry: str, reason: str) -> float:
 def test_energy_of_an_interval_is_shared_by_cpu_time(
     tmp_path: Path, tree: PowercapTree, stopwatch: Stopwatch
 ) -> None:
-    """A process gets of the interval's joules what its CPU time is of all CPUs' time."""
+    """A process's share of the joules is its share of all CPUs' time."""
     with worker(tmp_path, "hog") as hog, metered(tmp_path, tree) as run:
         before = run.step()
         used_s = hog.spin()
@@ -114,10 +118,10 @@ def test_energy_of_an_interval_is_shared_by_cpu_time(
         assert stopwatch.agree(given_j / energy_j * window_s(after), used_s)
 
 
-def test_constant_power_is_paid_by_cpu_time(
+def test_constant_power_is_shared_by_cpu_time(
     tmp_path: Path, tree: PowercapTree, stopwatch: Stopwatch
 ) -> None:
-    """Over many intervals each process has paid power times its rusage, per CPU."""
+    """Over many intervals each process has the power times its rusage, per CPU."""
     power_w = 60.0
     arguments = ("--meter", "rapl", "--host.sysfs", str(tree.sysfs), "--interval", "100ms")
     config = "monitor: {minTerminatedEnergyThreshold: 0}\n"
@@ -137,7 +141,7 @@ def test_constant_power_is_paid_by_cpu_time(
         assert stopwatch.agree(process_j(page, comm) / power_w * cpus, used_s)
 
 
-def test_each_socket_pays_for_itself(tmp_path: Path) -> None:
+def test_energy_of_a_socket_goes_to_its_own_processes(tmp_path: Path) -> None:
     """A process on one socket gets nothing of what the other one drew."""
     cpus = sorted(os.sched_getaffinity(0))
     tree = two_sockets(tmp_path / "sys", cpus)
@@ -203,10 +207,10 @@ REPAIRS = {"unreadable": PowercapTree.unblock}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_failing_zone_degrades_alone_and_pays_later(
+def test_failing_zone_fails_alone_and_its_energy_comes_late(
     tmp_path: Path, tree: PowercapTree, fault: str, stopwatch: Stopwatch
 ) -> None:
-    """The others go on; what it drew meanwhile goes to those who ran meanwhile, and later."""
+    """The others go on; the energy of the time between goes to those who ran in it."""
     with worker(tmp_path, "during") as during, metered(tmp_path, tree) as run:
         before = run.step()
         FAULTS[fault](tree, DRAM)
@@ -231,7 +235,7 @@ def test_failing_zone_degrades_alone_and_pays_later(
 
 
 def test_container_that_has_ended_gets_what_comes_late(tmp_path: Path, tree: PowercapTree) -> None:
-    """It is given as much as its process, though its cgroup is long gone by then."""
+    """It gets as much as its process, though its cgroup is long gone by then."""
     with cgroup_tree(hierarchies()[0]) as cgroups, metered(tmp_path, tree) as run:
         with worker(tmp_path, "in-container") as inner:
             cgroup = cgroups.make(f"/docker/{CONTAINER}")
@@ -255,20 +259,20 @@ def test_container_that_has_ended_gets_what_comes_late(tmp_path: Path, tree: Pow
 
 
 def test_all_zones_failing_lose_nothing(tmp_path: Path, tree: PowercapTree) -> None:
-    """With no reading at all intervals still close, and are paid for once there is one."""
-    with worker(tmp_path, "unpaid") as unpaid, metered(tmp_path, tree) as run:
+    """Without any reading intervals still close, and their energy comes with the next one."""
+    with worker(tmp_path, "during") as during, metered(tmp_path, tree) as run:
         before = run.step()
         for entry in tree.entries:
             vanish(tree, entry)
-        unpaid.spin()
+        during.spin()
         failing = run.step()
         tree.advance(30 * J)
         after = run.step()
     assert node_j(failing) == node_j(before)
-    assert failing.total("kepler_process_cpu_seconds_total", comm="unpaid") > 0
-    assert process_j(failing, "unpaid") == process_j(before, "unpaid")
+    assert failing.total("kepler_process_cpu_seconds_total", comm="during") > 0
+    assert process_j(failing, "during") == process_j(before, "during")
     assert node_j(after) - node_j(before) == pytest.approx(30, rel=1e-6)
-    assert process_j(after, "unpaid") > process_j(before, "unpaid")
+    assert process_j(after, "during") > process_j(before, "during")
     assert after.total("kepler_ebpf_residual_ratio") <= 1e-9
 
 
@@ -288,7 +292,7 @@ def test_impossible_jump_is_refused_and_counted(tmp_path: Path, tree: PowercapTr
 
 
 def test_stuck_counter_is_counted(tmp_path: Path, tree: PowercapTree) -> None:
-    """One that stands still while time passes is told, and costs the others nothing."""
+    """A counter that stands still while CPUs work is a fault, and costs the others nothing."""
     with metered(tmp_path, tree) as run:
 
         def is_stuck(page: Page) -> bool:
@@ -335,7 +339,7 @@ def test_counter_that_wraps_within_an_interval_loses_nothing(tmp_path: Path) -> 
     assert drawn_j > wraps_at_j
 
 
-def test_what_nobody_could_count_is_no_power(tmp_path: Path, tree: PowercapTree) -> None:
+def test_energy_lost_in_a_gap_is_no_power(tmp_path: Path, tree: PowercapTree) -> None:
     """After a gap the zone's watts are unknown; the joules of before and after it are kept."""
     tree.add(ZoneSpec(PSYS, "psys", range_uj=3_000_000_000))
     with metered(tmp_path, tree) as run:
@@ -356,3 +360,54 @@ def test_what_nobody_could_count_is_no_power(tmp_path: Path, tree: PowercapTree)
     assert node_j(after, "psys") - node_j(gap, "psys") == pytest.approx(5, rel=1e-6)
     assert_conserved(gap)
     assert_conserved(after)
+
+
+# --- zones that a host has --------------------------------------------------------------------
+
+
+def test_counter_with_two_names_is_counted_once(tmp_path: Path) -> None:
+    """Two dies of a first-generation EPYC show the counter of their package."""
+    tree = machine(tmp_path / "sys", [])
+    for die in range(2):
+        tree.add(ZoneSpec(f"intel-rapl:{die}", f"package-0-die-{die}"))
+    with metered(tmp_path, tree) as run:
+        before = run.step()
+        tree.advance(10 * J)
+        after = run.step()
+    assert node_j(after) - node_j(before) == pytest.approx(10, rel=1e-6)
+    paths = [each.labels["path"] for each in after.find("kepler_ebpf_zone_joules_total")]
+    assert {Path(path).name for path in paths} == {PACKAGE}
+
+
+def test_zone_that_sleeps_at_the_start_is_there_once_it_wakes(
+    tmp_path: Path, tree: PowercapTree
+) -> None:
+    """A graphics part that draws nothing has no series and no fault."""
+    tree.set(UNCORE, 0)
+    others = [entry for entry in tree.entries if entry != UNCORE]
+    with metered(tmp_path, tree, moved=others) as run:
+        asleep = run.step()
+        time.sleep(SHORT_S)
+        tree.advance({UNCORE: 3 * J})
+        awake = run.step()
+    assert asleep.find("kepler_node_cpu_joules_total", zone="uncore") == []
+    assert node_j(awake, "uncore") == pytest.approx(3, rel=1e-6)
+    assert errors(awake, UNCORE, "stuck") == 0
+    assert_conserved(awake)
+
+
+def test_wanted_zone_that_the_host_lacks_is_refused(tmp_path: Path, tree: PowercapTree) -> None:
+    """Its counters work: no other meter takes their place, and the error names both."""
+    config = tmp_path / "config.yaml"
+    config.write_text("rapl: {zones: [psys]}\n")
+    with moving(tree, tree.entries):
+        ended = refused("--host.sysfs", str(tree.sysfs), "--config.file", str(config))
+    assert ended.returncode == 3
+    assert "no psys here, only core, dram, package-0, uncore" in ended.stderr
+
+
+def test_zone_may_be_wanted_by_its_kernel_name(tmp_path: Path, tree: PowercapTree) -> None:
+    """Only that one is measured."""
+    with metered(tmp_path, tree, config="rapl: {zones: [package-0]}\n") as run:
+        page = run.step()
+    assert page.zones() == ["package"]
