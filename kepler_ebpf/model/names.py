@@ -1,7 +1,7 @@
-"""What the ledger knows of a workload, and the names it is given for that.
+"""The identities of workloads, and their names.
 
-The ledger asks once for each new workload and never waits: it is given what is known now, and
-better names later (``Ledger.relabel_process`` and the others).
+The ledger looks up each new workload once and never waits: what is known is returned at once,
+better names come later (``Ledger.relabel_process`` and the others).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ExecEvent(NamedTuple):
 
 
 class ProcessIdentity(NamedTuple):
-    """A process that is to be named, and what the kernel's records say of it.
+    """A process that is to be named, as it is in the kernel's records.
 
     ``is_alive`` is False for a process that has ended: /proc is not read for it.
     """

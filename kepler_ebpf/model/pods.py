@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """A pod as Kubernetes describes it, "" for what it does not say.
+    """A pod as Kubernetes describes it, "" for what is missing.
 
     ``pod_id`` is the API's uid, ``cgroup_pod_id`` the one in the kubelet's cgroup paths: they
     differ for the API's mirror of a static pod. ``owner_kind`` and ``owner_name`` are its

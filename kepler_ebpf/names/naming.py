@@ -1,7 +1,7 @@
-"""The names of this host's workloads: what the loop and the ledger see of this room.
+"""The names of this host's workloads: the interface of this package for the loop and the ledger.
 
 An interval never waits for more files than it can afford. What there was no time for, and what is
-not known yet, is pending, and is found between intervals or when there is news of it.
+not known yet, is pending: it is found between intervals, or when the index of pods changes.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class HostNaming(Naming):
                 self._pending.add(PendingName(key, prefetch, Priority.PREFETCH))
 
     def learn_execs(self, events: Iterable[ExecEvent]) -> None:
-        """Take in execs; each names its process in this batch and the next."""
+        """Take in execs. Each names its process in this batch and the next."""
         self._processes.learn(events)
 
     def resync(self) -> None:

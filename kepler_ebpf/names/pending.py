@@ -57,7 +57,7 @@ class PendingNames:
         index: PodIndex | None = None,
         limit: int = MAX_PENDING,
     ) -> None:
-        """*has_ended* is asked with the keys of priority LIVE, *index* is the one of pods."""
+        """*has_ended* is called with keys of priority LIVE, *index* is that of the pods."""
         self._has_ended = has_ended
         self._index = index
         self._limit = limit

@@ -28,7 +28,7 @@ class PodDirectory(Protocol):
 
 
 def resolve(path: str, *, units: bool) -> CgroupName:
-    """Return what the path alone says, with the unit only where *units* are wanted.
+    """Return what is in the path alone, with the unit only where *units* are wanted.
 
     The name of a container is "" still.
     """
@@ -40,7 +40,7 @@ def resolve(path: str, *, units: bool) -> CgroupName:
 
 
 def resolve_pod(name: CgroupName, pods: PodDirectory) -> tuple[CgroupName, Unknown | None]:
-    """Return *name* in its pod as Kubernetes knows it, and what Kubernetes does not know of it.
+    """Return *name* with its pod from the index, and what the index does not have of it.
 
     A pod's id is the API's uid as soon as that is known, until then the one in the cgroup path;
     they differ for static pods only.

@@ -1,7 +1,7 @@
 """The directories in which the container runtimes of the system keep their files.
 
-Each runtime's own configuration says where: its file, the flags of its service, the command line
-of the daemon that runs. The usual places come after those. Only what root configures is read:
+They are in each runtime's own configuration: its file, the flags of its service, the command line
+of the running daemon. The usual places come after those. Only what root configures is read:
 a directory of a user's rootless runtime could be anything, a file system that never answers too.
 """
 

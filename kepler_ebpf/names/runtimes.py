@@ -1,4 +1,4 @@
-"""A container's name from what its runtime keeps on disk. No daemon is asked.
+"""A container's name from what its runtime keeps on disk. No daemon is called.
 
 Reads the runtimes' own files below a given root of the host's file system: those of the system's
 runtimes only, wherever their configuration puts them (see ``runtime_dirs``). Each read is bounded
@@ -65,7 +65,7 @@ class RuntimeNames:
         self._reported: set[str] = set()
 
     def name(self, container_id: str, runtime: str) -> str:
-        """Return the name a container's runtime knows, or knew, it by, else its ``short_id``.
+        """Return the name that its runtime has, or had, for a container, else its ``short_id``.
 
         The first container of a runtime that has no file is logged, with the places looked at.
         """
@@ -76,7 +76,7 @@ class RuntimeNames:
         return name or short_id(container_id)
 
     def prefetch(self, container_id: str, runtime: str) -> str | None:
-        """Read a name for later; None where no file of the runtime knows the container."""
+        """Read a name for later; None where the container is in no file of its runtime."""
         name = self._names.get(container_id)
         if name is None and has_short_id(container_id):
             name = self._find(container_id, runtime)

@@ -20,7 +20,7 @@ class ContainerMatch:
     containerd, or the container's name for LXC, LXD and nspawn, which have no other id: behind
     those of the containers it is in, where others may have the same name. ``runtime`` is one of
     Kepler's docker, containerd, crio, podman, kubernetes, unknown: "kubernetes" where the path has
-    the pod but not the runtime below it, "unknown" for all others, because dashboards know no
+    the pod but not the runtime below it, "unknown" for all others, because dashboards have no
     other values of this label. ``pod_uid`` is the pod's uid with dashes (or a static pod's 32
     digits), "" outside of a pod.
     """
@@ -52,13 +52,13 @@ _CONTAINERS = tuple(
         (rf"{_START}(?P<id>[0-9a-f]{{32}}-[0-9]{{5,10}})(?=/|\Z)", "containerd"),
         (rf"{_START}crio[-:]{_ID}", "crio"),
         (rf"{_START}libpod-(?:payload-)?{_ID}", "podman"),
-        # A full id is nothing else, whoever chose the directory or the scope it is in. Podman's
+        # A full id is nothing else, whatever directory or scope it is in. Podman's
         # pods have one too.
         (rf"{_START}(?<!libpod_parent/){_ID}", "unknown"),
         (rf"{_START}kata_{_ID}", "unknown"),
         (rf"{_START}(?![^/]*conmon)[^/:]+[-:]{_ID}", "unknown"),
         (rf"{_START}lxc(?:\.payload[./]|/){_NAME}(?=/|\Z)", "unknown"),
-        # libvirt registers virtual machines in the same way, as machine-qemu\x2d1\x2dname.scope.
+        # libvirt registers VMs in the same way, as machine-qemu\x2d1\x2dname.scope.
         (rf"{_START}machine-(?!qemu\\x2d){_NAME}{_SCOPE}", "unknown"),
         (rf"{_START}systemd-nspawn@{_NAME}{_SERVICE}", "unknown"),
     )

@@ -35,7 +35,7 @@ def discover(
 
     *wanted* is "auto", "v2" or a v1 controller. "auto" takes v2 where it is alone, else the first
     mounted of ``V1_CONTROLLERS``; where nothing is mounted it gives v2 without a mount point, and
-    cgroups stay without names. SetupError for a hierarchy asked for by name that is not mounted,
+    cgroups stay without names. SetupError for a wanted hierarchy that is not mounted,
     and where *mountinfo* cannot be read.
     """
     mounts = _cgroup_mounts(mountinfo, sysfs)

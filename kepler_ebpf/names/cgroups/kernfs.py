@@ -1,8 +1,8 @@
 """From the inode number of a cgroup directory to its path.
 
-Two ways: by file handle, which asks the kernel for one directory and needs CAP_DAC_READ_SEARCH,
+Two ways: by file handle, which opens one directory and needs CAP_DAC_READ_SEARCH,
 and by walking the whole tree, which needs no right but costs time with each cgroup there is.
-Both answer for one mounted hierarchy, with paths as seen from its mount point ("/" is the root).
+Both are for one mounted hierarchy, with paths as seen from its mount point ("/" is the root).
 """
 
 # Paths are bytes here, since the name of a cgroup need not be text.
@@ -23,7 +23,7 @@ FILEID_KERNFS = 0xFE
 """The handle type of kernfs; the handle itself is the 64-bit inode number (Linux 5.5)."""
 
 WALK_INTERVAL_S = 1.0
-"""A tree is walked at most this often, however many unknown ids are asked for."""
+"""A tree is walked at most this often, however many unknown ids are looked up."""
 
 _DELETED = b" (deleted)"
 
@@ -42,7 +42,7 @@ _open_by_handle_at.restype = ctypes.c_int
 
 
 class Resolver(Protocol):
-    """Answers for one mounted cgroup hierarchy."""
+    """Finds paths in one mounted cgroup hierarchy."""
 
     @property
     def by_handle(self) -> bool:
@@ -52,7 +52,7 @@ class Resolver(Protocol):
         """Find the cgroup's path below the mount point; None when there is none with this id."""
 
     def exists(self, kernfs_id: int) -> bool:
-        """Tell whether it may still be there; False only when it is certainly gone."""
+        """Whether it may still be there; False only when it is certainly gone."""
 
     def close(self) -> None:
         """Release what is held open."""
@@ -71,7 +71,7 @@ def make_resolver(root: str, clock: Callable[[], float] = time.monotonic) -> Res
 
 
 class NoResolver:
-    """Stands where no hierarchy is mounted: knows no path."""
+    """No hierarchy is mounted: finds no path."""
 
     by_handle = False
 

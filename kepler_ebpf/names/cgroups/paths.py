@@ -73,7 +73,7 @@ class CgroupPaths:
             if path is not None:
                 self._paths[cgroup_id] = path
         elif cgroup_id in self._ended_at:
-            # The caller may not know the cgroup: its end is news to it once more.
+            # The cgroup is new to the caller: its end is reported once more.
             self._newly_ended[cgroup_id] = None
         return path
 

@@ -33,7 +33,7 @@ _REASON_OF_STATUS: dict[int, Reason] = {
 class ApiError(ReadError):
     """A request failed; the source waits and tries again.
 
-    ``retry_after_s`` is what the server asked for, 0 where it did not.
+    ``retry_after_s`` is the server's Retry-After, 0 where there is none.
     """
 
     def __init__(

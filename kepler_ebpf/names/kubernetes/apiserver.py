@@ -51,16 +51,16 @@ class ApiServerFollower:
                 self._list()
                 return wait_of(0.0)
             began_s = time.monotonic()
-            heard = self._watch(self._position)
+            came = self._watch(self._position)
         except ApiError as error:
             if error.reason == "gone" and self._position is not None:
-                # The server answers again, it has only forgotten where we were.
+                # The server answers again. Only our position is lost.
                 self._parts.backoff.reset()
             if error.reason in _START_AFRESH:
                 self._position = None
                 self._from_cache = error.reason != "gone"
             raise
-        if not heard and time.monotonic() - began_s < _SHORT_WATCH_S:
+        if not came and time.monotonic() - began_s < _SHORT_WATCH_S:
             return wait_of(self._parts.backoff.next_s())
         self._parts.backoff.reset()
         return wait_of(_REWATCH_S)
@@ -94,8 +94,8 @@ class ApiServerFollower:
         return body.metadata
 
     def _watch(self, position: str) -> bool:
-        """Follow the events after *position* until the server ends it; tell whether any came."""
-        heard = False
+        """Follow the events after *position* until the server ends it; return whether any came."""
+        came = False
         seconds = _MIN_WATCH_S + random.randrange(_WATCH_SPREAD_S)  # noqa: S311 - only a spread
         query = {
             "watch": "1",
@@ -108,7 +108,7 @@ class ApiServerFollower:
                 self._parts.journal.connected(full=False)
                 for event in json_lines(chunks):
                     self._take(mapping(event))
-                    heard = True
+                    came = True
                     yield_gil()
         except ApiError as error:
             # Even a quiet node has a bookmark a minute. A server that sends none is dead, or was
@@ -116,7 +116,7 @@ class ApiServerFollower:
             if error.reason != "timeout":
                 raise
             self._position = None
-        return heard
+        return came
 
     def _take(self, event: Mapping[str, object]) -> None:
         kind, value = event.get("type"), event.get("object")

@@ -27,7 +27,7 @@ _MAX_RETRY_AFTER_S = 300.0
 _SHOWN_CHARS = 300
 _OK = 200
 _NO_CERTIFICATE = "TLSV1_ALERT_INTERNAL_ERROR"
-"""What a server of Go's says that waits for its certificate."""
+"""The alert of a server, written in Go, that has no certificate yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Connection:
     ) -> None:
         """Look at the credentials, so that wrong ones are a ConfigError now, not later.
 
-        Who has to be logged in, which may take long, is so at the first request.
+        A login, which may take long, is left to the first request.
         """
         self._credentials = credentials
         self._endpoint = endpoint
@@ -195,22 +195,22 @@ class Connection:
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = f"does not verify: {cause.verify_message.rstrip('.')}"
         elif cause is not None and cause.reason == _NO_CERTIFICATE:
-            why = "is not there yet: perhaps nobody has approved the request for it"
+            why = "is not there yet: the request for it may not be approved"
         else:
-            said = error.args[0] if error.args else ""
-            return ApiError("network", f"{self.url}: {_short(str(said or error))}")
+            detail = error.args[0] if error.args else ""
+            return ApiError("network", f"{self.url}: {_short(str(detail or error))}")
         problem = f"the certificate of {self.url} {why}"
         return ApiError("certificate", problem, self._certificate_remedy)
 
     def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
         reason = reason_of(response.status)
-        said = _message(self._chunks(response, time.monotonic() + 1.0))
+        message = _message(self._chunks(response, time.monotonic() + 1.0))
         problem = f"{self.url} refused to {request.action}: HTTP {response.status}"
         if reason == "unauthorized":
             problem = f"{problem}. The token or certificate was not accepted; it is read again"
         return ApiError(
             reason,
-            f"{problem}. The server's message: {said}" if said else problem,
+            f"{problem}. The server's message: {message}" if message else problem,
             f"grant {request.right}" if reason == "forbidden" else "",
             retry_after_s=_retry_after_s(response.headers.get("Retry-After", "")),
         )
@@ -241,7 +241,7 @@ def _retry_after_s(header: str) -> float:
 
 
 def _message(chunks: Iterator[bytes]) -> str:
-    """Return what an error answer says: the message of a Status object, else its first words."""
+    """Return the message of an error answer: that of a Status object, else its first words."""
     body = bytearray()
     with suppress(ApiError):
         for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Where the API is and how we prove who we are: a kubeconfig or the pod's service account.
+"""Where the API is and what we log in with: a kubeconfig or the pod's service account.
 
 ``import kubernetes`` happens in here, inside the functions, because it costs about 19 MB of
 memory that only a host with Kubernetes should pay. Of that package we use the credentials, the
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # at run time: when Kubernetes is on, see above
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 _LOGINS = ("auth-provider", "exec")
-"""The keys of a kubeconfig's user that have a command run, or a server asked, to log it in."""
+"""The keys of a kubeconfig's user that log it in by a command or a server."""
 
 
 def login_errors() -> tuple[type[Exception], ...]:
@@ -41,12 +41,12 @@ def login_errors() -> tuple[type[Exception], ...]:
 
 @dataclass(frozen=True, slots=True)
 class KubeConfigFile:
-    """The kubeconfig file at ``path``; its current context says which cluster and user."""
+    """The kubeconfig file at ``path``; its current context names cluster and user."""
 
     path: str
 
     def look(self) -> Configuration:
-        """Read the file alone: nothing is run, and nobody is asked, to log its user in.
+        """Read the file alone, and do not log its user in by a command or a server.
 
         Raises ConfigError where it is missing or cannot be used.
         """
@@ -81,7 +81,7 @@ class KubeConfigFile:
             ) from error
 
     def _read(self, without: tuple[str, ...] = ()) -> Configuration:
-        """Return what the file says, but for these keys of its users."""
+        """Return what is in the file, but for these keys of its users."""
         from kubernetes.client import Configuration
         from kubernetes.config import ConfigException
         from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger

@@ -1,8 +1,8 @@
 """Which pod a container or a cgroup belongs to: plain data, no I/O.
 
 One thread writes (a pod source), any thread reads. Readers take no lock: each read is one
-dictionary look-up of immutable values, and ``PodIndex.version`` tells whether anything a reader
-could see has changed. A pod or container that ended stays known for a stated time, so that the
+dictionary look-up of immutable values, and ``PodIndex.version`` changes with anything that a
+reader could see. A pod or container that ended stays known for a stated time, so that the
 energy it used last can still be named, and a pod for as long as its energy is listed.
 """
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 
 UNKNOWN_RETENTION_S = 300.0
-"""A container id that nobody could name is not asked for again for this long."""
+"""A container id that is unknown is not looked for again for this long."""
 
 
 NamedContainer = tuple[str, PodInfo]
@@ -36,7 +36,7 @@ class Ended:
         self._until_s: dict[str, float] = {}
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether *key* ended and is still kept."""
+        """Whether *key* ended and is still kept."""
         return key in self._until_s
 
     def add(self, key: str, now_s: float) -> None:
@@ -101,7 +101,7 @@ class PodIndex:
         return self._aliases.get(pod.cgroup_pod_id if pod else uid, pod)
 
     def knows(self, container_id: str, pod_id: str) -> bool:
-        """Tell whether there is such a container or such a pod; "" is none."""
+        """Whether there is such a container or such a pod; "" is none."""
         return container_id in self._containers or pod_id in self._pods or pod_id in self._aliases
 
     def pods(self) -> tuple[PodInfo, ...]:
@@ -173,7 +173,7 @@ class PodIndex:
         return True
 
     def _is_replaced(self, pod: PodInfo) -> bool:
-        """Tell whether a newer pod that has not ended stands for the same cgroups."""
+        """Whether a newer pod that has not ended stands for the same cgroups."""
         held = self._aliases.get(pod.cgroup_pod_id, pod)
         return held.created > pod.created and held.pod_id not in self._ended_pods
 
@@ -222,7 +222,7 @@ class PodIndex:
 
 
 class UnknownIds:
-    """Container ids the source could not name, so that each is asked for once in a while only.
+    """Container ids that the source could not name, each looked for once in a while only.
 
     Used by the one thread that looks containers up.
     """
@@ -240,7 +240,7 @@ class UnknownIds:
         self._until_s: dict[str, float] = {}
 
     def is_news(self, container_id: str) -> bool:
-        """Tell whether *container_id* was not remembered as unknown, and remember it from now."""
+        """Whether *container_id* was not remembered as unknown; it is from now on."""
         now_s = self._clock()
         if self._until_s.get(container_id, now_s) > now_s:
             return False

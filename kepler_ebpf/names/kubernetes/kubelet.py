@@ -33,7 +33,7 @@ class KubeletFollower:
     """One GET of /pods a step, with the token read again before each."""
 
     def __init__(self, parts: FollowerContext, poll_interval_s: float) -> None:
-        """Poll every *poll_interval_s*, earlier where an unknown container asks for it."""
+        """Poll every *poll_interval_s*, earlier where there is an unknown container."""
         self._parts = parts
         self._poll_interval_s = poll_interval_s
         self._node_checked = False

@@ -64,11 +64,11 @@ class Sleeper:
         self._nudge = threading.Event()
 
     def is_stopped(self) -> bool:
-        """Tell whether ``stop`` was called."""
+        """Whether ``stop`` was called."""
         return self._stop.is_set()
 
     def sleep(self, wait: Wait) -> bool:
-        """Pause the calling thread, not at all when stopped; tell whether a nudge has come."""
+        """Pause the calling thread, not at all when stopped; return whether a nudge has come."""
         if self._stop.wait(wait.least_s):
             return False
         nudged = self._nudge.wait(max(0.0, wait.seconds - wait.least_s))

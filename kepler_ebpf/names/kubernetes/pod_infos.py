@@ -1,4 +1,4 @@
-"""What every Snapshot tells of Kubernetes, made anew only where something has changed."""
+"""The pods in every Snapshot and the state of their source, made anew only after a change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceStatus(Protocol):
 
     @property
     def last_sync_s(self) -> float | None:
-        """The Unix time of the last word from the server, None before the first."""
+        """Unix time of the server's last answer, None before the first."""
 
     @property
     def errors(self) -> Mapping[str, int]:
@@ -36,7 +36,7 @@ class PodSource(PodDirectory, Protocol):
 
     @property
     def status(self) -> SourceStatus:
-        """How the source is doing."""
+        """The state of the source."""
 
 
 class PodInfos:
@@ -70,7 +70,7 @@ class PodInfos:
         return self._infos
 
     def health(self) -> PodSourceHealth | None:
-        """Return how the source fares now."""
+        """Return the state of the source now."""
         if self._source is None:
             return None
         status = self._source.status
@@ -81,6 +81,6 @@ class PodInfos:
         )
 
     def _is_shown(self, pod: PodInfo, index: PodIndex) -> bool:
-        """Tell whether a pod is listed, or no other stands for its cgroups by now."""
+        """Whether a pod is listed, or no other stands for its cgroups by now."""
         now = index.pod(pod.pod_id)
         return pod.pod_id in self._listed or now is None or now.pod_id == pod.pod_id

@@ -1,4 +1,4 @@
-"""The thread that keeps a PodIndex up to date, and what it tells about itself."""
+"""The thread that keeps a PodIndex up to date, and its state."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _CLOSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """A pod source about itself: immutable, the counters since start.
+    """The state of a pod source: immutable, the counters since start.
 
     ``connected``: the last thing tried worked. ``running``: the thread is alive.
-    ``last_sync_s``: Unix time of the last word from the server, None before the first.
+    ``last_sync_s``: Unix time of the server's last answer, None before the first.
     ``errors``: how often, by reason (see ``api_errors.Reason``). ``syncs``: full lists taken in.
     """
 
@@ -50,7 +50,7 @@ class Journal:
         self.status = SourceStatus()
 
     def connected(self, *, full: bool) -> None:
-        """Note that the server was heard; *full* when it sent the whole list."""
+        """Note an answer of the server; *full* when it was the whole list."""
         if not self.status.connected:
             _log.info("%s: connected", self._server)
         self._before = self._reported = None
@@ -87,7 +87,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class FollowerContext:
-    """What a follower works with: whom it asks, where it writes, whose pods it wants."""
+    """What a follower works with: the server, the node whose pods it wants, the index it fills."""
 
     connection: Connection
     index: PodIndex
@@ -130,7 +130,7 @@ class PodSource:
 
     @property
     def status(self) -> SourceStatus:
-        """How the source is doing."""
+        """The state of the source."""
         return replace(
             self._parts.journal.status,
             running=self._thread.is_alive(),
@@ -152,7 +152,7 @@ class PodSource:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; a request that is being sent right now ends on its own, behind our back."""
+        """Stop. A request that is being sent ends by itself, later."""
         self._sleeper.stop()
         self._parts.connection.interrupt()
         if self._thread.is_alive():
@@ -179,7 +179,7 @@ class PodSource:
 
     def _after(self, error: ApiError) -> Wait:
         if self._sleeper.is_stopped():
-            # Closing ends a request in the middle, which is nobody's fault.
+            # Closing ends a request in the middle, which is no fault.
             return wait_of(0.0)
         self._parts.journal.failed(error)
         self._parts.connection.renew()

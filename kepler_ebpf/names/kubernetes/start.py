@@ -73,7 +73,7 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
 
 
 def server_address(options: PodSourceOptions) -> str:
-    """Return the URL that pods would be asked for at; raises as ``start_pod_source`` does."""
+    """Return the URL of the server that has the pods; raises as ``start_pod_source`` does."""
     return _connection(options).url
 
 

@@ -1,1 +1,1 @@
-"""What /proc says of a process, and the VM that it runs."""
+"""The executable of a process and the VM that it runs, from exec events and /proc."""

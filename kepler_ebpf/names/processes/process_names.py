@@ -17,17 +17,17 @@ _Exec = tuple[str, bool]
 
 
 class ProcessNames:
-    """Names processes. What an exec event says of the executable is never changed by /proc."""
+    """Names processes. /proc never changes the executable that an exec event gave."""
 
     def __init__(self, procfs: str = "/proc") -> None:
-        """Read what no event says from *procfs*."""
+        """Read what no event has from *procfs*."""
         self._procfs = procfs
         self._vms = VmIds(procfs)
         self._execs: dict[tuple[int, int, int], _Exec] = {}
         self._previous = self._execs
 
     def learn(self, events: Iterable[ExecEvent]) -> None:
-        """Keep what *events* say for this batch and the next."""
+        """Keep *events* for this batch and the next."""
         execs = self._execs
         for tgid, start_ns, exec_id, exe, arguments in events:
             if len(execs) < MAX_EVENTS:
@@ -39,7 +39,7 @@ class ProcessNames:
             self._previous, self._execs = self._execs, {}
 
     def by_event(self, identity: ProcessIdentity) -> tuple[ProcessName, bool]:
-        """Name a process without reading anything; the flag is False where /proc may say more."""
+        """Name a process without reading anything; the flag is False where /proc may have more."""
         key = identity[:3]
         exe, may_run_vm = self._execs.get(key) or self._previous.get(key, ("", True))
         is_all = not identity.is_alive or (bool(exe) and not may_run_vm)
@@ -48,7 +48,7 @@ class ProcessNames:
         return ProcessName(exe), is_all
 
     def read(self, identity: ProcessIdentity, exe: str) -> ProcessName:
-        """Name a process by what /proc says of it, its executable only where *exe* is "".
+        """Name a process by its files in /proc; *exe* is the executable where that is known.
 
         A kernel thread that works for a VM belongs to that VM.
         """

@@ -1,8 +1,8 @@
-"""What /proc says about one process: its executable and its command line.
+"""The executable and the command line of a process, from /proc.
 
 Owns the bounded, race-free reading of a process that may end at any moment, run a name made to
 confuse a parser, or be closed even to root. None of these is an error here: what cannot be known
-is empty. Refuses to say anything about a process other than the one that was asked for.
+is empty. Another process that has got the same pid is never read.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | N
 
 
 def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
-    """Tell whether the process *tgid* with that start time (``start_ticks``) still runs.
+    """Whether the process *tgid* with that start time (``start_ticks``) still runs.
 
     One that may not be looked at counts as alive, one that waits to be reaped does not.
     """

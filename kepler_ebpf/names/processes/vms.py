@@ -31,7 +31,7 @@ class VmMatch:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a command line says, "" for what it does not."""
+    """What a command line has, "" for what it does not."""
 
     vm_id: str = ""
     name: str = ""
@@ -42,8 +42,8 @@ def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch
     """Find the VM that a process runs; None for any other process.
 
     The id is the uuid, else another handle that the user gave (name, path of the configuration),
-    else one made of *pid* and its start time in *ticks*, which no other VM on this host has. It is
-    for the caller, who sees both, to give two VMs of one name different ids.
+    else one made of *pid* and its start time in *ticks*, which no other VM on this host has.
+    The caller gives different ids to two VMs of one name.
     """
     for path in (*cmdline[:1], exe):
         read = _reader_of(path.rpartition("/")[2])
