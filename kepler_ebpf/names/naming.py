@@ -148,6 +148,7 @@ class HostNaming(Naming):
         Tries a limited number of pending cgroups and pods, for there may be no time between
         intervals.
         """
+        self._paths.learn(())
         self._pending.wake(self._clock())
         for _ in range(MAX_RETRIES):
             entry = self._pending.take(Priority.LIVE, Priority.ENDED)

@@ -17,7 +17,7 @@ from running import GIVE_UP_S, Page, Run, assert_conserved, running, stepping
 from truth import Stopwatch
 from workers import LOOPS, worker
 
-from kepler_ebpf.names.cgroups.paths import CgroupHierarchy
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 
 POD_UID = "11111111-2222-3333-4444-555555555555"
 SHORT_ONES = 200

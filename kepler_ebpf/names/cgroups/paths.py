@@ -83,7 +83,7 @@ class CgroupPaths:
         return next((it for it in paths if container_id in it and not is_kata_overhead(it)), None)
 
     def learn(self, events: Iterable[PathEvent]) -> None:
-        """Take in cgroups made and removed, and forget what ended before the retention."""
+        """Take in cgroups made and removed, and forget those that ended before the retention."""
         now_s = self._clock()
         for event in events:
             self._paths[event.cgroup_id] = self._whole_path(event)
