@@ -151,11 +151,13 @@ class ProcessTotals:
         rows = table.rows_of(records.identities)
         has_ended = np.flatnonzero(ended(tasks)).tolist()
         self._ended.update([records.identities[index] for index in has_ended])
-        self._follow(records, rows)
         is_overflow = tasks["tgid"] == 0
         new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
+        # New ones first: a pid that was used again goes on in the series that its former owner
+        # had, before what that became last is looked at.
         if len(new):
             self._admit(records, new, rank)
+        self._follow(records, rows)
         if self._changed:
             rows = table.rows_of(records.identities)
         self._put(rows, np.flatnonzero(is_overflow), records.containers, OVERFLOW_COMM)

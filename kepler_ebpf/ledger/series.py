@@ -104,16 +104,15 @@ class ProcessTable(Table[ProcessLabels]):
     def relabel(self, row: int, label: ProcessLabels, container: int, *, bring: bool) -> int:
         """Show the owner of a row under *label*, in *container*; return the row it is in then.
 
-        What it used in another container stays there, unless it is to *bring* that. A row that is
-        shared with an earlier process stays with that. Where the new series is listed, both rows
+        What it used in another container stays there, unless it is to *bring* that, and what it
+        shares with an earlier process stays with that. Where the new series is listed, both rows
         become one.
         """
         key, old_key = series_key(label), series_key(self.label(row))
         into = self._row_by_key.get(key)
-        if into != row and len(self._identities[row]) > 1:
+        is_shared = into != row and len(self._identities[row]) > 1
+        if is_shared or (container != self.columns["container"][row] and not bring):
             return self._leave(row, label, container)
-        if not bring and container != self.columns["container"][row]:
-            self._leave_totals(row)
         self.columns["container"][row] = container
         if into is None:
             self._row_by_key[key] = self._row_by_key.pop(old_key)
@@ -154,25 +153,22 @@ class ProcessTable(Table[ProcessLabels]):
         self._identities[row] = []
         return row
 
-    def _leave_totals(self, row: int) -> None:
-        """Move what a process used so far to the retired of the container that it leaves."""
-        container, vm = int(self.columns["container"][row]), self.columns["vm"][row]
-        retired = self.sum_row(RETIRED_COMM, container, self.label(row).container_id)
-        self.hand_over(np.array([row]), np.array([retired]))
-        self.columns["vm"][row] = vm
-
     def _leave(self, row: int, label: ProcessLabels, container: int) -> int:
-        """Give the owner of a shared row another; the one it was in has no owner then."""
+        """Give the owner of a row another; the one it was in has ended, and has no owner."""
         start_ns, tgid, exec_id, cgroup_id, comm, _, vm = self.columns[row].tolist()
         if label.vm_id != self.label(row).vm_id:
             vm = NONE
         identity = identity_of(tgid, start_ns)
         self._identities[row].remove(identity)
         self.columns["start_ns"][row] = 0
-        state, self.state[row] = self.state[row], State.TERMINATED
+        state, ended_s = self.state[row], self.ended_s[row]
+        self.state[row] = State.TERMINATED
+        if not self._identities[row]:
+            # Of a series that no process is in, nothing is listed after the batch.
+            self.ended_s[row] = -np.inf
         into = self.open(identity, label, (start_ns, tgid, exec_id, cgroup_id, comm, container, vm))
         if self.columns["start_ns"][into] == start_ns:
-            self.state[into], self.ended_s[into] = state, self.ended_s[row]
+            self.state[into], self.ended_s[into] = state, ended_s
         return into
 
     def _merge(self, row: int, into: int, label: ProcessLabels) -> int:

@@ -40,14 +40,51 @@ def test_a_process_has_the_names_it_was_given():
     assert (label.type, label.container_id, label.vm_id) == ("container", "a", "")
 
 
-def test_a_process_that_is_gone_is_not_asked_about():
-    """One that came and went keeps what the kernel said of it: comm, cgroup and container."""
+def test_a_process_that_is_gone_is_named_by_what_the_kernel_said():
+    """One that came and went is asked about as ended, since /proc does not have it."""
     world = World()
     world.names.cgroups[2] = CgroupName("/a", container("a"))
-    world.interval(record(cgroup_id=2, ended=True))
+    world.interval(record(start=7, cgroup_id=2, ended=True))
     label = only(world.processes)
-    assert questions(world, "process") == []
-    assert (label.comm, label.exe, label.container_id, label.type) == ("work", "", "a", "container")
+    assert questions(world, "process") == [("process", 10, 7, 0, "work", False)]
+    assert (label.exe, label.container_id, label.type) == ("/bin/work", "a", "container")
+
+
+def test_a_fork_has_the_executable_of_its_parent():
+    """A process that has ended without exec is what its parent is, where that is listed."""
+    world = World()
+    world.interval(record(exec_id=3))
+    world.names.processes = dict.fromkeys(range(11, 15), ProcessName())
+    child = {"parent_tgid": 10, "ended": True, "exec_id": 3}
+    world.interval(
+        record(11, **child),
+        record(12, **child | {"exec_id": 4}),
+        record(13, **child | {"process_comm": b"other"}),
+        record(14, **child | {"parent_tgid": 99}),
+    )
+    exes = {label.pid: label.exe for label in rows_of(world.processes).values()}
+    assert exes == {10: "/bin/work", 11: "/bin/work", 12: "", 13: "", 14: ""}
+
+
+def test_a_parent_is_listed_before_its_children():
+    """Forks of forks that came with their parent in one batch have its executable."""
+    world = World()
+    world.names.processes = dict.fromkeys((8, 9), ProcessName())
+    fork = {"ended": True, "exec_id": 3}
+    world.interval(
+        record(8, start=30, parent_tgid=9, **fork),
+        record(9, start=20, parent_tgid=10, **fork),
+        record(10, start=10, exec_id=3),
+    )
+    assert {label.exe for label in rows_of(world.processes).values()} == {"/bin/work"}
+
+
+def test_a_later_owner_of_the_parents_pid_is_no_parent():
+    """A process that started after the child did not make it."""
+    world = World()
+    world.names.processes[11] = ProcessName()
+    world.interval(record(10, start=20), record(11, start=10, parent_tgid=10, ended=True))
+    assert {label.pid: label.exe for label in rows_of(world.processes).values()}[11] == ""
 
 
 def test_a_machine_in_a_container_is_both():
@@ -82,13 +119,13 @@ def test_exec_counts_though_records_from_before_it_are_there():
     assert (only(world.processes).comm, only(world.processes).exe) == ("make", "/bin/make")
 
 
-def test_exec_in_the_last_interval_is_not_asked_about():
-    """A process that called exec and exited keeps the comm it died with, and no question is put."""
+def test_exec_of_a_process_that_has_ended_is_named_by_what_the_kernel_said():
+    """A process that called exec and exited is asked about as ended."""
     world = World()
     world.interval(record(process_comm=b"sh", exec_id=1))
     world.interval(record(process_comm=b"true", exec_id=2, ended=True))
-    assert len(questions(world, "process")) == 1
-    assert only(world.processes).comm == "true"
+    assert questions(world, "process")[1][3:] == (2, "true", False)
+    assert (only(world.processes).comm, only(world.processes).exe) == ("true", "/bin/true")
 
 
 def test_a_changed_comm_is_shown():

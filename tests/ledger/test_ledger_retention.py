@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ledger_world import KEEP_ALL, World, by, container, listed, record
 
-from kepler_ebpf.ledger.ledger import Ledger, Retention
+from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
 from kepler_ebpf.model.energy import Attribution, Zone
 from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.model.workloads import State
@@ -115,27 +115,41 @@ def test_zero_turns_terminated_workloads_off():
 
 
 def test_a_process_that_is_folded_as_it_ends_is_not_among_those_that_ran():
-    """``ran_rows`` never names a row that is gone, though its process ran in the interval."""
+    """Of the interval's energy the row of the retired has what it used."""
     world = World(keep(most=0))
     world.interval(record(pid=10), record(pid=11))
     world.interval(record(pid=10, ended=True), record(pid=11, ended=True))
-    assert world.processes.ran_rows.tolist() == []
+    view = world.processes
+    assert [view.labels[row].comm for row in view.ran_rows] == ["[retired]"]
+    assert view.ran_uj[:, 0].tolist() == [2_000.0]
 
 
-def test_a_reused_pid_is_a_new_process():
-    """A process with the pid of an ended one starts at nothing, in a row of its own."""
-    world = World()
-    world.interval(record(start=100, cpu_ns=5, ended=True))
-    world.interval(record(start=200, cpu_ns=7))
-    rows = {label.start_ns: uj for label, uj in listed(world.processes).items()}
-    assert rows == {100: 5.0, 200: 7.0}
+def test_a_reused_pid_goes_on_in_the_series_of_its_first_owner():
+    """A process whose labels are those of a listed one shares its row, which falls never."""
+    world = World(keep(for_s=3.0))
+    world.interval(record(start=100, cpu_ns=5))
+    world.interval(record(start=100, cpu_ns=1, ended=True), record(start=200, cpu_ns=7))
+    for _ in range(4):
+        world.interval()
+    assert by(world.processes, "start_ns") == {200: (13.0, 13, RUNNING)}
+    assert world.ledger.running_processes()[1].tolist() == [200]
+    world.interval(record(start=200, ended=True, cpu_ns=1))
+    world.interval(record(start=100, ended=True, cpu_ns=1))
+    assert by(world.processes, "start_ns") == {200: (15.0, 15, TERMINATED)}
 
 
-def test_a_pid_reused_within_an_interval_is_two_processes():
-    """Both lives of a pid are told apart, and the first one has ended."""
-    world = World()
-    world.interval(record(start=100, cpu_ns=5, ended=True), record(start=200, cpu_ns=7))
+def test_another_program_under_a_reused_pid_is_another_series():
+    """It starts at nothing; the first one has ended, and is listed for its time."""
+    world = World(keep(for_s=3.0))
+    world.interval(
+        record(start=100, cpu_ns=5, ended=True),
+        record(start=200, cpu_ns=7, process_comm=b"other"),
+    )
     assert by(world.processes, "start_ns") == {100: (5.0, 5, TERMINATED), 200: (7.0, 7, RUNNING)}
+    for _ in range(4):
+        world.interval()
+    assert by(world.processes, "start_ns") == {200: (7.0, 7, RUNNING)}
+    assert world.processes.retired_cpu_ns == 5
 
 
 def test_the_end_of_a_pids_first_owner_is_not_the_seconds():
@@ -146,11 +160,13 @@ def test_the_end_of_a_pids_first_owner_is_not_the_seconds():
     assert world.ledger.running_processes()[1].tolist() == [200]
 
 
-def test_a_new_process_ends_the_one_whose_pid_it_has():
-    """Where the end of a process was lost, the next owner of its pid tells it."""
+@pytest.mark.parametrize("late", [False, True])
+def test_a_new_process_ends_the_one_whose_pid_it_has(late):
+    """Where the end of a process was lost, the next owner of its pid tells it, however late."""
     world = World()
-    world.interval(record(start=100))
-    world.interval(record(start=200))
+    first, second = record(start=100), record(start=200, process_comm=b"other")
+    world.interval(second if late else first)
+    world.interval(first if late else second)
     states = {start: state for start, (_, _, state) in by(world.processes, "start_ns").items()}
     assert states == {100: TERMINATED, 200: RUNNING}
 
@@ -186,48 +202,26 @@ def test_the_untracked_record_ends_with_its_container():
     assert by(world.processes, "container_id") == {"": (7.0, 7, RUNNING)}
 
 
-def test_cpu_time_of_a_pid_does_not_fall_when_its_first_owner_is_folded():
-    """It goes to who looks the same, as both are one series of seconds; the energy is retired."""
-    world = World(keep(for_s=3.0))
-    world.interval(record(start=1, cpu_ns=5))
-    world.interval(record(start=1, cpu_ns=5, ended=True), record(start=2, cpu_ns=7))
-    for _ in range(4):
-        world.interval()
-    assert by(world.processes, "start_ns") == {2: (7.0, 17, RUNNING)}
-    assert (world.processes.retired_uj[0], world.processes.retired_cpu_ns) == (10.0, 0)
-
-
-def test_cpu_time_of_who_looks_different_is_folded():
-    """Another program under a reused pid is another series, and gets nothing."""
-    world = World(keep(for_s=3.0))
-    world.interval(record(start=1, cpu_ns=5))
-    world.interval(record(start=1, cpu_ns=5, ended=True))
-    world.interval(record(start=2, cpu_ns=7, process_comm=b"other"))
-    for _ in range(4):
-        world.interval()
-    assert by(world.processes, "start_ns") == {2: (7.0, 7, RUNNING)}
-    assert world.processes.retired_cpu_ns == 10
-
-
 @pytest.mark.parametrize(
-    ("kinds", "rank"), [(("dram", "psys", "package"), 1), (("uncore", "core"), 1), (("dram",), 0)]
+    ("kinds", "rank", "still"),
+    [
+        (("dram", "psys", "package"), 1, ()),
+        (("dram", "psys", "package"), 2, ("psys",)),
+        (("uncore", "core"), 1, ()),
+        (("dram",), 0, ()),
+    ],
 )
-def test_the_primary_zone_ranks(kinds, rank):
-    """The threshold looks at psys before package before core before dram before uncore."""
+def test_the_primary_zone_ranks(kinds, rank, still):
+    """The first of psys, package, core, dram and uncore that has ever moved has the threshold."""
     zones = tuple(Zone(kind, None, f"/{kind}") for kind in kinds)
-    world = World()
-    world.ledger = Ledger(zones, world.names, keep(min_uj=50.0))
-    shares_uj = np.zeros((1, len(kinds)))
-    for uj in (49.0, 50.0):
-        shares_uj[0, rank] = uj
-        world.ledger.credit(record(pid=int(uj), ended=True), _attribution(kinds, shares_uj))
-    world.ledger.end_interval(1.0)
-    assert [label.pid for label in world.processes.labels] == [50]
-
-
-def _attribution(kinds, shares_uj):
-    none = np.zeros(len(kinds))
-    return Attribution(kinds, shares_uj, shares_uj.sum(axis=0), none, none)
+    ledger = Ledger(zones, World().names, keep(min_uj=50.0))
+    shares_uj = np.array([[0.0 if kind in still else 1.0 for kind in kinds]] * 2)
+    shares_uj[:, rank] = 49.0, 50.0
+    none, active_uj = np.zeros((1, len(kinds))), shares_uj.sum(axis=0, keepdims=True)
+    energy = Attribution(kinds, shares_uj, active_uj, none, none)
+    records = np.concatenate((record(pid=49, ended=True), record(pid=50, ended=True)))
+    ledger.credit(Batch(records, np.array([0, 0]), energy, np.array([0]), 0, 1.0))
+    assert set(energies(ledger.views()["process"])) == {50}
 
 
 def test_keep_all_keeps_all():
