@@ -124,11 +124,18 @@ class Exporter:
 
 @contextmanager
 def starting(
-    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf"), checkout: Checkout = OURS
+    *arguments: str,
+    program: Sequence[str] = ("-m", "kepler_ebpf"),
+    checkout: Checkout = OURS,
+    within: Sequence[str] = (),
 ) -> Iterator[Exporter]:
-    """Start `kepler-ebpf run` of a checkout with these arguments; nothing is served yet."""
+    """Start `kepler-ebpf run` of a checkout with these arguments; nothing is served yet.
+
+    *within* is a command that executes what follows it, in the same process.
+    """
     port = _free_port()
-    command = [checkout.python, *program, "run", "--web.listen-address", f"{HOST}:{port}"]
+    command = [*within, checkout.python, *program, "run"]
+    command += ["--web.listen-address", f"{HOST}:{port}"]
     command += ["--log.level", "error", *arguments]
     with group(command, directory=checkout.root) as process:
         exporter = Exporter(process, port)
@@ -138,10 +145,13 @@ def starting(
 
 @contextmanager
 def running(
-    *arguments: str, program: Sequence[str] = ("-m", "kepler_ebpf"), checkout: Checkout = OURS
+    *arguments: str,
+    program: Sequence[str] = ("-m", "kepler_ebpf"),
+    checkout: Checkout = OURS,
+    within: Sequence[str] = (),
 ) -> Iterator[Exporter]:
-    """Start `kepler-ebpf run`, and wait until it serves process series."""
-    with starting(*arguments, program=program, checkout=checkout) as exporter:
+    """Start `kepler-ebpf run` like ``starting``, and wait until it serves process series."""
+    with starting(*arguments, program=program, checkout=checkout, within=within) as exporter:
         exporter.await_series()
         yield exporter
 
