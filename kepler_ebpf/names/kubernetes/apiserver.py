@@ -76,7 +76,7 @@ class ApiServerFollower:
         self._parts.index.replace(pods)
         self._position = position
         self._from_cache = True
-        self._parts.journal.connected(full=True)
+        self._parts.journal.connected()
         if not pods:
             self._check_node()
 
@@ -105,7 +105,7 @@ class ApiServerFollower:
         }
         try:
             with self._parts.connection.get(self._request("watch", query), _WATCH_LIMITS) as chunks:
-                self._parts.journal.connected(full=False)
+                self._parts.journal.connected()
                 for event in json_lines(chunks):
                     self._take(mapping(event))
                     came = True
@@ -133,7 +133,7 @@ class ApiServerFollower:
             raise ApiError("malformed", f"the watch sent an event of unknown type {kind!r}")
         self._position = text(_metadata(value).get("resourceVersion")) or self._position
         self._parts.backoff.reset()
-        self._parts.journal.connected(full=False)
+        self._parts.journal.connected()
 
     def _request(self, verb: str, query: dict[str, str]) -> Request:
         return Request(

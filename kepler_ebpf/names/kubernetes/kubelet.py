@@ -45,7 +45,7 @@ class KubeletFollower:
         pods = self._poll()
         self._parts.index.replace(pods)
         self._parts.backoff.reset()
-        self._parts.journal.connected(full=True)
+        self._parts.journal.connected()
         self._check_node(pods)
         spread = 1.0 + _SPREAD * random.uniform(-1.0, 1.0)  # noqa: S311 - only a spread
         pause_s = self._poll_interval_s * spread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Protocol
 
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
@@ -11,31 +11,11 @@ from kepler_ebpf.names.kubernetes.index import PodIndex
 from kepler_ebpf.names.resolver import PodDirectory
 
 
-class SourceStatus(Protocol):
-    """The part of ``pod_sources.SourceStatus`` that is shown."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether the last thing tried worked."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the thread is alive."""
-
-    @property
-    def last_sync_s(self) -> float | None:
-        """Unix time of the server's last answer, None before the first."""
-
-    @property
-    def errors(self) -> Mapping[str, int]:
-        """How often something failed, by reason."""
-
-
 class PodSource(PodDirectory, Protocol):
-    """``pod_sources.PodSource``, which is not imported for its type: that is heavy."""
+    """``source.PodSource``, which is not imported for its type: that is heavy."""
 
     @property
-    def status(self) -> SourceStatus:
+    def status(self) -> PodSourceHealth:
         """The state of the source."""
 
 
@@ -71,14 +51,7 @@ class PodInfos:
 
     def health(self) -> PodSourceHealth | None:
         """Return the state of the source now."""
-        if self._source is None:
-            return None
-        status = self._source.status
-        return PodSourceHealth(
-            up=status.running and status.connected,
-            last_sync_s=status.last_sync_s,
-            errors=status.errors,
-        )
+        return self._source.status if self._source else None
 
     def _is_shown(self, pod: PodInfo, index: PodIndex) -> bool:
         """Whether a pod is listed, or no other stands for its cgroups by now."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kepler_ebpf.model.pods import PodInfo
+from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
 from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex, UnknownIds
 
 from .api_errors import ApiError
@@ -22,23 +21,6 @@ _log = logging.getLogger(__name__)
 _CLOSE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """The state of a pod source: immutable, the counters since start.
-
-    ``connected``: the last thing tried worked. ``running``: the thread is alive.
-    ``last_sync_s``: Unix time of the server's last answer, None before the first.
-    ``errors``: how often, by reason (see ``api_errors.Reason``). ``syncs``: full lists taken in.
-    """
-
-    connected: bool = False
-    running: bool = False
-    last_sync_s: float | None = None
-    live_pods: int = 0
-    syncs: int = 0
-    errors: Mapping[str, int] = field(default_factory=dict)
-
-
 class Journal:
     """Counts what happens to a source, and logs only what changes."""
 
@@ -47,28 +29,24 @@ class Journal:
         self._server = server
         self._before: str | None = None
         self._reported: str | None = None
-        self.status = SourceStatus()
+        self.status = PodSourceHealth(up=False, last_sync_s=None, errors={})
+        """``up`` means here that the last request was answered."""
 
-    def connected(self, *, full: bool) -> None:
-        """Note an answer of the server; *full* when it was the whole list."""
-        if not self.status.connected:
+    def connected(self) -> None:
+        """Note an answer of the server."""
+        if not self.status.up:
             _log.info("%s: connected", self._server)
         self._before = self._reported = None
-        self.status = replace(
-            self.status,
-            connected=True,
-            last_sync_s=time.time(),
-            syncs=self.status.syncs + full,
-        )
+        self.status = replace(self.status, up=True, last_sync_s=time.time())
 
     def failed(self, error: ApiError) -> None:
         """Count *error*; it is logged when it is the first, or of another kind and lasts.
 
-        A server that starts refuses for a moment what it grants later, and it has forgotten where
-        we were, which is no fault.
+        A server that starts refuses for a moment what it grants later, and does not know our
+        position any more, which is no fault.
         """
         self.count(error.reason)
-        self.status = replace(self.status, connected=False)
+        self.status = replace(self.status, up=False)
         if error.reason == "gone":
             _log.info("%s: %s. Asking for all pods again", self._server, error)
             return
@@ -129,13 +107,10 @@ class PodSource:
         return self._parts.index
 
     @property
-    def status(self) -> SourceStatus:
+    def status(self) -> PodSourceHealth:
         """The state of the source."""
-        return replace(
-            self._parts.journal.status,
-            running=self._thread.is_alive(),
-            live_pods=self._parts.index.live_pods,
-        )
+        status = self._parts.journal.status
+        return replace(status, up=status.up and self._thread.is_alive())
 
     def find(self, container_id: str) -> NamedContainer | None:
         """Look a container up; an id not seen before makes a polling source look earlier.

@@ -20,9 +20,9 @@ from .connection import Connection
 from .credentials import SERVICE_ACCOUNT_DIR, Credentials, Endpoint, KubeConfigFile, ServiceAccount
 from .kubelet import KubeletFollower, kubelet_url
 from .pacing import Backoff, Sleeper
-from .source import Follower, FollowerContext, Journal, PodSource, SourceStatus
+from .source import Follower, FollowerContext, Journal, PodSource
 
-__all__ = ["PodSource", "PodSourceOptions", "SourceStatus", "server_address", "start_pod_source"]
+__all__ = ["PodSource", "PodSourceOptions", "server_address", "start_pod_source"]
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 

@@ -71,7 +71,7 @@ class TestBadServers:
             wait_until(lambda: rig.errors.get("network", 0) > 1)
             server.answer_next("watch", status(403), status(410))
             server.start()
-            wait_until(lambda: len(server.seen("list")) == 2 and rig.source.status.connected)
+            wait_until(lambda: len(server.seen("list")) == 2 and rig.source.status.up)
         assert rig.errors["forbidden"] == rig.errors["gone"] == 1
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert ["127.0.0.1" in record.getMessage() for record in warnings] == [True]
@@ -82,7 +82,7 @@ class TestBadServers:
         """After one kind of failure another one is logged, once, as soon as it comes twice."""
         server.answer_next("list", *[status(500)] * 2, *[status(403)] * 5)
         with running(rig):
-            wait_until(lambda: rig.source.status.connected)
+            wait_until(lambda: rig.source.status.up)
         codes = [code for code in ("500", "403") if caplog.text.count(f"HTTP {code}") == 1]
         assert codes == ["500", "403"]
 
@@ -99,7 +99,7 @@ class TestBadServers:
 
         monkeypatch.setattr(rig.parts.index, "replace", failing)
         with running(rig):
-            wait_until(lambda: rig.source.status.connected)
+            wait_until(lambda: rig.source.status.up)
             assert rig.source.status.running
         assert rig.errors == {"internal": 3}
         assert caplog.text.count("RuntimeError: out of luck") == 1
@@ -143,7 +143,7 @@ class TestBadServers:
             with running(rig):
                 wait_until(lambda: rig.errors.get("credentials", 0) > 1)
                 (account.directory / "token").write_text("t", encoding="utf-8")
-                wait_until(lambda: rig.source.status.connected)
+                wait_until(lambda: rig.source.status.up)
 
     @pytest.mark.parametrize("token", ["line one\nline two", "se\u00e7ret", "\x00"])
     def test_token_that_is_none_stays_out_of_the_log(self, tmp_path: Path, token: str) -> None:
@@ -164,7 +164,7 @@ class TestBadServers:
         said = 'pods is forbidden: User "kepler" cannot list resource "pods"'
         server.answer_next("list", *[status(403, said)] * 3)
         with running(rig):
-            wait_until(lambda: rig.source.status.connected)
+            wait_until(lambda: rig.source.status.up)
         warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert len([record for record in warnings if "403" in record.getMessage()]) == 1
         for part in ("list pods cluster-wide", "verbs list and watch on pods", said):
@@ -175,7 +175,7 @@ class TestBadServers:
         """Retry-After lengthens the pause before the next try."""
         server.answer_next("list", status(429, "slow down", Retry_After="77"))
         with running(rig):
-            wait_until(lambda: rig.source.status.connected)
+            wait_until(lambda: rig.source.status.up)
         assert rig.sleeper.waits[0].seconds == rig.sleeper.waits[0].least_s == 77.0
 
     @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class TestPolling:
         """A list whose items are null, as Go writes an empty one, is a list."""
         assert b'"items": null' in server.state.kubelet_list()
         rig.follower.step()
-        assert rig.source.status.connected
+        assert rig.parts.journal.status.up
         assert rig.parts.index.live_pods == 0
 
     def test_pod_that_is_gone_has_ended(self, server: KubeServer, rig: Rig) -> None:
@@ -239,7 +239,7 @@ class TestBadKubelets:
         said = b"Forbidden (user=kepler, verb=get, resource=nodes, subresource(s)=[pods proxy])"
         server.answer_next("pods", raw(said, "text/plain", 403))
         with running(rig):
-            wait_until(lambda: rig.source.status.connected)
+            wait_until(lambda: rig.source.status.up)
         for part in (server.url, "verb get on nodes/pods", "nodes/proxy", said.decode()):
             assert part in caplog.text
         assert rig.errors == {"forbidden": 1}
@@ -255,7 +255,7 @@ class TestBadKubelets:
             wait_until(lambda: rig.errors.get("unauthorized", 0) > 1)
             assert rig.source.find(container_id(1))
             (account.directory / "token").write_text("second", encoding="utf-8")
-            wait_until(lambda: rig.source.status.connected)
+            wait_until(lambda: rig.source.status.up)
 
     @pytest.mark.parametrize("body", [b"404 page not found", b"{}", b'{"kind":"PodList","items":'])
     def test_answer_that_is_no_list_keeps_the_pods(

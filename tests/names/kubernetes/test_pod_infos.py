@@ -9,9 +9,9 @@ from kepler_ebpf.model.workloads import PodLabels
 from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex
 from kepler_ebpf.names.kubernetes.objects import parse_pod
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos
-from kepler_ebpf.names.kubernetes.source import SourceStatus
 
 LABELS = frozenset({"app"})
+HEALTH = PodSourceHealth(up=True, last_sync_s=5.0, errors={"network": 1})
 
 
 class Clock:
@@ -28,7 +28,7 @@ class Source:
     """A pod source without a server."""
 
     clock: Clock = field(default_factory=Clock)
-    status: SourceStatus = field(default_factory=SourceStatus)
+    status: PodSourceHealth = HEALTH
     index: PodIndex = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,16 +118,9 @@ def test_a_static_pod_is_told_of_once() -> None:
     assert shown == {state(1).pod_id: "hash", state(2).pod_id: "hash"}
 
 
-def test_source_is_up_while_it_runs_and_is_answered() -> None:
-    """A thread that died of a bug is as visible as a server that does not answer."""
-    source = Source()
-    book = PodInfos(source)
-    health = []
-    for running, connected in ((True, True), (False, True), (True, False)):
-        source.status = SourceStatus(connected, running, 5.0, errors={"network": 1})
-        health.append(book.health())
-    assert health[0] == PodSourceHealth(up=True, last_sync_s=5.0, errors={"network": 1})
-    assert [each.up for each in health if each] == [True, False, False]
+def test_state_of_the_source_is_shown() -> None:
+    """As the source has it."""
+    assert PodInfos(Source()).health() == HEALTH
 
 
 def test_without_a_source_there_is_nothing() -> None:

@@ -149,9 +149,8 @@ class TestLogin:
         source = start_pod_source(options)
         try:
             wait_until(lambda: source.status.errors.get("credentials", 0) > 2)
-            assert source.status.running
             write_kubeconfig(path, server.url)
-            wait_until(lambda: source.status.connected)
+            wait_until(lambda: source.status.up)
         finally:
             source.close()
         told = [text for text in caplog.messages if "cannot be logged in" in text]
@@ -171,7 +170,7 @@ class TestLogin:
         source = start_pod_source(PodSourceOptions("apiserver", NODE, path))
         took_s = time.monotonic() - began_s
         try:
-            wait_until(lambda: source.status.connected)
+            wait_until(lambda: source.status.up)
         finally:
             source.close()
         assert took_s < 1.0
