@@ -103,7 +103,7 @@ def _first_working(request: MeterRequest, busy: BusySource, wait: Wait) -> Meter
             LOG.info("using the %s meter: %s", name, _describe(meter.zones))
             return meter
     if unmet is not None:
-        # Counters work here: an estimate of other zones is not what was asked for.
+        # Counters work here: an estimate of other zones is no replacement for them.
         raise SetupError(unmet.problem, unmet.remedy)
     LOG.warning("no energy counter works here: all energy is an estimate from CPU use")
     return _open(ESTIMATE, request, busy, wait)

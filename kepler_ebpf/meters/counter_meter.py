@@ -21,8 +21,7 @@ from kepler_ebpf.meters.request import (
     Wait,
     ZonesUnavailableError,
 )
-from kepler_ebpf.model.energy import NS_PER_S, MeterReading, Zone
-from kepler_ebpf.model.stats import MeterStats
+from kepler_ebpf.model.energy import NS_PER_S, MeterReading, MeterStats, Zone
 
 LOG = logging.getLogger(__name__)
 

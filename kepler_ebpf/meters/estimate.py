@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kepler_ebpf.meters.request import BusySource, MeterRequest, Wait
-from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterReading, Zone
-from kepler_ebpf.model.stats import MeterStats
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterReading, MeterStats, Zone
 
 LOG = logging.getLogger(__name__)
 

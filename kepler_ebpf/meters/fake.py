@@ -9,8 +9,7 @@ from typing import Final
 
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.meters.request import BusySource, MeterRequest, Wait
-from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterReading, Zone
-from kepler_ebpf.model.stats import MeterStats
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterReading, MeterStats, Zone
 from kepler_ebpf.model.zones import ZONE_KINDS
 
 DEFAULT_KINDS: Final = ("package", "core", "dram")

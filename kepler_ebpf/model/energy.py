@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kepler_ebpf.model.arrays import Floats
-from kepler_ebpf.model.stats import MeterStats
 
 PRIMARY_ORDER = ("psys", "package", "core", "dram", "uncore")
 """Preference for the one zone that ranks and filters ended workloads."""
@@ -39,6 +39,15 @@ class MeterReading:
     energy_uj: tuple[float, ...]
     valid: tuple[bool, ...]
     gaps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeterStats:
+    """A meter: its name, whether it models, and faults by (zone path, reason)."""
+
+    name: str
+    is_estimate: bool
+    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Meter(Protocol):

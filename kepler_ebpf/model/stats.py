@@ -5,10 +5,10 @@ Reading a part's stats changes nothing. The metrics that show them are in ``expo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.energy import MeterStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,6 @@ class ProgramStats:
     run_ns: int = 0
     run_count: int = 0
     missed_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MeterStats:
-    """A meter: its name, whether it models, and faults by (zone path, reason)."""
-
-    name: str
-    is_estimate: bool
-    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 from snapshots import Row, node, process, snapshot, view
 
 from kepler_ebpf.exporters.stdout import json_line, table
-from kepler_ebpf.model.stats import MeterStats
+from kepler_ebpf.model.energy import MeterStats
 from kepler_ebpf.model.workloads import State
 
 

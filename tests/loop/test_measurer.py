@@ -11,8 +11,7 @@ from trackers import LOADERS, opened
 from kepler_ebpf.attribution import attribute
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.loop.measurer import MAX_EXTENSIONS, Measurer
-from kepler_ebpf.model.energy import MeterReading, Zone
-from kepler_ebpf.model.stats import MeterStats
+from kepler_ebpf.model.energy import MeterReading, MeterStats, Zone
 from kepler_ebpf.model.usage import Interval
 
 ZONES = (Zone("package", 0, "/package"), Zone("dram", 0, "/dram"))

@@ -1,4 +1,4 @@
-"""Which meter is taken, and what is said about the others."""
+"""The choice of a meter, and the reasons against the others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_files() -> int:
 
 
 def moving(asked: MeterRequest) -> Callable[[float], None]:
-    """Give the host a powercap tree and a wait during which it counts."""
+    """Make a powercap tree for the host, and return a wait during which it counts."""
     tree = PowercapTree(Path(asked.sysfs), "single_socket")
     return lambda _: tree.advance(1e6)
 
@@ -48,7 +48,7 @@ def test_auto_takes_rapl_where_it_moves(asked: MeterRequest) -> None:
     assert (meter.name, meter.is_estimate) == ("rapl", False)
 
 
-def test_auto_falls_back_to_the_estimate_and_says_so(
+def test_auto_falls_back_to_the_estimate_and_logs_why(
     asked: MeterRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every refused meter gives its reason, and the estimate is announced."""
@@ -61,14 +61,14 @@ def test_auto_falls_back_to_the_estimate_and_says_so(
     assert "estimate from CPU use" in log
 
 
-def test_auto_passes_over_counters_that_stand_still(asked: MeterRequest) -> None:
+def test_auto_skips_counters_that_stand_still(asked: MeterRequest) -> None:
     """A tree that does not move is no meter."""
     PowercapTree(Path(asked.sysfs), "single_socket")
     assert opened(asked).name == "estimate"
 
 
-def test_rapl_asked_for_by_name_and_absent_is_an_error(asked: MeterRequest) -> None:
-    """Nobody who asks for a measurement is given an estimate."""
+def test_rapl_by_name_and_absent_is_an_error(asked: MeterRequest) -> None:
+    """An estimate does not replace a measurement."""
     with pytest.raises(SetupError, match=r"the rapl meter does not work here: .*\n.*modprobe"):
         opened(replace(asked, meter="rapl"))
 
@@ -117,7 +117,7 @@ def test_every_measuring_meter_is_opened_as_itself(
     assert opened(asked, moving(asked)).name == "fake"
 
 
-# --- zones that are asked for -----------------------------------------------------------------
+# --- wanted zones -----------------------------------------------------------------------------
 
 
 def test_auto_takes_no_other_meter_in_place_of_wanted_zones(
@@ -140,7 +140,7 @@ def test_meter_by_name_without_the_wanted_zones_is_an_error(asked: MeterRequest)
 def test_estimate_names_the_wanted_zones_it_lacks(
     asked: MeterRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without any counter the estimate measures packages, whatever was asked for."""
+    """Without any counter the estimate measures packages, whatever is wanted."""
     assert opened(replace(asked, rapl_zones=("psys", "package"))).name == "estimate"
     assert "the estimate has no zone psys, only package" in caplog.text
 

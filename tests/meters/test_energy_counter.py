@@ -29,7 +29,7 @@ class Wall:
         self.show(first_uj, after_s=0)
 
     def show(self, raw_uj: float, after_s: float = 1) -> Fault | None:
-        """Let time pass and give one reading."""
+        """Let time pass and update the counter with one reading."""
         self.now_ns += round(after_s * SECOND_NS)
         fault = self.counter.update(raw_uj, self.now_ns, self.now_ns)
         self.faults += [fault] if fault else []
@@ -124,7 +124,7 @@ def test_unknown_range_makes_a_fall_a_jump() -> None:
 
 
 def test_gap_too_long_to_unwrap_is_a_new_baseline() -> None:
-    """When a second wrap is possible the energy is unknown, and said to be."""
+    """When a second wrap is possible the energy is unknown, and a gap is counted."""
     seen = wall(first_uj=0)
     assert seen.show(5e6, after_s=2 * RANGE_UJ / 1e6 / BOUND_W) is Fault.GAP
     seen.show(8e6)

@@ -19,7 +19,7 @@ def cpus() -> Cpus:
 
 @pytest.fixture
 def meter(cpus: Cpus) -> EstimateMeter:
-    """Give a meter of two sockets with 4 and 2 CPUs, 1 W idle and 3 W busy each."""
+    """Return a meter of two sockets with 4 and 2 CPUs, 1 W idle and 3 W busy each."""
     return EstimateMeter(cpus, (4, 2), Coefficients(idle_w=1.0, busy_w=3.0))
 
 
@@ -28,8 +28,8 @@ def test_one_package_zone_for_each_socket(meter: EstimateMeter) -> None:
     assert [(zone.kind, zone.socket) for zone in meter.zones] == [("package", 0), ("package", 1)]
 
 
-def test_it_says_that_it_is_an_estimate(meter: EstimateMeter) -> None:
-    """Whoever shows the figures can label them."""
+def test_it_is_labelled_as_an_estimate(meter: EstimateMeter) -> None:
+    """Exporters label the energy by this."""
     assert meter.is_estimate
 
 
@@ -79,7 +79,7 @@ def test_readings_sum_to_the_same_energy_however_often_they_are_taken(
     [("x86_64", "GenuineIntel"), ("x86_64", "AuthenticAMD"), ("aarch64", "0x41")],
 )
 def test_known_cpus_have_figures_of_their_own(architecture: str, vendor: str) -> None:
-    """The table is found by architecture and vendor, or by architecture alone."""
+    """The table has rows by architecture and vendor, or by architecture alone."""
     assert coefficients_for(architecture, vendor) is not ANY
 
 

@@ -28,7 +28,7 @@ Build = Callable[..., str]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Give a builder of sysfs trees with a power PMU of the named events."""
+    """Return a builder of sysfs trees with a power PMU of the named events."""
 
     def make(events: dict[str, str], cpus: str = "0", packages: tuple[int, ...] = (0,)) -> str:
         pmu = tmp_path / "bus/event_source/devices/power"
@@ -64,7 +64,7 @@ def opened(sysfs: object, *wanted: str) -> CounterMeter:
 
 
 def zones_of(meter: CounterMeter) -> list[tuple[str, int | None]]:
-    """Give each zone's kind and socket."""
+    """Return each zone's kind and socket."""
     return [(zone.kind, zone.socket) for zone in meter.zones]
 
 

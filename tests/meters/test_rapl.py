@@ -47,7 +47,7 @@ class Bench:
         return reading.energy_uj[index] / J, reading.valid[index]
 
     def faults(self, entry: str) -> dict[str, int]:
-        """Give a zone's fault counts, those above zero."""
+        """Return a zone's fault counts, those above zero."""
         path = str(self.tree.directory(entry))
         errors = self.meter.stats.errors
         return {
@@ -62,7 +62,7 @@ def gained(reading: MeterReading, gaps: tuple[int, ...]) -> list[int]:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Give a dual-socket machine with package and dram zones, read once."""
+    """Return a dual-socket machine with package and dram zones, read once."""
     made = Bench(tmp_path, "dual_socket")
     made.read(PACKAGE, after_s=0)
     yield made
@@ -88,7 +88,7 @@ def found(sysfs: Path, sockets: int = 2) -> list[Zone]:
 
 
 class TestTrees:
-    """Which zones are found on which machine."""
+    """The zones of each kind of machine."""
 
     def test_single_socket(self, tmp_path: Path) -> None:
         """A client part shows a package and what is in it."""
@@ -97,7 +97,7 @@ class TestTrees:
         ]  # fmt: skip
 
     def test_dual_socket_subzones_have_their_parents_socket(self, tmp_path: Path) -> None:
-        """A dram zone says its own kind only; the socket is its parent's."""
+        """A dram zone has its kind only as a name; the socket is its parent's."""
         assert zones_of(tmp_path, "dual_socket") == [
             ("package", 0), ("dram", 0), ("package", 1), ("dram", 1),
         ]  # fmt: skip
@@ -174,7 +174,7 @@ class TestLimits:
     """What a zone can draw at most."""
 
     def bound_w(self, sysfs: Path, max_power_uw: int | None) -> float:
-        """Give the bound of a package with this constraint file."""
+        """Return the bound of a package with this constraint file."""
         PowercapTree(sysfs, [ZoneSpec("intel-rapl:0", "package-0", max_power_uw=max_power_uw)])
         return find_zones(str(sysfs), lambda package: package)[0].bound_w
 
@@ -312,10 +312,10 @@ class TestFaults:
             name == "energy_uj"
         )
 
-    def test_gap_too_long_to_unwrap_is_said(
+    def test_gap_too_long_to_unwrap_is_logged(
         self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Energy that nobody can know is counted and told, never made up."""
+        """Energy that is lost is counted and logged, never invented."""
         gaps = bench.meter.read().gaps
         bench.tree.advance({PACKAGE: 30 * J})
         assert bench.read(PACKAGE, after_s=3600) == (0, True)

@@ -89,11 +89,11 @@ class PowercapTree:
         return list(self._specs)
 
     def directory(self, entry: str) -> Path:
-        """Give the directory of a zone."""
+        """Return the directory of a zone."""
         return self.sysfs / "class" / "powercap" / entry
 
     def counter(self, entry: str) -> Path:
-        """Give the counter file of a zone."""
+        """Return the counter file of a zone."""
         return self.directory(entry) / "energy_uj"
 
     def add(self, spec: ZoneSpec, energy_uj: float = 1e9) -> None:
@@ -161,7 +161,7 @@ class CpuModel:
     busy_s: Callable[[], float]
 
     def energy_uj(self) -> float:
-        """Give the energy since some fixed moment."""
+        """Return the energy since some fixed moment."""
         return 1e6 * (self.idle_w * time.monotonic() + self.busy_w * self.busy_s())
 
 

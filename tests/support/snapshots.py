@@ -8,12 +8,11 @@ import numpy as np
 
 from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.host.topology import CpuInfo
-from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.model.energy import MeterStats, Zone
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
 from kepler_ebpf.model.snapshot import NodeView, Snapshot
 from kepler_ebpf.model.stats import (
     LoopStats,
-    MeterStats,
     OwnUsage,
     ProgramStats,
     Stats,
