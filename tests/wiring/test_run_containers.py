@@ -18,6 +18,7 @@ from truth import Stopwatch
 from workers import LOOPS, worker
 
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
+from kepler_ebpf.names.naming import RETRY_S
 
 POD_UID = "11111111-2222-3333-4444-555555555555"
 SHORT_ONES = 200
@@ -139,6 +140,59 @@ def test_pod_is_the_sum_of_its_containers(tmp_path: Path, tree: CgroupTree) -> N
         assert min(containers) > 0
         pod = page.total("kepler_pod_cpu_joules_total", pod_id=POD_UID, zone=zone)
         assert pod == pytest.approx(sum(containers), rel=1e-9)
+
+
+def test_sandbox_of_kata_and_its_overhead_are_of_the_pod(tmp_path: Path, tree: CgroupTree) -> None:
+    """What Kata needs on the host, in a cgroup of its own, is in one container with the sandbox."""
+    sandbox = container_id("sandbox")
+    paths = (f"/kata_overhead/{sandbox}", f"/kubepods/pod{POD_UID}/kata_{sandbox}")
+    cgroups = [tree.make(path) for path in paths]
+    with worker(tmp_path, "vmm") as one, worker(tmp_path, "vcpu") as two:
+        for cgroup, spinner in zip(cgroups, (one, two), strict=True):
+            cgroup.enter(spinner.pid)
+        with counted_by(tmp_path, tree.hierarchy) as run:
+            one.spin()
+            two.spin()
+            run.step()
+            time.sleep(RETRY_S)
+            page = run.step()
+    assert_sum_of_processes(page, sandbox)
+    for name in ("cpu_seconds_total", "cpu_joules_total"):
+        container = page.total(f"kepler_container_{name}", container_id=sandbox, pod_id=POD_UID)
+        assert page.total(f"kepler_pod_{name}", pod_id=POD_UID) == pytest.approx(container)
+
+
+@pytest.mark.parametrize("path", ["/batch/{}", "/ecs/task/{}", "/k8s.io/{}", "/x/runsc-{}.scope"])
+def test_container_below_a_parent_of_any_name(tmp_path: Path, tree: CgroupTree, path: str) -> None:
+    """A full id is a container's, wherever its runtime was told to put it."""
+    id_ = container_id(path)
+    cgroup = tree.make(path.format(id_))
+    with worker(tmp_path, "inner") as inner:
+        cgroup.enter(inner.pid)
+        with counted_by(tmp_path, tree.hierarchy) as run:
+            inner.spin()
+            page = run.step()
+    assert_sum_of_processes(page, id_)
+
+
+def test_closed_root_of_the_host_costs_the_name(tmp_path: Path, tree: CgroupTree) -> None:
+    """Without CAP_SYS_PTRACE the host's files are closed: a short id, a line in the log, no end."""
+    id_, procfs = container_id("closed"), tmp_path / "proc"
+    procfs.mkdir()
+    drop = "setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace"
+    script = f'mount --bind /proc "{procfs}" && exec {drop} "$@"'
+    wrapper = ("unshare", "-m", "sh", "-c", script, "sh")
+    cgroup = tree.make(f"/docker/{id_}")
+    arguments = ("--meter", "fake", "--cgroup-hierarchy", tree.hierarchy.name)
+    with worker(tmp_path, "inner") as inner:
+        cgroup.enter(inner.pid)
+        with stepping(tmp_path, *arguments, "--host.procfs", str(procfs), wrapper=wrapper) as run:
+            inner.spin()
+            page = run.step()
+            log = run.log
+    found = page.find("kepler_container_cpu_joules_total", container_id=id_)
+    assert {sample.labels["container_name"] for sample in found} == {id_[:12]}
+    assert f"{procfs}/1/root: Permission denied" in log
 
 
 def test_container_that_came_and_went_is_exported(tmp_path: Path, tree: CgroupTree) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kepler_ebpf.model.names import CGROUP_V1_BIT
-from kepler_ebpf.names.cgroups.containers import is_kata_overhead
+from kepler_ebpf.names.cgroups.containers import is_kata_overhead, match_container
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 from kepler_ebpf.names.cgroups.kernfs import NoResolver, Resolver, make_resolver
 
@@ -79,8 +79,12 @@ class CgroupPaths:
 
     def find_sandbox(self, container_id: str) -> str | None:
         """Find the path of the Kata sandbox with that id among the remembered ones."""
-        paths = self._paths.values()
-        return next((it for it in paths if container_id in it and not is_kata_overhead(it)), None)
+        for path in self._paths.values():
+            if container_id in path and not is_kata_overhead(path):
+                match = match_container(path)
+                if match and match.container_id == container_id:
+                    return path
+        return None
 
     def learn(self, events: Iterable[PathEvent]) -> None:
         """Take in cgroups made and removed, and forget those that ended before the retention."""
