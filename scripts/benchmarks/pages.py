@@ -31,7 +31,9 @@ INTERVAL_S = 1.0
 INTERVAL = ("--interval", f"{INTERVAL_S:g}s")
 PHASE_S = 0.07
 WINDOWS = 20
-SETTLE_S = 8.0
+SETTLE_S = 13.0
+"""Processes that were there before have their names by then."""
+
 MAPS_PATH_COLUMN = 73
 KB_PER_PAGE, KB_PER_HUGE_PAGE = 4, 2048
 HUGE = ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped")
