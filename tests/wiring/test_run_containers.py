@@ -157,9 +157,10 @@ def test_sandbox_of_kata_and_its_overhead_are_of_the_pod(tmp_path: Path, tree: C
             time.sleep(RETRY_S)
             page = run.step()
     assert_sum_of_processes(page, sandbox)
-    for name in ("cpu_seconds_total", "cpu_joules_total"):
-        container = page.total(f"kepler_container_{name}", container_id=sandbox, pod_id=POD_UID)
-        assert page.total(f"kepler_pod_{name}", pod_id=POD_UID) == pytest.approx(container)
+    labels = {"container_id": sandbox, "pod_id": POD_UID, "runtime": "kubernetes"}
+    container_j = page.total("kepler_container_cpu_joules_total", **labels)
+    pod_j = page.total("kepler_pod_cpu_joules_total", pod_id=POD_UID)
+    assert pod_j == pytest.approx(container_j, rel=1e-9)
 
 
 @pytest.mark.parametrize("path", ["/batch/{}", "/ecs/task/{}", "/k8s.io/{}", "/x/runsc-{}.scope"])

@@ -1,4 +1,4 @@
-"""Which process runs which machine: ids that are not shared, children, helper threads."""
+"""Which process runs which VM: ids that are not shared, children, helper threads."""
 
 import os
 import signal
@@ -72,89 +72,89 @@ def hypervisors() -> Iterator[Hypervisors]:
 
 
 def id_of(labels: VmLabels | None) -> str:
-    """Return the machine's id."""
+    """Return the VM's id."""
     assert labels is not None
     return labels.vm_id
 
 
-def test_a_machine_keeps_the_id_it_was_given(hypervisors: Hypervisors) -> None:
+def test_a_vm_keeps_the_id_it_was_given(hypervisors: Hypervisors) -> None:
     """A name given once is the id, and the hypervisor and name come along."""
     labels = VmIds().of_process(*hypervisors.start("-name", "web"))
     assert labels == VmLabels("web", "web", "kvm")
 
 
-def test_two_machines_with_one_name_have_two_ids(hypervisors: Hypervisors) -> None:
-    """The second of two running machines with one name gets an id of its own, and keeps it."""
-    machines = VmIds()
+def test_two_vms_with_one_name_have_two_ids(hypervisors: Hypervisors) -> None:
+    """The second of two running VMs with one name gets an id of its own, and keeps it."""
+    vms = VmIds()
     first, second = hypervisors.start("-name", "web"), hypervisors.start("-name", "web", "-m", "1")
-    ids = [id_of(machines.of_process(*process)) for process in (first, second, first, second)]
+    ids = [id_of(vms.of_process(*process)) for process in (first, second, first, second)]
     assert ids[:2] == ids[2:]
     assert ids[0] == "web" != ids[1]
     assert ids[1].startswith("web-")
 
 
-def test_a_restarted_machine_keeps_its_id(hypervisors: Hypervisors) -> None:
-    """An id is free again once the machine that had it is gone."""
-    machines = VmIds()
-    machines.of_process(*hypervisors.start("-name", "web"))
+def test_a_restarted_vm_keeps_its_id(hypervisors: Hypervisors) -> None:
+    """An id is free again once the VM that had it is gone."""
+    vms = VmIds()
+    vms.of_process(*hypervisors.start("-name", "web"))
     hypervisors.stop()
-    assert id_of(machines.of_process(*hypervisors.start("-name", "web"))) == "web"
+    assert id_of(vms.of_process(*hypervisors.start("-name", "web"))) == "web"
 
 
-def test_what_a_daemon_leaves_behind_is_the_same_machine(hypervisors: Hypervisors) -> None:
-    """A QEMU that goes into the background is not two machines, and two of them are two."""
-    machines = VmIds()
+def test_what_a_daemon_leaves_behind_is_the_same_vm(hypervisors: Hypervisors) -> None:
+    """A QEMU that goes into the background is not two VMs, and two of them are two."""
+    vms = VmIds()
     started = [hypervisors.start_in_background("-name", "web") for _ in range(2)]
     launchers, daemons = zip(*started, strict=True)
-    first, second = (id_of(machines.of_process(*found)) for found in launchers)
+    first, second = (id_of(vms.of_process(*found)) for found in launchers)
     assert first == "web" != second
-    assert [id_of(machines.of_process(*found)) for found in daemons] == [first, second]
+    assert [id_of(vms.of_process(*found)) for found in daemons] == [first, second]
 
 
 def test_daemon_whose_launcher_has_ended_has_the_name(hypervisors: Hypervisors) -> None:
-    """A launcher that waits to be reaped is no rival of what it left behind."""
-    machines = VmIds()
+    """A launcher that waits to be reaped is no conflict for what it left behind."""
+    vms = VmIds()
     launcher, daemon = hypervisors.start_in_background("-name", "web")
-    machines.of_process(*launcher)
+    vms.of_process(*launcher)
     os.kill(launcher[0], signal.SIGKILL)
     os.waitid(os.P_PID, launcher[0], os.WEXITED | os.WNOWAIT)
-    assert id_of(machines.of_process(*daemon)) == "web"
+    assert id_of(vms.of_process(*daemon)) == "web"
 
 
-def test_a_child_before_its_exec_is_the_same_machine(hypervisors: Hypervisors) -> None:
-    """A fork of the hypervisor that still has its command line is no machine of its own."""
-    machines = VmIds()
+def test_a_child_before_its_exec_is_the_same_vm(hypervisors: Hypervisors) -> None:
+    """A fork of the hypervisor that still has its command line is no VM of its own."""
+    vms = VmIds()
     tgid, info = hypervisors.start("-m", "512")
-    parent = machines.of_process(tgid, info)
+    parent = vms.of_process(tgid, info)
     child = ProcessInfo(info.exe, info.cmdline, tgid, info.start_ticks + 500)
-    assert machines.of_process(tgid + 1, child) == parent
+    assert vms.of_process(tgid + 1, child) == parent
 
 
-def test_a_process_that_is_no_machine_any_more_has_none(hypervisors: Hypervisors) -> None:
-    """After exec of another program the process has no machine, and the id is free."""
-    machines = VmIds()
+def test_a_process_that_is_no_vm_any_more_has_none(hypervisors: Hypervisors) -> None:
+    """After exec of another program the process has no VM, and the id is free."""
+    vms = VmIds()
     tgid, info = hypervisors.start("-name", "web")
-    machines.of_process(tgid, info)
+    vms.of_process(tgid, info)
     after = ProcessInfo("/bin/true", ("true",), info.parent, info.start_ticks)
-    assert machines.of_process(tgid, after) is None
-    assert id_of(machines.of_process(*hypervisors.start("-name", "web"))) == "web"
+    assert vms.of_process(tgid, after) is None
+    assert id_of(vms.of_process(*hypervisors.start("-name", "web"))) == "web"
 
 
-def test_a_helper_thread_belongs_to_a_known_machine(hypervisors: Hypervisors) -> None:
-    """vhost-PID is PID's machine."""
-    machines = VmIds()
+def test_a_helper_thread_belongs_to_a_known_vm(hypervisors: Hypervisors) -> None:
+    """vhost-PID is PID's VM."""
+    vms = VmIds()
     tgid, info = hypervisors.start("-m", "512")
-    assert machines.of_process(tgid, info) == machines.of_helper(f"vhost-{tgid}")
+    assert vms.of_process(tgid, info) == vms.of_helper(f"vhost-{tgid}")
 
 
-def test_a_helper_thread_seen_before_its_machine(hypervisors: Hypervisors) -> None:
-    """A helper that ran first gets the very id that its machine gets later."""
-    machines = VmIds()
+def test_a_helper_thread_seen_before_its_vm(hypervisors: Hypervisors) -> None:
+    """A helper that ran first gets the very id that its VM gets later."""
+    vms = VmIds()
     tgid, info = hypervisors.start("-m", "512")
-    assert machines.of_helper(f"vhost-{tgid}") == machines.of_process(tgid, info)
+    assert vms.of_helper(f"vhost-{tgid}") == vms.of_process(tgid, info)
 
 
-def test_a_helper_named_after_a_thread_of_the_machine() -> None:
+def test_a_helper_named_after_a_thread_of_the_vm() -> None:
     """The number may be that of any thread of the hypervisor."""
     code = "import threading, sys; t = threading.Thread(target=sys.stdin.read); t.start(); t.join()"
     with subprocess.Popen(
@@ -172,14 +172,14 @@ def test_a_helper_named_after_a_thread_of_the_machine() -> None:
 
 @pytest.mark.parametrize("comm", ["vhost-0", "vhost-4194304", "kworker/0:1"])
 def test_a_helper_of_nobody(comm: str) -> None:
-    """A helper without a live owner, and any other kernel thread, has no machine."""
+    """A helper without a live owner, and any other kernel thread, has no VM."""
     assert VmIds().of_helper(comm) is None
 
 
-def test_machines_that_are_gone_are_forgotten() -> None:
-    """A host that starts machines all day does not remember each of them."""
-    machines = VmIds("/nonexistent")
+def test_vms_that_are_gone_are_forgotten() -> None:
+    """A host that starts VMs all day does not remember each of them."""
+    vms = VmIds("/nonexistent")
     for pid in range(1, 1000):
         info = ProcessInfo("", ("firecracker", "--id", f"fc-{pid}"), 1, pid)
-        assert id_of(machines.of_process(pid, info)) == f"fc-{pid}"
-    assert len(machines) < 100
+        assert id_of(vms.of_process(pid, info)) == f"fc-{pid}"
+    assert len(vms) < 100

@@ -1,4 +1,4 @@
-"""The virtual machine of a command line, for every hypervisor that is known."""
+"""The VM of a command line, for every hypervisor that is known."""
 
 import pytest
 from hypothesis import given
@@ -76,14 +76,14 @@ NONE = [
 
 
 @pytest.mark.parametrize(("cmdline", "expected"), KNOWN)
-def test_machine_of_a_command_line(cmdline: tuple[str, ...], expected: VmMatch) -> None:
+def test_vm_of_a_command_line(cmdline: tuple[str, ...], expected: VmMatch) -> None:
     """Each hypervisor's options give id, name and hypervisor."""
     assert match_vm(cmdline, PID, TICKS) == expected
 
 
 @pytest.mark.parametrize("cmdline", NONE)
-def test_no_machine(cmdline: tuple[str, ...]) -> None:
-    """Other programs are no machines, whatever their arguments say."""
+def test_no_vm(cmdline: tuple[str, ...]) -> None:
+    """Other programs run no VM, whatever their arguments say."""
     assert match_vm(cmdline, PID, TICKS) is None
 
 
@@ -94,14 +94,14 @@ def test_executable_tells_where_the_name_does_not() -> None:
 
 
 def test_executable_tells_where_the_name_says_too_little() -> None:
-    """QEMU started as kvm and without a name is a machine, as its executable shows."""
+    """QEMU started as kvm and without a name runs a VM, as its executable shows."""
     found = match_vm(("kvm", "-m", "64"), PID, TICKS, exe="/usr/bin/qemu-system-x86_64")
     assert found
     assert found.hypervisor == "kvm"
 
 
-def test_machines_without_a_name_do_not_share_an_id() -> None:
-    """The same bare command line run twice is two machines."""
+def test_vms_without_a_name_do_not_share_an_id() -> None:
+    """The same bare command line run twice is two VMs."""
     cmdline = ("qemu-system-x86_64",)
     ids = {
         found.vm_id
@@ -123,7 +123,7 @@ def test_machines_without_a_name_do_not_share_an_id() -> None:
     ],
 )
 def test_owner_of_a_helper_thread(comm: str, owner: int | None) -> None:
-    """A kernel helper carries the pid of its machine in its name."""
+    """A kernel helper carries the pid of its VM in its name."""
     assert helper_owner(comm) == owner
 
 
@@ -140,7 +140,7 @@ OPTIONS = st.sampled_from(
 
 @given(PROGRAMS, st.lists(OPTIONS | st.text(max_size=5), max_size=8))
 def test_no_command_line_raises(program: str, arguments: list[str]) -> None:
-    """Whatever the arguments, a machine has an id, a name and one of the four hypervisors."""
+    """Whatever the arguments, a VM has an id, a name and one of the four hypervisors."""
     found = match_vm((program, *arguments), PID, TICKS)
     assert found is None or (found.vm_id and found.vm_name)
     assert found is None or found.hypervisor in {"kvm", "virtualbox", "vmware", "xen"}
