@@ -46,8 +46,6 @@ class CgroupTotals:
         self._retention = retention
         self._row_by_id: dict[int, int] = {}
         self._removed: dict[int, int | None] = {}
-        self._now_s = 0.0
-        self._changed = False
 
     # --- each batch
 
@@ -75,24 +73,16 @@ class CgroupTotals:
         """Note removed cgroups, known or not; they end with the batch."""
         self._removed.update(dict.fromkeys(cgroup_ids))
 
-    def close(self, now_s: float, grid: int, rank: int) -> Ints:
+    def close(self, grid: int, rank: int) -> Ints:
         """End what was removed, retire what is to be listed no longer; return containers of that.
 
-        *grid* is the number of the last configured interval that has records.
+        *grid* is the number of the last configured interval that was measured, or a part of it.
+        The kind *rank* chooses which ended groups are listed.
         """
-        self._now_s = now_s
         if self._removed:
             self._end_removed(grid)
-        self.refresh()
-        gone, _, _ = (table.retire_due(now_s, self._retention, rank) for table in self._groups)
+        gone, _, _ = (table.retire_due(self._retention, rank) for table in self._groups)
         return gone
-
-    def refresh(self) -> None:
-        """Bring the states of containers, pods and units up to date."""
-        if self._changed:
-            for table in self._groups:
-                table.refresh(self._now_s)
-        self._changed = False
 
     def view(self) -> WorkloadView:
         """Return the totals of the cgroups."""
@@ -134,7 +124,6 @@ class CgroupTotals:
             return
         if labels.pod_id != pod_id:
             row = self.pods.rename(pod_id, labels.pod_id)
-            self._changed = True
         self.pods.set_label(row, labels)
         for container in np.flatnonzero(self.containers.columns["pod"] == row).tolist():
             self._show_pod(container)
@@ -148,7 +137,6 @@ class CgroupTotals:
 
     def _assign(self, row: int, name: CgroupName) -> None:
         """Link a cgroup to the container, the pod and the unit of *name*."""
-        self._changed = True
         had, had_pod, unit = self.cgroups.columns[row].tolist()
         container = self._container_row(name.container) if name.container else had
         pod = self._pod_row(name.container.pod_id if name.container else "")
@@ -183,7 +171,6 @@ class CgroupTotals:
         """Make a container part of a pod, and show it there; ``NONE`` leaves it where it is."""
         had = int(self.containers.columns["pod"][container])
         if pod not in {NONE, had}:
-            self._changed = True
             self.pods.relink(np.flatnonzero(self.containers.links == container), pod)
             if had == NONE:
                 self.pods.add_from(self.containers, np.array([container]), np.array([pod]))
@@ -200,22 +187,17 @@ class CgroupTotals:
 
     def _end_removed(self, grid: int) -> None:
         """End removed cgroups, and forget those for which nothing can come any more."""
-        known = [self._row_by_id[key] for key in self._removed if key in self._row_by_id]
-        rows = np.array(known, np.int64)
-        running = rows[self.cgroups.state[rows] == State.RUNNING]
-        if len(running):
-            self.cgroups.end(running, self._now_s)
-            self._changed = True
-        self._removed = {
-            key: grid + LATE_INTERVALS if until is None else until
-            for key, until in self._removed.items()
-        }
-        gone = [key for key, until in self._removed.items() if until is not None and until <= grid]
-        for key in gone:
-            del self._removed[key]
-        rows = np.array(
-            [self._row_by_id.pop(key) for key in gone if key in self._row_by_id], np.int64
-        )
+        forgotten = []
+        for cgroup_id, until in list(self._removed.items()):
+            row = self._row_by_id.get(cgroup_id, GONE)
+            if self.cgroups.state[row] == State.RUNNING:
+                self.cgroups.set_state(row, State.TERMINATED)
+            if until is None:
+                self._removed[cgroup_id] = grid + LATE_INTERVALS
+            elif until <= grid:
+                del self._removed[cgroup_id]
+                forgotten.append(self._row_by_id.pop(cgroup_id, GONE))
+        rows = np.array([row for row in forgotten if row != GONE], np.int64)
         if len(rows):
             for table in self._groups:
                 table.relink(rows, NONE)

@@ -37,6 +37,7 @@ class GroupTable(Table[Label]):
         self.linked: list[tuple[Table[Any], str]] = [(members, column)]
         self._members, self._column = members, column
         self._row_by_id: dict[str, int] = {}
+        self._seen_changes = 0
         self._shown_uj: Floats = np.zeros_like(self.energy_uj)
 
     @property
@@ -44,11 +45,6 @@ class GroupTable(Table[Label]):
         """The group of each row of the members."""
         links: Ints = self._members.columns[self._column]
         return links
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no group is listed."""
-        return not self._row_by_id
 
     # --- groups
 
@@ -71,11 +67,15 @@ class GroupTable(Table[Label]):
         self._absorb(np.array([row]), into)
         return into
 
-    def retire_due(self, now_s: float, keep: Retention, rank: int) -> Ints:
-        """Retire the groups that are to be listed no longer, and return their rows."""
+    def retire_due(self, keep: Retention, rank: int) -> Ints:
+        """Retire the groups that are to be listed no longer, and return their rows.
+
+        The kind *rank* chooses which ended groups are listed.
+        """
+        self.refresh()
         if not (self.state[: self.size] == State.TERMINATED).any():
             return np.zeros(0, np.int64)
-        gone = self.due(now_s, keep, self.totals()[0][:, rank])
+        gone = self.due(keep, self.totals()[0][:, rank])
         if len(gone):
             self._absorb(gone, RETIRED)
         return gone
@@ -97,15 +97,20 @@ class GroupTable(Table[Label]):
             self.add_from(self._members, rows[leaves], had[leaves])
             self.add_from(self._members, rows[leaves], to[leaves], sign=-1)
         self.links[rows] = to
+        self.changes += 1
 
-    def refresh(self, now_s: float) -> None:
+    def refresh(self) -> None:
         """Let groups run that have a running member, and end the others."""
         members, state = self._members, self.state[: self.size]
+        if self.changes + members.changes == self._seen_changes or not self._row_by_id:
+            return
         is_running = members.state[: members.size] == State.RUNNING
         running = self.links[: members.size][is_running]
         has_running = np.bincount(running, minlength=self.size) > 0
-        self.end(np.flatnonzero(~has_running & (state == State.RUNNING)), now_s)
+        ended = np.flatnonzero(~has_running & (state == State.RUNNING))
+        self.set_state(ended, State.TERMINATED)
         state[has_running & (state == State.TERMINATED)] = State.RUNNING
+        self._seen_changes = self.changes + members.changes
 
     # --- totals
 
@@ -121,6 +126,7 @@ class GroupTable(Table[Label]):
 
     def view(self) -> WorkloadView:
         """Return the totals now, and the last closed interval."""
+        self.refresh()
         energy_uj, cpu_ns = self.totals()
         # A sum in another order may differ in its last bit, and no counter may fall by it.
         self._shown_uj.resize(self.energy_uj.shape, refcheck=False)

@@ -40,7 +40,6 @@ class Ledger:
         self._tables = (*self._groups.tables, self._processes.processes, self._processes.vms)
         self._node = NodeTotals(zones)
         self._grid = 0
-        self._now_s = 0.0
         self._views: dict[str, WorkloadView] | None = None
 
     # --- each batch
@@ -60,12 +59,10 @@ class Ledger:
             self._groups.credit(rows, records)
             self._processes.credit(records, rank)
         for table in self._tables:
-            table.close(batch.last_closed)
+            table.close(batch.end_s, batch.last_closed)
         if len(batch.interval_grid):
             self._grid = int(batch.interval_grid[-1])
-        self._now_s = batch.end_s
-        gone_containers = self._groups.close(batch.end_s, self._grid, rank)
-        self._processes.close(batch.end_s, rank, gone_containers)
+        self._processes.close(rank, gone_containers=self._groups.close(self._grid, rank))
 
     def ended_cgroups(self, cgroup_ids: Iterable[int]) -> None:
         """Note that cgroups were removed, before or after their last records are credited.
@@ -115,8 +112,6 @@ class Ledger:
     def views(self) -> dict[str, WorkloadView]:
         """Return the totals and the last closed interval of every level of workloads, by name."""
         if self._views is None:
-            self._groups.refresh()
-            self._processes.refresh(self._now_s)
             self._views = {
                 "process": self._processes.view(),
                 "container": self._groups.containers.view(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kepler_ebpf.attribution import zone_kinds
-from kepler_ebpf.ledger.records import Batch, frozen
+from kepler_ebpf.ledger.arrays import frozen
+from kepler_ebpf.ledger.records import Batch
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import PRIMARY_ORDER, Zone
 from kepler_ebpf.model.snapshot import NodeView

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kepler_ebpf.ledger.arrays import frozen
 from kepler_ebpf.ledger.cgroups import CgroupTotals
 from kepler_ebpf.ledger.groups import NONE
 from kepler_ebpf.ledger.records import (
@@ -20,17 +21,16 @@ from kepler_ebpf.ledger.records import (
     Pids,
     Starts,
     ended,
-    frozen,
     group_by_process,
     identities_of,
     identity_of,
 )
-from kepler_ebpf.ledger.series import RETIRED_COMM, RETIRED_ROW, ProcessTable, type_of
+from kepler_ebpf.ledger.series import RETIRED_COMM, RETIRED_ROW, ProcessTable, make_label
 from kepler_ebpf.ledger.table import Retention
 from kepler_ebpf.model.arrays import Bools, Floats, Ints, Records
 from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
 from kepler_ebpf.model.usage import OVERFLOW_COMM
-from kepler_ebpf.model.workloads import ProcessLabels, State, WorkloadView
+from kepler_ebpf.model.workloads import State, WorkloadView
 
 FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
 """What the table keeps of a process's newest record: its columns, and the fields of the record."""
@@ -48,7 +48,6 @@ class ProcessTotals:
         self._groups = groups
         self._retention = retention
         self._ended: set[int] = set()
-        self._changed = False
 
     # --- each batch
 
@@ -86,29 +85,21 @@ class ProcessTotals:
             return np.zeros(self.processes.energy_uj.shape[1]), 0
         return self.processes.energy_uj[row].copy(), int(self.processes.cpu_ns[row])
 
-    def close(self, now_s: float, rank: int, gone_containers: Ints) -> None:
+    def close(self, rank: int, gone_containers: Ints) -> None:
         """End what has exited, and retire what is to be listed no longer.
 
         Of *gone_containers*, which are listed no longer, no process is.
         """
         table = self.processes
-        self._end_noted(now_s)
+        self._end_noted()
         if len(gone_containers):
             inside = np.isin(table.columns["container"], gone_containers).nonzero()[0]
             table.drop(inside, np.full(len(inside), RETIRED_ROW))
-        gone = table.due(now_s, self._retention, table.energy_uj[: table.size, rank])
+        gone = table.due(self._retention, table.energy_uj[: table.size, rank])
         containers = table.columns["container"][gone].tolist()
         retired = [self._sum_row(RETIRED_COMM, container) for container in containers]
         table.drop(gone, np.array(retired, np.int64))
-        if not self.vms.is_empty:
-            self.refresh(now_s)
-            self.vms.retire_due(now_s, replace(self._retention, min_uj=0.0), rank)
-
-    def refresh(self, now_s: float) -> None:
-        """Bring the states of the virtual machines up to date."""
-        if self._changed:
-            self.vms.refresh(now_s)
-        self._changed = False
+        self.vms.retire_due(replace(self._retention, min_uj=0.0), rank)
 
     def view(self) -> WorkloadView:
         """Return the totals of the processes; the retired are among the rows."""
@@ -116,6 +107,7 @@ class ProcessTotals:
         rows = [row for (comm, _), row in sums.items() if comm == RETIRED_COMM]
         retired = table.energy_uj[rows].sum(axis=0), int(table.cpu_ns[rows].sum())
         view = table.make_view((table.energy_uj, table.cpu_ns), table.shown(), retired)
+        self._groups.containers.refresh()
         state = view.state.copy()
         for (_, container), row in sums.items():
             if container != NONE:
@@ -147,7 +139,7 @@ class ProcessTotals:
 
     def _rows_of(self, records: LinkedRecords, rank: int) -> Ints:
         """Return the row of each record's process, or that of its container's overflow."""
-        table, tasks = self.processes, records.tasks
+        table, tasks, changes = self.processes, records.tasks, self.processes.changes
         rows = table.rows_of(records.identities)
         has_ended = np.flatnonzero(ended(tasks)).tolist()
         self._ended.update([records.identities[index] for index in has_ended])
@@ -158,7 +150,7 @@ class ProcessTotals:
         if len(new):
             self._admit(records, new, rank)
         self._follow(records, rows)
-        if self._changed:
+        if table.changes != changes:
             rows = table.rows_of(records.identities)
         self._put(rows, np.flatnonzero(is_overflow), records.containers, OVERFLOW_COMM)
         return rows
@@ -179,14 +171,14 @@ class ProcessTotals:
         """Relabel processes that called exec, changed their name or left their cgroup.
 
         A process whose threads are in several cgroups stays in the one it is shown in as long as
-        any of them runs there.
+        any of them runs there. One that is listed as ended stays what it was.
         """
         columns, tasks = self.processes.columns, records.tasks
         is_same = columns["exec_id"][rows] == tasks["exec_id"]
         is_same &= columns["cgroup_id"][rows] == tasks["cgroup_id"]
         is_same &= columns["comm"][rows] == tasks["process_comm"]
-        is_owner = rows != RETIRED_ROW
-        is_owner &= columns["start_ns"][rows] == tasks["process_start_ns"]
+        is_owner = columns["start_ns"][rows] == tasks["process_start_ns"]
+        is_owner &= (rows != RETIRED_ROW) & (self.processes.state[rows] == State.RUNNING)
         differs = is_owner & ~is_same
         if differs.any():
             index = np.flatnonzero(is_owner & np.isin(rows, rows[differs]))
@@ -209,18 +201,10 @@ class ProcessTotals:
         self, row: int, comm: str, name: ProcessName, container: int, *, bring: bool = False
     ) -> None:
         """Relabel the owner of a row, and make it part of its container and virtual machine."""
-        self._changed = True
         label = self.processes.label(row)
         container_id = self._groups.container_id(container)
         vm_id = name.vm.vm_id if name.vm else label.vm_id
-        label = replace(
-            label,
-            comm=comm,
-            exe=name.exe,
-            type=type_of(container_id, vm_id),
-            container_id=container_id,
-            vm_id=vm_id,
-        )
+        label = make_label(label.pid, label.start_ns, comm, name.exe, container_id, vm_id)
         row = self.processes.relabel(row, label, container, bring=bring)
         if name.vm:
             self.processes.set_vm(row, name.vm)
@@ -239,16 +223,14 @@ class ProcessTotals:
             self._open(records, index)
 
     def _open(self, records: LinkedRecords, index: int) -> None:
-        self._changed = True
         table, task, identity = self.processes, records.tasks[index], records.identities[index]
         tgid, start_ns = int(task["tgid"]), int(task["process_start_ns"])
         container = int(records.containers[index])
         container_id = self._groups.container_id(container)
         name = self._name(records, index)
         exe, vm_id = name.exe or self._parent_exe(task), name.vm.vm_id if name.vm else ""
-        kind = type_of(container_id, vm_id)
-        label = ProcessLabels(tgid, start_ns, comm_of(task), exe, kind, container_id, vm_id)
-        # A pid has one owner: where the end of the earlier one was lost, this tells it.
+        label = make_label(tgid, start_ns, comm_of(task), exe, container_id, vm_id)
+        # A pid has one owner: the earlier one has ended, even if that was not reported.
         earlier = int(table.columns["start_ns"][table.newest(tgid)])
         self._ended.add(identity_of(tgid, min(earlier, start_ns)))
         facts = (task[field] for field in FACTS.values())
@@ -274,13 +256,12 @@ class ProcessTotals:
 
     # --- inside: processes that have ended
 
-    def _end_noted(self, now_s: float) -> None:
+    def _end_noted(self) -> None:
         rows = np.array([self.processes.owned_row(identity) for identity in self._ended], np.int64)
         self._ended.clear()
         rows = rows[(rows != RETIRED_ROW) & (self.processes.state[rows] == State.RUNNING)]
         if len(rows):
-            self.processes.end(rows, now_s)
-            self._changed = True
+            self.processes.set_state(rows, State.TERMINATED)
 
 
 def comm_of(task: Records) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kepler_ebpf.kernel.layout import FLAG_ENDED
+from kepler_ebpf.ledger.arrays import run_starts
 from kepler_ebpf.model.arrays import Bools, Floats, Ints, Records
-from kepler_ebpf.model.energy import Attribution
-
-Array = TypeVar("Array", bound=NDArray[Any])
+from kepler_ebpf.model.attributed import Attribution
 
 Weights = Floats
 """(records, kinds + 1): energy by kind in µJ, and then CPU ns."""
@@ -116,24 +114,8 @@ def group_by_process(records: LinkedRecords, index: Ints, preferred: Bools) -> P
         (tasks["cpu_ns"], preferred, records.grid[index], tasks["exec_id"], tgids, starts)
     )
     order = index[by_process]
-    first = _run_starts(starts[by_process], tgids[by_process])
+    first = run_starts(starts[by_process], tgids[by_process])
     return ProcessGroups(order, first, order[np.append(first[1:], len(order)) - 1])
-
-
-def sum_by_row(rows: Ints, weights: Floats) -> tuple[Ints, Floats]:
-    """Sum *weights* (records, columns) by row: the distinct rows in order, and their sums."""
-    if not len(rows):
-        return rows, weights
-    order = rows.argsort(kind="stable")
-    ordered = rows[order]
-    starts = _run_starts(ordered)
-    return ordered[starts], np.add.reduceat(weights[order], starts, axis=0)
-
-
-def frozen(array: Array) -> Array:
-    """Return *array*, read-only from now on."""
-    array.setflags(write=False)
-    return array
 
 
 def _parts(grid: Ints, last_closed: int | None) -> list[tuple[slice, int | None]]:
@@ -141,18 +123,9 @@ def _parts(grid: Ints, last_closed: int | None) -> list[tuple[slice, int | None]
     first = 0 if last_closed is None else int(grid.searchsorted(last_closed))
     parts: list[tuple[slice, int | None]] = [(slice(0, first), None)] if first else []
     if first < len(grid):
-        edges = [first + start for start in _run_starts(grid[first:]).tolist()]
+        edges = [first + start for start in run_starts(grid[first:]).tolist()]
         parts += [
             (slice(start, stop), int(grid[start]))
             for start, stop in zip(edges, [*edges[1:], len(grid)], strict=True)
         ]
     return parts
-
-
-def _run_starts(*ordered: NDArray[Any]) -> Ints:
-    """Return where each run of equal entries begins; *ordered* are sorted columns, not empty."""
-    first: Bools = np.ones(len(ordered[0]), np.bool_)
-    np.not_equal(ordered[0][1:], ordered[0][:-1], out=first[1:])
-    for column in ordered[1:]:
-        first[1:] |= column[1:] != column[:-1]
-    return first.nonzero()[0]

@@ -26,7 +26,7 @@ COLUMNS = [
     ("vm", "i8"),
 ]
 
-SeriesKey = tuple[int, str, str, str, str, str]
+SeriesKey = tuple[int, str, str, str, str]
 
 
 class ProcessTable(Table[ProcessLabels]):
@@ -63,20 +63,16 @@ class ProcessTable(Table[ProcessLabels]):
         """Return the row named *comm* of a container, made where there is none yet."""
         row = self.sums.get((comm, container))
         if row is None:
-            label = ProcessLabels(0, 0, comm, "", type_of(container_id, ""), container_id, "")
-            row = self.add(label, (0, 0, 0, 0, b"", container, NONE))
-            self.sums[comm, container] = row
+            row = self.sums[comm, container] = self.add(
+                make_label(0, 0, comm, "", container_id), (0, 0, 0, 0, b"", container, NONE)
+            )
         return row
 
     def owned_row(self, identity: int) -> int:
         """Return the row that a process owns, ``RETIRED_ROW`` where it owns none."""
         row = self._row_by_identity.get(identity, RETIRED_ROW)
-        start_ns = int(self.columns["start_ns"][row])
-        return (
-            row
-            if identity_of(int(self.columns["tgid"][row]), start_ns) == identity
-            else RETIRED_ROW
-        )
+        start_ns, tgid, *_ = self.columns[row].tolist()
+        return row if identity_of(tgid, start_ns) == identity else RETIRED_ROW
 
     # --- changing rows
 
@@ -92,12 +88,12 @@ class ProcessTable(Table[ProcessLabels]):
             vm = self.columns["vm"][row]
             self.columns[row] = values
             self.columns["vm"][row] = vm
-            self.state[row] = State.RUNNING
+            self.set_state(row, State.RUNNING)
             self.set_label(row, label)
         self._row_by_identity[identity] = row
         self._identities[row].append(identity)
-        newest = self.newest(label.pid)
-        if label.start_ns >= self.columns["start_ns"][newest]:
+        self.changes += 1
+        if label.start_ns >= self.columns["start_ns"][self.newest(label.pid)]:
             self._newest_by_pid[label.pid] = row
         return row
 
@@ -162,10 +158,9 @@ class ProcessTable(Table[ProcessLabels]):
         self._identities[row].remove(identity)
         self.columns["start_ns"][row] = 0
         state, ended_s = self.state[row], self.ended_s[row]
-        self.state[row] = State.TERMINATED
-        if not self._identities[row]:
-            # Of a series that no process is in, nothing is listed after the batch.
-            self.ended_s[row] = -np.inf
+        self.set_state(row, State.TERMINATED)
+        # Nothing keeps a series that no process is in: it is retired with the batch.
+        self.ended_s[row] = ended_s if self._identities[row] else -np.inf
         into = self.open(identity, label, (start_ns, tgid, exec_id, cgroup_id, comm, container, vm))
         if self.columns["start_ns"][into] == start_ns:
             self.state[into], self.ended_s[into] = state, ended_s
@@ -199,9 +194,12 @@ class ProcessTable(Table[ProcessLabels]):
 
 def series_key(label: ProcessLabels) -> SeriesKey:
     """Return what tells one series of processes from another."""
-    return label.pid, label.comm, label.exe, label.type, label.container_id, label.vm_id
+    return label.pid, label.comm, label.exe, label.container_id, label.vm_id
 
 
-def type_of(container_id: str, vm_id: str) -> str:
-    """Return Kepler's word for what a process is part of."""
-    return "container" if container_id else "vm" if vm_id else "regular"
+def make_label(
+    pid: int, start_ns: int, comm: str, exe: str, container_id: str, vm_id: str = ""
+) -> ProcessLabels:
+    """Return the labels of a process, with Kepler's word for what it is part of."""
+    kind = "container" if container_id else "vm" if vm_id else "regular"
+    return ProcessLabels(pid, start_ns, comm, exe, kind, container_id, vm_id)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from kepler_ebpf.ledger.records import Weights, frozen, sum_by_row
+from kepler_ebpf.ledger.arrays import frozen, sum_by_row
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.workloads import State, WorkloadView
 
@@ -47,7 +47,8 @@ class Table(Generic[Label]):
     ``size`` rows are in use or gaps between such; the arrays have room for more. The first
     *reserved* rows have no label, are always there and are not in views. ``columns`` is a
     structured array with what the owner of the table keeps for each row; a gap has zeros.
-    ``recent`` has the energy of the intervals that views show or will show.
+    ``recent`` has the energy of the intervals that views show or will show. ``changes`` counts
+    changes of rows and of their states.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Table(Generic[Label]):
         self.ended_s: Floats = np.zeros(START_ROWS)
         self.columns = np.zeros(START_ROWS, list(columns))
         self.recent: list[tuple[int, Ints, Floats]] = []
+        self.changes = 0
         self._reserved = reserved
+        self._now_s = 0.0
         self._last_closed: int | None = None
         self._free: list[int] = []
         self._label_tuple: tuple[Label | None, ...] | None = ()
@@ -71,7 +74,7 @@ class Table(Generic[Label]):
     def add(self, label: Label, values: Sequence[object] = ()) -> int:
         """Start a running workload in the lowest free row; *values* fill ``columns``."""
         row = self._free.pop() if self._free else self._append()
-        self.state[row] = State.RUNNING
+        self.set_state(row, State.RUNNING)
         self.columns[row] = tuple(values)
         self.set_label(row, label)
         return row
@@ -85,12 +88,14 @@ class Table(Generic[Label]):
         self.labels[row] = label
         self._label_tuple = None
 
-    def end(self, rows: Ints, now_s: float) -> None:
-        """Mark workloads as ended at *now_s*; what still comes for them is credited."""
-        self.state[rows] = State.TERMINATED
-        self.ended_s[rows] = now_s
+    def set_state(self, rows: int | Ints, state: State) -> None:
+        """Note that workloads run or have ended; what still comes for ended ones is credited."""
+        self.state[rows] = state
+        if state == State.TERMINATED:
+            self.ended_s[rows] = self._now_s
+        self.changes += 1
 
-    def due(self, now_s: float, keep: Retention, energy_uj: Floats) -> Ints:
+    def due(self, keep: Retention, energy_uj: Floats) -> Ints:
         """Return the rows of ended workloads that are to be listed no longer.
 
         *energy_uj* (rows,) ranks them.
@@ -98,7 +103,7 @@ class Table(Generic[Label]):
         ended = np.flatnonzero(self.state[: self.size] == State.TERMINATED)
         if not len(ended):
             return ended
-        recent = now_s - self.ended_s[ended] < keep.for_s
+        recent = self._now_s - self.ended_s[ended] < keep.for_s
         return ended[~keep.chosen(recent, energy_uj[ended])]
 
     def move(self, rows: Ints, targets: Ints) -> None:
@@ -125,7 +130,7 @@ class Table(Generic[Label]):
 
     def release(self, rows: Ints) -> None:
         """Make rows free whose totals were moved."""
-        self.state[rows] = State.FREE
+        self.set_state(rows, State.FREE)
         self.columns[rows] = np.zeros(1, self.columns.dtype)
         for row in rows.tolist():
             self.labels[row] = None
@@ -140,7 +145,7 @@ class Table(Generic[Label]):
 
     # --- credit
 
-    def credit(self, rows: Ints, weights: Weights, grid: int | None) -> None:
+    def credit(self, rows: Ints, weights: Floats, grid: int | None) -> None:
         """Add *weights* (records, kinds + 1), energy and then CPU ns, to the *rows* (records,).
 
         *grid* is the number of the configured interval, None where no view will show it by itself.
@@ -151,9 +156,9 @@ class Table(Generic[Label]):
         if grid is not None:
             self.recent.append((grid, rows, sums[:, :-1]))
 
-    def close(self, last_closed: int | None) -> None:
-        """Show the interval *last_closed* in views from now on, or all where it is None."""
-        self._last_closed = last_closed
+    def close(self, now_s: float, last_closed: int | None) -> None:
+        """Show the interval *last_closed* in views from *now_s* on, or all where it is None."""
+        self._now_s, self._last_closed = now_s, last_closed
         if last_closed is not None:
             self.recent = [part for part in self.recent if part[0] >= last_closed]
 

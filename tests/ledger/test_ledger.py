@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_world import KEEP_ALL, World, by, container, everything, listed, record, rows_of, vm
+from ledger_world import (
+    KEEP_ALL,
+    World,
+    by,
+    container,
+    everything,
+    listed,
+    record,
+    rows_of,
+    totals_by_series,
+    vm,
+)
 
 from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
 from kepler_ebpf.ledger.ledger import Ledger, Retention
@@ -131,18 +142,6 @@ def test_totals_never_fall(story, retention):
         now = totals_by_series(world)
         assert all((now.get(key, totals) >= totals).all() for key, totals in before.items())
         before = now
-
-
-def totals_by_series(world):
-    """Return energy by kind and CPU ns of every row, by its labels without the start."""
-    totals = {}
-    for level, view in world.ledger.views().items():
-        for row, label in enumerate(view.labels):
-            if label:
-                key = (level, replace(label, start_ns=0) if level == "process" else label)
-                assert key not in totals
-                totals[key] = np.append(view.energy_uj[row], view.cpu_ns[row])
-    return totals
 
 
 @given(intervals, retentions)

@@ -5,7 +5,8 @@ import pytest
 from ledger_world import KEEP_ALL, World, by, container, listed, record
 
 from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
-from kepler_ebpf.model.energy import Attribution, Zone
+from kepler_ebpf.model.attributed import Attribution
+from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.model.workloads import State
 

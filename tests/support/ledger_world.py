@@ -1,6 +1,6 @@
 """Records as the kernel side makes them, and a ledger with names that a test decides."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
 from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
 from kepler_ebpf.ledger.series import RETIRED_COMM
 from kepler_ebpf.model.arrays import Records
-from kepler_ebpf.model.energy import Attribution, Zone
+from kepler_ebpf.model.attributed import Attribution
+from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, ProcessLabels, VmLabels
 
@@ -194,3 +195,15 @@ def everything(view) -> tuple[np.ndarray, int]:
     if any(isinstance(label, ProcessLabels) for label in view.labels):
         return energy_uj, cpu_ns
     return energy_uj + view.retired_uj, cpu_ns + view.retired_cpu_ns
+
+
+def totals_by_series(world):
+    """Return energy by kind and CPU ns of every row, by its labels without the start."""
+    totals = {}
+    for level, view in world.ledger.views().items():
+        for row, label in enumerate(view.labels):
+            if label:
+                key = (level, replace(label, start_ns=0) if level == "process" else label)
+                assert key not in totals
+                totals[key] = np.append(view.energy_uj[row], view.cpu_ns[row])
+    return totals
