@@ -93,19 +93,27 @@ static __always_inline void charge_cgroup(struct cpu_slot *slot, const struct ta
 	slot->overflow_ns += slice_ns;
 }
 
+/* Adds a record; NULL where the map is full. */
+static __always_inline struct task_usage *describe_task(struct cpu_slot *slot, struct task_key *key,
+							struct task_struct *task)
+{
+	struct task_usage fresh = {};
+
+	describe(&fresh, task, key->start_ns);
+	return add_task(slot->epoch, key, &fresh);
+}
+
 /* Charges a task that runs on this CPU and on no other; NULL where the map is full. */
 static __always_inline struct task_usage *charge(struct cpu_slot *slot, struct task_key *key,
 						 struct task_struct *task, __u64 slice_ns)
 {
-	struct task_usage fresh = {}, *usage;
+	struct task_usage *usage;
 
 	slot->busy_ns += slice_ns;
 	key->socket = slot->socket;
 	usage = get_task(slot->epoch, key);
-	if (!usage) {
-		describe(&fresh, task, key->start_ns);
-		usage = add_task(slot->epoch, key, &fresh);
-	}
+	if (!usage)
+		usage = describe_task(slot, key, task);
 	if (!usage) {
 		charge_cgroup(slot, key, slice_ns);
 		return usage;
@@ -178,8 +186,8 @@ static __always_inline struct task_usage *charge_slice(struct cpu_slot *slot, st
 {
 	__u64 moved_ns = *(volatile __u64 *)&slot->moved_ns, before_ns;
 
-	if (moved_ns > slot->since_ns) {
-		before_ns = lesser(moved_ns - slot->since_ns, ran_ns);
+	if (moved_ns > slot->since_ns && moved_ns - slot->since_ns < ran_ns) {
+		before_ns = moved_ns - slot->since_ns;
 		charge(slot, key, task, before_ns);
 		key->cgroup_id = cgroup_id_read(task);
 		ran_ns -= before_ns;

@@ -25,6 +25,17 @@
 /* bcc runs raw tracepoints without BTF: every field is a checked read. */
 #define LOAD(ptr, field) READ(ptr, field)
 
+#ifdef NO_cfs_rq
+#define RQ_CLOCK(task) 0
+#else
+#define RQ_CLOCK(task)                                                                             \
+	({                                                                                         \
+		struct cfs_rq *cfs_rq_ = READ(task, se.cfs_rq);                                    \
+		struct rq *rq_ = READ(cfs_rq_, rq);                                                \
+		READ(rq_, clock);                                                                  \
+	})
+#endif
+
 #define OFFSET_OF(type, field) __builtin_offsetof(type, field)
 
 #define ENTRY(name, section) int name(struct bpf_raw_tracepoint_args *ctx)

@@ -41,6 +41,9 @@
 #define LOAD(ptr, field) ((ptr)->field)
 #define SWITCH "tp_btf/sched_switch"
 
+/* The scheduler's clock on a task's CPU, 0 where this kernel has no way from the task to it. */
+#define RQ_CLOCK(task) (bpf_core_field_exists((task)->se.cfs_rq) ? (task)->se.cfs_rq->rq->clock : 0)
+
 #define OFFSET_OF(type, field)                                                                     \
 	__builtin_preserve_field_info(((type *)0)->field, BPF_FIELD_BYTE_OFFSET)
 

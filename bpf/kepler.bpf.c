@@ -21,6 +21,7 @@
 #include "maps.h"
 #include "map_helpers.h"
 #include "charge.h"
+#include "boundary.h"
 #include "recover.h"
 #include "exec.h"
 
@@ -31,28 +32,31 @@ ENTRY(on_switch, SWITCH)
 	struct task_struct *prev = ARG(struct task_struct *, 1);
 	struct task_struct *next = ARG(struct task_struct *, 2);
 	struct cpu_slot *slot = get_slot(bpf_get_smp_processor_id());
-	__u64 now_ns = bpf_ktime_get_ns();
-	struct task_key key = {};
+	__u64 now_ns = bpf_ktime_get_ns(), runtime_ns;
+	__u32 prev_pid = LOAD(prev, pid), next_pid = LOAD(next, pid);
 	struct task_usage *usage;
+	struct task_key key;
 
 	if (!slot)
 		return 0;
-	key.pid = LOAD(prev, pid);
 	if ((__u64)prev != slot->running_task) {
 		recover_slice(slot, prev, 0, now_ns);
-	} else if (key.pid && slot->since_ns) {
+	} else if (prev_pid && slot->since_ns) {
+		runtime_ns = LOAD(prev, se.sum_exec_runtime);
+		if (next_pid)
+			now_ns -= switch_delay_ns(slot, prev, runtime_ns, now_ns);
 		key.start_ns = LOAD(prev, start_boottime);
 		key.cgroup_id = slot->running_cgroup_id;
+		key.pid = prev_pid;
 		usage = charge_slice(slot, &key, prev, now_ns - slot->since_ns);
-		follow(usage, prev, LOAD(prev, flags), LOAD(prev, self_exec_id),
-		       LOAD(prev, se.sum_exec_runtime));
+		follow(usage, prev, LOAD(prev, flags), LOAD(prev, self_exec_id), runtime_ns);
 	}
-	if (!key.pid)
+	if (!prev_pid)
 		leave_idle(slot, now_ns);
-	slot->running = LOAD(next, pid);
+	slot->running = next_pid;
 	slot->running_task = (__u64)next;
 	slot->running_runtime_ns = LOAD(next, se.sum_exec_runtime);
-	if (slot->running)
+	if (next_pid)
 		slot->running_cgroup_id = cgroup_id_load(next);
 	else
 		enter_idle(slot, now_ns);

@@ -38,7 +38,16 @@ struct signal_struct {
 	atomic_t live;
 } CO_RE;
 
+struct rq {
+	__u64 clock;
+} CO_RE;
+
+struct cfs_rq {
+	struct rq *rq;
+} CO_RE;
+
 struct sched_entity {
+	struct cfs_rq *cfs_rq;
 	__u64 sum_exec_runtime;
 	__u64 prev_sum_exec_runtime;
 } CO_RE;

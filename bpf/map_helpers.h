@@ -20,6 +20,13 @@ static __always_inline struct cpu_slot *get_slot(__u32 cpu)
 	return slots.lookup(&cpu);
 }
 
+static __always_inline __u64 *get_clock_lead(void)
+{
+	__u32 zero = 0;
+
+	return clock_lead.lookup(&zero);
+}
+
 static __always_inline struct cgroup_event *get_scratch(void)
 {
 	__u32 zero = 0;
@@ -82,6 +89,13 @@ static __always_inline struct control *get_control(void)
 static __always_inline struct cpu_slot *get_slot(__u32 cpu)
 {
 	return bpf_map_lookup_elem(&slots, &cpu);
+}
+
+static __always_inline __u64 *get_clock_lead(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&clock_lead, &zero);
 }
 
 static __always_inline struct cgroup_event *get_scratch(void)

@@ -16,6 +16,7 @@ HASH(cgroup_events, __u64, struct cgroup_event, CGROUP_ENTRIES);
 /* Its records are not read: each wakes user space, which then drains cgroup_events. */
 RING(cgroup_notifier, NOTIFIER_BYTES);
 SCRATCH(event_scratch, struct cgroup_event);
+SCRATCH(clock_lead, __u64);
 /* Records of variable length that wake nobody: user space reads them when it accounts. */
 RING(execs, EXECS_BYTES);
 SCRATCH(exec_scratch, struct exec_event);

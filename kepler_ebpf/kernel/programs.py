@@ -25,6 +25,7 @@ MAPS = (
     "event_scratch",
     "execs",
     "exec_scratch",
+    "clock_lead",
 )
 HOOKS = {
     "on_switch": "sched_switch",

@@ -1,5 +1,6 @@
 """The laws of the tracker on real load: nothing is lost, nothing is counted twice."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -124,6 +125,24 @@ def test_spinning_process_is_charged_in_every_interval(tracker, start, tmp_path)
 def told_ns(path: Path) -> int:
     """Read what a spinner tells."""
     return int.from_bytes(path.read_bytes(), sys.byteorder)
+
+
+def test_woken_task_is_charged_from_its_wake_up_on(tracker, start):
+    """A task that preempts another some thousand times a second has what the kernel counts for it.
+
+    The way from the interrupt that wakes it to the switch is its own, not the other's.
+    """
+    spinner, waker = start("spin"), start("wake_often")
+    for load in (spinner, waker):
+        load.pin(0)
+        load.go()
+    os.setpriority(os.PRIO_PROCESS, spinner.pid, 10)
+    tracker.interval()
+    before_ns = waker.clock_ns()
+    time.sleep(1)
+    used_ns = waker.clock_ns() - before_ns
+    usage = tracker.interval()
+    assert cpu_ns(of(usage.tasks, tgid=waker.pid)) >= 0.95 * used_ns - lost_ns(usage)
 
 
 @pytest.mark.parametrize("hierarchy", HIERARCHIES[:1])

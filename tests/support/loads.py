@@ -20,6 +20,7 @@ CLONE_VM = 0x100
 CLONE_NEWNS = 0x20000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
+PR_SET_TIMERSLACK = 29
 SYS_CLONE3 = 435
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[platform.machine()]
@@ -102,6 +103,15 @@ def move_itself() -> None:
         burn()
         told_ns.append(time.thread_time_ns())
         wait(" ".join(str(each - told_ns[0]) for each in told_ns[1:]))
+
+
+@load
+def wake_often() -> None:
+    """Sleep for a tenth of a millisecond at a time until killed."""
+    LIBC.prctl(PR_SET_TIMERSLACK, 1)
+    wait()
+    while True:
+        time.sleep(1e-4)
 
 
 @load

@@ -182,18 +182,21 @@ def types_with_offsets(declarations: str, btf: Btf) -> str:
     """The structs of ``kernel_types.h`` with the fields where this kernel has them.
 
     Each field becomes a member of a union whose padding puts it at its offset, so the order of
-    the declarations does not matter and nothing has to be sized.
+    the declarations does not matter and nothing has to be sized. For a field that this kernel does
+    not have ``NO_`` and its name is defined.
     """
 
     def struct(match: re.Match[str]) -> str:
         offsets = btf.members(match[1])
         fields = _FIELD.findall(match[2])
+        missing = "".join(f"#define NO_{name}\n" for _, name, _ in fields if name not in offsets)
         members = "".join(
             f"\tstruct {{ char pad_{name}[{offsets[name].offset}]; {kind}{name}{array}; }}"
             " __attribute__((packed));\n"
             for kind, name, array in fields
+            if name in offsets
         )
-        return f"struct {match[1]} {{ union {{\n{members}}};\n}}"
+        return f"{missing}struct {match[1]} {{ union {{\n{members}}};\n}}"
 
     return _STRUCT.sub(struct, declarations).replace("#define CO_RE", "#define CO_RE //")
 
