@@ -268,6 +268,13 @@ def test_full_ring_loses_new_records_and_goes_on(loader_name):
             control["exec_events_lost"] = 0
 
 
+@pytest.mark.parametrize(("cpus", "bytes_"), [(1, 1 << 18), (3, 1 << 20), (1000, 1 << 23)])
+def test_ring_fits_the_host(loader_name, cpus, bytes_):
+    """The ring grows with the CPUs, up to a bound."""
+    with recording(loader_name, cpus) as (execs, _):
+        assert execs.size_bytes == bytes_
+
+
 def test_nothing_waits_at_first(loader_name):
     """A ring into which nothing was written gives nothing."""
     programs = choice.load(loader_name, LoadRequest(cpus=1, task_entries=1024))
