@@ -41,6 +41,8 @@
 #define LOAD(ptr, field) ((ptr)->field)
 #define SWITCH "tp_btf/sched_switch"
 
+#define CURRENT_PID(task) LOAD(task, pid)
+
 /* The scheduler's clock on a task's CPU, 0 where this kernel has no way from the task to it. */
 #define RQ_CLOCK(task) (bpf_core_field_exists((task)->se.cfs_rq) ? (task)->se.cfs_rq->rq->clock : 0)
 

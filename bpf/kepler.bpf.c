@@ -33,7 +33,7 @@ ENTRY(on_switch, SWITCH)
 	struct task_struct *next = ARG(struct task_struct *, 2);
 	struct cpu_slot *slot = get_slot(bpf_get_smp_processor_id());
 	__u64 now_ns = bpf_ktime_get_ns(), runtime_ns;
-	__u32 prev_pid = LOAD(prev, pid), next_pid = LOAD(next, pid);
+	__u32 prev_pid = CURRENT_PID(prev), next_pid = LOAD(next, pid);
 	struct task_usage *usage;
 	struct task_key key;
 
