@@ -1,6 +1,6 @@
-"""The kernel's call that a cgroup was made, for who does not want to wait for the interval's end.
+"""Notices that a cgroup was made, so that its event need not wait for the end of an interval.
 
-A ring buffer that nobody reads: its descriptor is readable while there is something in it, and
+A ring buffer whose records are not read: its descriptor is readable while it holds some, and
 ``acknowledge`` empties it by moving the consumer's position to the producer's.
 """
 
@@ -17,20 +17,20 @@ class CgroupNotifier:
         page = mmap.PAGESIZE
         self._consumer = mmap.mmap(map_fd, page)
         self._producer = mmap.mmap(map_fd, page, prot=mmap.PROT_READ, offset=page)
-        self._heard = memoryview(self._consumer).cast("Q")
-        self._rung = memoryview(self._producer).cast("Q")
+        self._consumed = memoryview(self._consumer).cast("Q")
+        self._produced = memoryview(self._producer).cast("Q")
 
     def fileno(self) -> int:
-        """Return the descriptor, readable after the bell was rung until ``acknowledge``."""
+        """Return the descriptor, readable from a notice on until ``acknowledge``."""
         return self._fd
 
     def acknowledge(self) -> None:
-        """Take note of every ring so far."""
-        self._heard[0] = self._rung[0]
+        """Drop all notices so far."""
+        self._consumed[0] = self._produced[0]
 
     def close(self) -> None:
-        """Let go of the shared memory; the descriptor belongs to the programs."""
-        self._heard.release()
-        self._rung.release()
+        """Unmap the shared memory; the descriptor belongs to the programs."""
+        self._consumed.release()
+        self._produced.release()
         self._consumer.close()
         self._producer.close()
