@@ -1,7 +1,7 @@
 """What a user can set, as one frozen value.
 
 ``Config`` is the one table: each field has its default, parser, YAML key, flags and help. The
-command line, the reader of YAML files and the table in the README are made from it. The words that
+command line, the reader of YAML files and the table in README.md are made from it. The words that
 are allowed come from the registries of the other packages.
 """
 

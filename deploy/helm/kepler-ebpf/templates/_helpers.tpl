@@ -106,7 +106,7 @@ seLinuxOptions:
 {{- end }}
 {{- end }}
 
-{{/* What both monitors say of a scrape; takes the monitor's own values. */}}
+{{/* What both monitors set for a scrape; takes the monitor's own values. */}}
 {{- define "kepler-ebpf.endpoint" -}}
 - port: metrics
   path: /metrics
