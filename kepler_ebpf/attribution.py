@@ -14,7 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from kepler_ebpf.model.arrays import Bools, Floats
-from kepler_ebpf.model.energy import Attribution, Zone
+from kepler_ebpf.model.attributed import Attribution
+from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.usage import Measured
 
 
@@ -95,7 +96,8 @@ def _times(measured: Measured, cpu_ns: Floats) -> _Times:
     idle_ns = np.array([each.idle_ns for each in sockets], np.float64)
     lost_ns = np.array([each.lost_ns for each in sockets], np.float64)
     cell = measured.interval_of * busy_ns.shape[1] + measured.records["socket"]
-    owned_ns = np.bincount(cell, cpu_ns, busy_ns.size).reshape(busy_ns.shape)
+    owned_ns = np.zeros_like(busy_ns)
+    owned_ns.ravel()[:] = np.bincount(cell, cpu_ns, busy_ns.size)
     return _Times(busy_ns + idle_ns, busy_ns, lost_ns, owned_ns)
 
 

@@ -1,8 +1,7 @@
-"""How this process behaves on the host: priority, the interpreter's lock, garbage, memory."""
+"""How this process behaves on the host: priority, the interpreter's lock, garbage."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -21,9 +20,6 @@ GIL_SWITCH_S = 0.0005
 GARBAGE_PERIOD_S = 60.0
 ROUNDS_TO_ALL = 60
 """Each hour all objects are searched, also those that were in use before."""
-
-MADV_COLLAPSE = 25
-HUGE_PAGE_BYTES = 1 << 21
 
 
 def raise_priority() -> None:
@@ -70,29 +66,3 @@ def garbage_rounds() -> Iterator[GarbageRounds]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def collapse_memory() -> int:
-    """Put the memory that the interpreter uses into huge pages; return how many there are.
-
-    An interval then touches few pages instead of hundreds. Kernels before 6.1, and those without
-    huge pages, leave the memory as it is.
-    """
-    libc, collapsed = ctypes.CDLL(None, use_errno=True), 0
-    for start, end in _writable_anonymous():
-        for address in range(-(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES, end, HUGE_PAGE_BYTES):
-            size = ctypes.c_size_t(HUGE_PAGE_BYTES)
-            if address + HUGE_PAGE_BYTES <= end:
-                failed = libc.madvise(ctypes.c_void_p(address), size, MADV_COLLAPSE)
-                collapsed += not failed
-    return collapsed
-
-
-def _writable_anonymous() -> Iterator[tuple[int, int]]:
-    """Yield start and end of the private memory that belongs to no file, the stack left out."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        for line in maps:
-            span, rights, _, _, inode, *name = line.split(None, 5)
-            if rights == "rw-p" and inode == "0" and not "".join(name).startswith("[stack"):
-                start, _, end = span.partition("-")
-                yield int(start, 16), int(end, 16)

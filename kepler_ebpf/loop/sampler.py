@@ -4,8 +4,8 @@ An interval is a transaction. What was drained is kept until its energy is known
 cumulative, so a failed read only makes the next interval longer.
 
 Most of what an interval costs is to touch the code and data that account for it. So intervals are
-accounted for in batches: when a reader asks, when their work would fill half an interval, or after
-a few seconds. Every interval is still attributed by itself.
+accounted for in batches: when a reader asks, when their work would fill most of an interval, or
+after a few seconds. Every interval is still attributed by itself.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ LOG = logging.getLogger(__name__)
 
 MAX_BATCH_S = 5.0
 """Intervals wait no longer than this to be accounted for."""
+
+WORK_SHARE = 0.75
+"""Part of an interval that the accounting of a batch may take, so that the next tick is in time."""
 
 NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside the accounting of a batch."""
@@ -75,6 +78,7 @@ class Sampler:
         self._pending_s = 0.0
         self._work_s_each = 0.0
         self._at_s = time.time()
+        self._missed = (0, 0)
 
     def run(self, ticker: Ticker) -> None:
         """Work at every tick until the ticker stops; between ticks, do what can wait."""
@@ -83,9 +87,8 @@ class Sampler:
         work: dict[Wake, Callable[[Tick], None]] = {
             Wake.INTERVAL: self._end_interval,
             Wake.REFRESH: self._refresh,
-            # The readings are cumulative: the next interval includes this one.
-            Wake.READ_COUNTERS: lambda _: self._deps.meter.read() and None,
-            Wake.NEW_CGROUPS: lambda _: self._learn_cgroups(),
+            Wake.READ_COUNTERS: self._read_counters,
+            Wake.NEW_CGROUPS: self._learn_cgroups,
         }
         for tick in ticker:
             try:
@@ -104,7 +107,6 @@ class Sampler:
         if not self._measure():
             return
         self._number += 1
-        self._self_metrics.intervals += 1
         if self._is_due():
             self._account()
         if self._deps.publisher.has_subscribers:
@@ -118,7 +120,11 @@ class Sampler:
         if self._shown:
             self._publish(closed=False)
 
-    def _learn_cgroups(self) -> None:
+    def _read_counters(self, _: Tick) -> None:
+        """Read the meter before it wraps: the next interval includes this reading."""
+        self._deps.meter.read()
+
+    def _learn_cgroups(self, _: Tick | None = None) -> None:
         """Take the names of cgroups that were made and removed; they may be gone soon."""
         events = self._deps.tracker.cgroup_events()
         if events:
@@ -134,6 +140,7 @@ class Sampler:
             self._self_metrics.failed_intervals += 1
             return False
         self._at_s = time.time()
+        self._self_metrics.intervals += 1
         self._deps.publisher.measured()
         self._pending_s += interval.length_s
         self._last_s = interval.length_s
@@ -141,11 +148,11 @@ class Sampler:
 
     def _is_due(self) -> bool:
         """True if the batch must not grow by another interval."""
-        execs, half_s = self._deps.tracker.exec_events, self._last_s / 2
+        execs = self._deps.tracker.exec_events
         return (
             self._deps.publisher.has_subscribers
-            or self._pending_s + half_s >= MAX_BATCH_S
-            or self._work_s_each * self._measurer.pending >= half_s
+            or self._pending_s + self._last_s / 2 >= MAX_BATCH_S
+            or self._work_s_each * self._measurer.pending >= self._last_s * WORK_SHARE
             or self._deps.tracker.pending_records >= MAX_PENDING_RECORDS
             or execs.pending_bytes >= execs.size_bytes // 2
         )
@@ -162,6 +169,7 @@ class Sampler:
         deps.names.learn_execs(deps.tracker.exec_events.take())
         attribution = attribute(measured, zones)
         numbers = np.array([interval.number for interval in measured.intervals])
+        deps.ledger.ended_cgroups(deps.names.take_ended_cgroups())
         deps.ledger.credit(
             Batch(
                 records=measured.records,
@@ -173,13 +181,23 @@ class Sampler:
             )
         )
         self._apply_names()
-        deps.ledger.ended_cgroups(deps.names.take_ended_cgroups())
-        deps.ledger.ended_processes(*deps.exits.gone(deps.ledger.running_processes))
+        self._resync()
         self._self_metrics.accounted(measured, attribution, zones)
         self._shown = self._parts_shown([*self._shown, *measured.intervals])
         deps.housekeeping()
         self._self_metrics.work_s = time.perf_counter() - began_s
         self._work_s_each = self._self_metrics.work_s / len(measured.intervals)
+
+    def _resync(self) -> None:
+        """Check for ends that brought no event: the kernel side has missed something."""
+        deps, missed = self._deps, self._missed
+        self._missed = deps.tracker.missed_switches, deps.tracker.stats.cgroup_events_lost
+        if self._missed[0] != missed[0]:
+            deps.exits.resync()
+        if self._missed[1] != missed[1]:
+            deps.names.resync()
+        if deps.exits.has_checks:
+            deps.ledger.ended_processes(*deps.exits.gone(deps.ledger.running_processes))
 
     @property
     def _last_closed(self) -> int | None:

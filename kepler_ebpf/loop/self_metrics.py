@@ -6,7 +6,8 @@ import numpy as np
 
 from kepler_ebpf.attribution import residual_ratio
 from kepler_ebpf.loop.ticker import Tick
-from kepler_ebpf.model.energy import Attribution, Zone
+from kepler_ebpf.model.attributed import Attribution
+from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.stats import LoopStats
 from kepler_ebpf.model.usage import Measured
 

@@ -135,17 +135,18 @@ class Ticker:
                 notifiers = [self._notifier]
             else:
                 deadlines.append(self._notified_until_s)
+        sources: list[int | Notifier] = [self._event, *notifiers]
         # select() takes microseconds where poll() rounds up to milliseconds.
         wait_s = max(0.0, min(deadlines) - now_s)
-        ready, _, _ = select.select([self._event, *notifiers], (), (), wait_s)
+        ready, _, _ = select.select(sources, (), (), wait_s)
         if self._event in ready:
             os.eventfd_read(self._event)
         if self._refresh:
             self._refresh = False
             self._put_off_counters()
             return Tick(Wake.REFRESH)
-        if self._notifier in ready and self._notifier:
-            self._notifier.acknowledge()
+        if notifiers and notifiers[0] in ready:
+            notifiers[0].acknowledge()
             self._notified_until_s = self._clock() + DEBOUNCE_S
             return Tick(Wake.NEW_CGROUPS)
         if self._clock() >= self._counters_due_s:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kepler_ebpf.model.arrays import Floats
-
 PRIMARY_ORDER = ("psys", "package", "core", "dram", "uncore")
 """Preference for the one zone that ranks and filters ended workloads."""
 
@@ -78,19 +76,3 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Release what the meter holds open."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attribution:
-    """The energy of several intervals, each microjoule in exactly one place.
-
-    Shapes: ``shares_uj`` (records, kinds); the others (intervals, zones). For each interval and
-    zone ``energy = active + idle`` and ``active = the shares of its records + unattributed``.
-    ``shares_uj`` sums the sockets of a kind, ``kinds`` being its column order.
-    """
-
-    kinds: tuple[str, ...]
-    shares_uj: Floats
-    active_uj: Floats
-    idle_uj: Floats
-    unattributed_uj: Floats

@@ -27,7 +27,7 @@ def start_printer(
     """Print each interval where that is wanted; *stop* ends the run when no more can be printed."""
     if not config.stdout_enabled:
         return None
-    levels = exported_levels(config)
+    levels = config.levels
     render = json_line if config.stdout_format == "jsonl" else table
     printer = Printer(sys.stdout, lambda snapshot: render(snapshot, levels), stop)
     stack.callback(printer.close)
@@ -44,7 +44,7 @@ def start_serving(
     machine = platform.machine()
     arch = ARCHITECTURES.get(machine, machine)
     build = Build(arch, "", "", __version__, platform.python_version())
-    host = Host(config.node_name, build, cpus, exported_levels(config))
+    host = Host(config.node_name, build, cpus, config.levels)
     service = Service(
         page=MetricsPage(host, config.debug_collectors),
         latest=publisher.latest,
@@ -55,8 +55,3 @@ def start_serving(
     server = start_server(config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses
-
-
-def exported_levels(config: Config) -> frozenset[str]:
-    """Return the levels that this run exports."""
-    return config.metrics_levels | {"unit"} if config.units else config.metrics_levels

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.exporters.printer import Printer
+from kepler_ebpf.host import memory
 from kepler_ebpf.host.runtime import garbage_rounds, raise_priority
 from kepler_ebpf.host.topology import CpuInfo, Topology, read_cpu_info
 from kepler_ebpf.kernel.libbpf import enable_stats
@@ -22,7 +23,7 @@ from kepler_ebpf.model.energy import UJ_PER_J, Meter
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions
 from kepler_ebpf.names.processes.exits import ExitChecker
-from kepler_ebpf.wiring.exporters import exported_levels, start_printer, start_serving
+from kepler_ebpf.wiring.exporters import start_printer, start_serving
 from kepler_ebpf.wiring.meter import meter_request
 from kepler_ebpf.wiring.tracker import choose_hierarchy, open_tracker, start_tracker
 
@@ -43,6 +44,7 @@ def run(config: Config) -> None:
         sampler, summary = _build(stack, config, publisher, cpus, printer)
         LOG.info("started: %s; serving on %s", summary, ", ".join(addresses) or "no address")
         raise_priority()
+        LOG.debug("%d huge pages", memory.collapse())
         sampler.run(ticker)
     LOG.info("stopped")
 
@@ -92,13 +94,11 @@ def _bpf_stats() -> Iterator[None]:
 
 
 def _naming_options(config: Config) -> NamingOptions:
-    """With the host's procfs mounted, the host's files are seen through its PID 1."""
-    is_own = config.procfs == Config().procfs
     return NamingOptions(
         procfs=config.procfs,
-        host_root="/" if is_own else f"{config.procfs}/1/root",
+        host_root=config.host_root,
         retention_s=config.terminated_retention_s,
-        units="unit" in exported_levels(config),
+        units="unit" in config.levels,
     )
 
 

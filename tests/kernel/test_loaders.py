@@ -325,7 +325,8 @@ def test_failed_attach_detaches_what_was_attached(loader_name):
     ("wanted", "cpus", "interval_s", "entries"),
     [
         (500, 2, 1.0, 500),
-        (0, 2, 0.01, 1 << 14),
+        (0, 2, 0.01, 1 << 12),
+        (0, 2, 1.0, 1 << 14),
         (0, 8, 1.0, 1 << 15),
         (0, 9, 1.0, 1 << 16),
         (0, 1000, 60.0, 1 << 18),

@@ -99,10 +99,10 @@ class Run:
         return page
 
     def step(self) -> Page:
-        """Return a page whose last interval has ended after this was called; for ``stepping``."""
+        """Return a page of what was used up to a moment after this was called; for ``stepping``."""
         give_up_at = time.monotonic() + GIVE_UP_S
         while time.monotonic() < give_up_at:
-            # Only a scrape of old figures ends an interval.
+            # Only a scrape of old figures has the time since then measured.
             time.sleep(max(0.0, self._stale_at - time.monotonic()))
             seen, page = self._seen, self.scrape()
             if page.intervals > seen:
@@ -204,7 +204,6 @@ def assert_conserved(page: Page) -> None:
     for zone in page.zones():
         placed_j = (
             page.total("kepler_process_cpu_joules_total", zone=zone)
-            + page.total("kepler_ebpf_retired_joules_total", zone=zone, level="process")
             + page.total("kepler_ebpf_unattributed_joules_total", zone=zone)
         )
         active_j = page.total("kepler_node_cpu_active_joules_total", zone=zone)

@@ -12,7 +12,10 @@ from kepler_ebpf.kernel.programs import LoadRequest, Programs
 
 LOG = logging.getLogger(__name__)
 
-MIN_ENTRIES = 1 << 14
+MIN_ENTRIES_PER_S = 1 << 14
+MIN_INTERVAL_S, MAX_MIN_INTERVAL_S = 0.25, 1.0
+"""The least map is for an interval between these: every drain reads all of it, empty or not."""
+
 MAX_ENTRIES = 1 << 18
 ENTRIES_PER_CPU_SECOND = 4096
 
@@ -53,6 +56,7 @@ def task_entries(wanted: int, cpus: int, interval_s: float) -> int:
     """Return the size of the task map: *wanted*, else what a busy host starts in one interval."""
     if wanted:
         return wanted
-    estimate = int(cpus * max(interval_s, 1.0) * ENTRIES_PER_CPU_SECOND)
-    rounded = 1 << (estimate - 1).bit_length()
-    return min(max(rounded, MIN_ENTRIES), MAX_ENTRIES)
+    length_s = max(interval_s, MIN_INTERVAL_S)
+    least = MIN_ENTRIES_PER_S * min(length_s, MAX_MIN_INTERVAL_S)
+    estimate = int(max(cpus * length_s * ENTRIES_PER_CPU_SECOND, least))
+    return min(1 << (estimate - 1).bit_length(), MAX_ENTRIES)
