@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-RESERVED_BYTES = 10 << 20
+RESERVED_BYTES = 12 << 20
 """About what `run` has in small objects once it runs."""
 
 BLOCK_BYTES = 440

@@ -34,8 +34,7 @@ from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology, read_cpu_info
 from kepler_ebpf.meters.choice import MeterProbe, probe_meters
 from kepler_ebpf.names.runtime_dirs import KINDS, directories
-from kepler_ebpf.wiring.meter import meter_request
-from kepler_ebpf.wiring.tracker import choose_hierarchy
+from kepler_ebpf.wiring.measuring import choose_hierarchy, meter_request
 
 Check = Callable[[CheckContext], Finding]
 

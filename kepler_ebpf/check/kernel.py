@@ -14,7 +14,7 @@ from kepler_ebpf.host.topology import Topology
 from kepler_ebpf.kernel import libbpf, programs
 from kepler_ebpf.kernel.loaders import bcc, co_re
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
-from kepler_ebpf.wiring.tracker import choose_hierarchy, open_tracker, start_tracker
+from kepler_ebpf.wiring.measuring import choose_hierarchy, open_tracker, start_tracker
 
 MIN_KERNEL = (5, 10)
 CHARGED_MAPS_KERNEL = (5, 11)

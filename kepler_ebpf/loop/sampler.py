@@ -47,7 +47,7 @@ NAMING_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SamplerDeps:
-    """What a sampler is made of. The tracker has started.
+    """What a sampler is made of. *measurer* has started, with *tracker* and *meter*.
 
     ``loader`` and ``stdout_dropped`` are shown in every snapshot; ``housekeeping`` is called when
     there is time.
@@ -55,6 +55,7 @@ class SamplerDeps:
 
     tracker: CpuTimeTracker
     meter: Meter
+    measurer: Measurer
     ledger: Ledger
     names: HostNaming
     exits: ExitChecker
@@ -69,9 +70,7 @@ class Sampler:
     """Turns intervals into snapshots. The one owner of everything in *deps*."""
 
     def __init__(self, deps: SamplerDeps) -> None:
-        """Take the baseline of the meter."""
         self._deps = deps
-        self._measurer = Measurer(deps.tracker, deps.meter)
         self._self_metrics = SelfMetrics()
         self._number = 0
         self._shown: list[Interval] = []
@@ -134,7 +133,7 @@ class Sampler:
 
     def _measure(self) -> bool:
         """End the running interval; False where it goes on, as a zone cannot be read now."""
-        interval = self._measurer.measure(self._number)
+        interval = self._deps.measurer.measure(self._number)
         self._learn_cgroups()
         if interval is None:
             self._self_metrics.failed_intervals += 1
@@ -152,7 +151,7 @@ class Sampler:
         return (
             self._deps.publisher.has_subscribers
             or self._pending_s + self._last_s / 2 >= MAX_BATCH_S
-            or self._work_s_each * self._measurer.pending >= self._last_s * WORK_SHARE
+            or self._work_s_each * self._deps.measurer.pending >= self._last_s * WORK_SHARE
             or self._deps.tracker.pending_records >= MAX_PENDING_RECORDS
             or execs.pending_bytes >= execs.size_bytes // 2
         )
@@ -161,10 +160,10 @@ class Sampler:
 
     def _account(self) -> None:
         """Attribute and credit the intervals that were measured, each by itself, in one pass."""
-        if not self._measurer.pending:
+        if not self._deps.measurer.pending:
             return
         began_s, deps, zones = time.perf_counter(), self._deps, self._deps.meter.zones
-        measured, self._pending_s = self._measurer.take(), 0.0
+        measured, self._pending_s = self._deps.measurer.take(), 0.0
         deps.names.begin_batch(self._last_s * NAMING_SHARE)
         deps.names.learn_execs(deps.tracker.exec_events.take())
         attribution = attribute(measured, zones)

@@ -11,21 +11,18 @@ from kepler_ebpf.config.options import Config
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.host import memory
 from kepler_ebpf.host.runtime import garbage_rounds, raise_priority
-from kepler_ebpf.host.topology import CpuInfo, Topology, read_cpu_info
+from kepler_ebpf.host.topology import CpuInfo, read_cpu_info
 from kepler_ebpf.kernel.libbpf import enable_stats
 from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.sampler import Sampler, SamplerDeps
 from kepler_ebpf.loop.ticker import Ticker
-from kepler_ebpf.meters.choice import open_meter
-from kepler_ebpf.meters.request import BusyTime
 from kepler_ebpf.model.energy import UJ_PER_J, Meter
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_serving
-from kepler_ebpf.wiring.meter import meter_request
-from kepler_ebpf.wiring.tracker import choose_hierarchy, open_tracker, start_tracker
+from kepler_ebpf.wiring.measuring import open_measuring
 
 LOG = logging.getLogger(__name__)
 
@@ -57,31 +54,29 @@ def _build(
     printer: Printer | None,
 ) -> tuple[Sampler, str]:
     """Put the parts together and start counting; the text names what was chosen."""
-    topology = stack.enter_context(Topology(config.sysfs))
-    hierarchy = choose_hierarchy(config)
-    tracker, loader = open_tracker(stack, config, topology, hierarchy)
+    measuring = open_measuring(stack, config, cpus)
     if config.bpf_stats:
         stack.enter_context(_bpf_stats())
-    meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*tracker.busy))
-    stack.callback(meter.close)
     pods = _pods(stack, config)
-    names = HostNaming(hierarchy, _naming_options(config), pods)
+    names = HostNaming(measuring.hierarchy, _naming_options(config), pods)
     stack.callback(names.close)
-    start_tracker(tracker, config, hierarchy)
     rounds = stack.enter_context(garbage_rounds())
+    measurer, tracker, meter = measuring.start(), measuring.tracker, measuring.meter
     deps = SamplerDeps(
         tracker=tracker,
         meter=meter,
+        measurer=measurer,
         ledger=Ledger(meter.zones, names, _retention(config)),
         names=names,
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
         publisher=publisher,
-        loader=loader,
+        loader=measuring.loader,
         stdout_dropped=lambda: printer.dropped if printer else 0,
         housekeeping=rounds.work,
     )
-    return Sampler(deps), f"BPF loader {loader}, {_describe(meter)}, cgroups of {hierarchy.name}"
+    used = f"BPF loader {measuring.loader}, {_describe(meter)}"
+    return Sampler(deps), f"{used}, cgroups of {measuring.hierarchy.name}"
 
 
 @contextmanager

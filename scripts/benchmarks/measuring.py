@@ -9,14 +9,11 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.host.topology import Topology, read_cpu_info
+from kepler_ebpf.host.topology import read_cpu_info
 from kepler_ebpf.loop.measurer import Measurer
-from kepler_ebpf.meters.choice import open_meter
-from kepler_ebpf.meters.request import BusyTime
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.usage import Measured
-from kepler_ebpf.wiring.meter import meter_request
-from kepler_ebpf.wiring.tracker import choose_hierarchy, open_tracker, start_tracker
+from kepler_ebpf.wiring.measuring import open_measuring
 
 
 class Intervals:
@@ -37,14 +34,8 @@ def measuring(config: Config | None = None) -> Iterator[Intervals]:
     """Measure from here on."""
     config = config or Config(bpf_loader="core", meter="estimate")
     with ExitStack() as stack:
-        topology = stack.enter_context(Topology(config.sysfs))
-        hierarchy = choose_hierarchy(config)
-        tracker, _ = open_tracker(stack, config, topology, hierarchy)
-        request = meter_request(config, topology, read_cpu_info(config.procfs, config.sysfs))
-        meter = open_meter(request, lambda: BusyTime(*tracker.busy))
-        stack.callback(meter.close)
-        start_tracker(tracker, config, hierarchy)
-        yield Intervals(Measurer(tracker, meter), meter.zones)
+        opened = open_measuring(stack, config, read_cpu_info(config.procfs, config.sysfs))
+        yield Intervals(opened.start(), opened.meter.zones)
 
 
 @contextmanager

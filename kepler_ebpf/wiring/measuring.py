@@ -1,0 +1,90 @@
+"""A tracker and a meter as a configuration and a host together ask for them.
+
+Where every verb that measures begins: ``open_measuring`` and then ``Measuring.start``.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.host.topology import CpuInfo, Topology
+from kepler_ebpf.kernel import cgroup_v1
+from kepler_ebpf.kernel.loaders import choice
+from kepler_ebpf.kernel.programs import LoadRequest
+from kepler_ebpf.kernel.tracker import CpuTimeTracker
+from kepler_ebpf.loop.measurer import Measurer
+from kepler_ebpf.meters.choice import open_meter
+from kepler_ebpf.meters.request import BusyTime, MeterRequest
+from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
+
+
+def choose_hierarchy(config: Config) -> CgroupHierarchy:
+    """Choose the cgroups to count by, of those that the host's procfs shows as mounted."""
+    mountinfo = f"{config.procfs}/self/mountinfo"
+    return discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
+
+
+def meter_request(config: Config, topology: Topology, cpus: tuple[CpuInfo, ...]) -> MeterRequest:
+    """Put together what ``open_meter`` and ``probe_meters`` need to know."""
+    return MeterRequest(
+        package_ids=topology.package_ids,
+        cpus_per_socket=topology.cpus_per_socket,
+        cpu_vendor=cpus[0].vendor_id if cpus else "",
+        meter=config.meter,
+        preferred_meters=config.preferred_meters,
+        sysfs=config.sysfs,
+        rapl_zones=config.rapl_zones,
+        fake_enabled=config.fake_enabled,
+        fake_zones=config.fake_zones,
+    )
+
+
+def open_tracker(
+    stack: ExitStack, config: Config, topology: Topology, hierarchy: CgroupHierarchy
+) -> tuple[CpuTimeTracker, str]:
+    """Load the programs, and return their tracker, still to be started, and the loader's name.
+
+    *stack* takes both down again.
+    """
+    count = len(topology.socket_of)
+    entries = choice.task_entries(config.map_entries, count, config.interval_s)
+    subsys = cgroup_v1.subsys_index(hierarchy.name, config.procfs) if hierarchy.v1_root else None
+    programs = choice.load(config.bpf_loader, LoadRequest(count, entries, subsys))
+    stack.callback(programs.close)
+    tracker = CpuTimeTracker(programs, topology, entries)
+    stack.callback(tracker.close)
+    return tracker, programs.loader
+
+
+def start_tracker(tracker: CpuTimeTracker, config: Config, hierarchy: CgroupHierarchy) -> None:
+    """Attach the programs, and run once those that close an interval."""
+    tracker.start(cgroup_v1.hierarchy_id(hierarchy.name, config.procfs) if hierarchy.v1_root else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """What measures, still to be started."""
+
+    config: Config
+    hierarchy: CgroupHierarchy
+    tracker: CpuTimeTracker
+    loader: str
+    meter: Meter
+
+    def start(self) -> Measurer:
+        """Count from now on. Raises SetupError where the kernel refuses."""
+        start_tracker(self.tracker, self.config, self.hierarchy)
+        return Measurer(self.tracker, self.meter)
+
+
+def open_measuring(stack: ExitStack, config: Config, cpus: tuple[CpuInfo, ...]) -> Measuring:
+    """Load the programs and open the meter; *stack* takes both down again. Raises KeplerError."""
+    topology = stack.enter_context(Topology(config.sysfs))
+    hierarchy = choose_hierarchy(config)
+    tracker, loader = open_tracker(stack, config, topology, hierarchy)
+    meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*tracker.busy))
+    stack.callback(meter.close)
+    return Measuring(config, hierarchy, tracker, loader, meter)
