@@ -93,7 +93,8 @@ def test_opens_with_the_two_commands() -> None:
 def test_queries_are_valid(tmp_path: Path) -> None:
     """Prometheus accepts each query of the README."""
     block = README.partition("```promql\n")[2].partition("```")[0]
-    queries = [line for line in block.splitlines() if line and not line.startswith("#")]
+    code = re.sub(r"^#.*\n", "", block, flags=re.MULTILINE)
+    queries = re.split(r"\n+(?=\S)", code.strip())
     rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
     assert rules
     (tmp_path / "rules.yaml").write_text(
