@@ -19,15 +19,17 @@
  * What the slice has beyond the scheduler's sum is this delay and, where the scheduler subtracts
  * them, interrupts and stolen time. So if it is not short, the delay is taken from the scheduler's
  * clock. The monotonic clock leads that clock by an amount that changes slowly. The lead is known
- * where the slice has little beyond the sum, and it is too large where a delay were negative.
+ * after a slice with little beyond the sum. It is too large if it gives a negative delay.
  */
 static __always_inline __u64 switch_delay_ns(struct cpu_slot *slot, struct task_struct *prev,
 					     __u64 runtime_ns, __u64 now_ns)
 {
 	__u64 sum_ns = runtime_ns - slot->running_runtime_ns, *lead_ns, clock_ns;
-	__u64 beyond_ns = now_ns - slot->since_ns - sum_ns; /* wraps where it were negative */
+	__u64 beyond_ns = now_ns - slot->since_ns - sum_ns; /* wraps below 0 */
 	__s64 delay_ns;
 
+	if (!sum_ns) /* rotate ran after the wake-up: a record without time would be left */
+		return 0;
 	if (beyond_ns < SHORT_NS && !((now_ns ^ slot->since_ns) >> LEAD_PERIOD_SHIFT))
 		return beyond_ns;
 	lead_ns = get_clock_lead();
