@@ -1,5 +1,9 @@
 """Totals since start: of the node and of each workload.
 
-Every joule and nanosecond credited is, at each level it belongs to, in exactly one row. Totals
-never fall. Knows records, names and shares; knows no meter, no map and no exporter.
+Each joule and nanosecond credited is in exactly one row of each level it belongs to, or among the
+retired of that level. Totals never fall. In come records with their shares of energy, and names;
+nothing here reads a meter or a kernel map, and nothing formats.
+
+A row belongs to a ``Table``: cgroups, processes (a row for each series), and the groups of either,
+which are sums (containers, pods and units of cgroups, virtual machines of processes).
 """

@@ -145,8 +145,8 @@ class ProcessTotals:
         self._ended.update([records.identities[index] for index in has_ended])
         is_overflow = tasks["tgid"] == 0
         new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
-        # New ones first: a pid that was used again goes on in the series that its former owner
-        # had, before what that became last is looked at.
+        # New ones first: one whose pid was used before shares the series of the earlier process.
+        # If that were relabelled before, the series would start again at 0.
         if len(new):
             self._admit(records, new, rank)
         self._follow(records, rows)
@@ -250,7 +250,7 @@ class ProcessTotals:
         """Return the executable of a process that has not called exec since its parent made it."""
         row = self.processes.newest(int(task["parent_tgid"]))
         parent = self.processes.columns[row]
-        is_older = 0 < parent["start_ns"] <= task["process_start_ns"]
+        is_older = parent["start_ns"] <= task["process_start_ns"]
         is_same = parent["exec_id"] == task["exec_id"] and parent["comm"] == task["process_comm"]
         return self.processes.label(row).exe if is_older and is_same else ""
 

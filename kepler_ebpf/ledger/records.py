@@ -96,7 +96,7 @@ def identities_of(tgids: Pids, starts: Starts) -> list[int]:
 
 
 def ended(tasks: Records) -> Bools:
-    """Return for each record whether it says that its process has ended."""
+    """Return for each record whether its process has ended."""
     has_ended: Bools = (tasks["flags"] & FLAG_ENDED) != 0
     return has_ended
 

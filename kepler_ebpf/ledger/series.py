@@ -1,4 +1,4 @@
-"""The rows of processes: one for each series, whoever of a pid's processes it is of."""
+"""The rows of processes, one for each series: processes with equal labels share it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ProcessTable(Table[ProcessLabels]):
 
     Processes whose keys are equal share a row: a pid that was used again, or an exec back to what
     a listed one is. The newest of them owns the row: ``columns`` has its identity (a start of 0
-    for none), what its last record said, and the rows of its container and its virtual machine.
+    for none), fields of its last record, and the rows of its container and its virtual machine.
     ``[retired]`` and ``[overflow]`` rows have pid 0, and run as long as their container is listed.
     """
 
@@ -152,8 +152,6 @@ class ProcessTable(Table[ProcessLabels]):
     def _leave(self, row: int, label: ProcessLabels, container: int) -> int:
         """Give the owner of a row another; the one it was in has ended, and has no owner."""
         start_ns, tgid, exec_id, cgroup_id, comm, _, vm = self.columns[row].tolist()
-        if label.vm_id != self.label(row).vm_id:
-            vm = NONE
         identity = identity_of(tgid, start_ns)
         self._identities[row].remove(identity)
         self.columns["start_ns"][row] = 0

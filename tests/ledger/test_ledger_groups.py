@@ -49,6 +49,18 @@ def test_a_pod_ends_with_its_last_container():
     assert state_of(world.pods, "pod_id", "p") == TERMINATED
 
 
+def test_a_container_whose_last_cgroup_moves_to_another_has_ended():
+    """It is no member's removal, and shows at once."""
+    world = World()
+    in_container(world, 2, "a", "p")
+    in_container(world, 3, "b", "q")
+    world.interval(record(cgroup_id=2), record(cgroup_id=3))
+    assert state_of(world.containers, "container_id", "a") == RUNNING
+    world.ledger.relabel_cgroup(2, CgroupName("/3", container("b", "q")))
+    assert state_of(world.containers, "container_id", "a") == TERMINATED
+    assert state_of(world.pods, "pod_id", "p") == TERMINATED
+
+
 def test_a_late_slice_of_a_removed_cgroup_is_its_containers():
     """What comes for a cgroup after its removal is credited to the container that had it."""
     world = World()

@@ -64,6 +64,22 @@ def test_an_ended_pod_joins_the_one_that_runs():
     assert by(world.pods, "pod_id") == {"uid": (1_003.0, 1_003, State.RUNNING)}
 
 
+def test_a_pod_of_two_ids_is_listed_from_when_the_last_of_them_ended():
+    """Its time in the list begins with the later end, whichever id that was of."""
+    world = World(Retention(for_s=30.0, most=-1, min_uj=0.0))
+    world.names.cgroups[2] = STATIC
+    world.names.cgroups[3] = CgroupName("/hash/b", container("b", "uid"), "uid")
+    world.interval(record(cgroup_id=2), record(11, cgroup_id=3))
+    for cgroup_id in (3, 2):
+        world.ledger.ended_cgroups([cgroup_id])
+        world.interval(seconds=20.0)
+    renamed(world)
+    world.interval(seconds=20.0)
+    assert set(by(world.pods, "pod_id")) == {"uid"}
+    world.interval(seconds=20.0)
+    assert by(world.pods, "pod_id") == {}
+
+
 def test_a_container_that_ended_before_it_was_known_is_named():
     """Its cgroup has long been forgotten: the container is found by its id."""
     world = World()

@@ -85,6 +85,15 @@ def test_what_a_process_used_stays_in_the_container_it_leaves():
     assert (retired(world)["a"][1], retired(world)["b"][1]) == (5, 7)
 
 
+def test_a_process_is_where_it_ran_in_the_last_interval_of_a_batch():
+    """One that ran in two containers, first here and then there, is there."""
+    world = world_of_two()
+    world.interval(record(cgroup_id=2, cpu_ns=5))
+    world.batch([record(cgroup_id=2, cpu_ns=9)], [record(cgroup_id=3, cpu_ns=7)])
+    assert by(world.processes, "container_id") == {"b": (7.0, 7, RUNNING)}
+    assert retired(world)["a"] == (14.0, 14, RUNNING)
+
+
 def test_threads_in_another_container_are_of_that():
     """Where a process is shown in one container, what it uses in another is among its retired."""
     world = world_of_two()
@@ -138,6 +147,30 @@ def test_a_process_that_leaves_a_shared_row_leaves_it_to_the_ended_one():
         "make": (1.0, 1, RUNNING),
     }
     assert world.ledger.running_processes()[1].tolist() == [2]
+
+
+def test_an_earlier_owner_that_is_seen_late_shares_the_row_only():
+    """The row stays that of the process that has the pid now."""
+    world = World()
+    world.interval(record(start=2, cpu_ns=7))
+    world.interval(record(start=1, cpu_ns=5))
+    assert by(world.processes, "start_ns") == {2: (12.0, 12, RUNNING)}
+    assert world.ledger.running_processes()[1].tolist() == [2]
+
+
+def test_a_late_record_does_not_relabel_a_process_that_has_ended():
+    """Another process of its pid may be what it was: that series must not start anew."""
+    world = world_of_two()
+    world.names.processes[10] = ProcessName("/exe")
+    world.interval(
+        record(start=1, cgroup_id=2, cpu_ns=5, ended=True),
+        record(start=2, cgroup_id=3, cpu_ns=7, process_comm=b"other"),
+    )
+    world.interval(
+        record(start=1, cgroup_id=2, cpu_ns=1, process_comm=b"late", ended=True),
+        record(start=2, cgroup_id=2, cpu_ns=1),
+    )
+    assert by(world.processes, "comm") == {"work": (7.0, 7, RUNNING)}
 
 
 def test_a_name_learned_later_may_make_two_series_one():
