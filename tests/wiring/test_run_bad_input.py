@@ -219,7 +219,9 @@ def test_process_closed_to_us_is_counted(
     (found,) = page.find("kepler_process_cpu_seconds_total", comm="closed")
     assert (found.labels["exe"], found.labels["container_id"]) == ("", DOCKER)
     assert stopwatch.agree(found.value, used_s)
-    assert log.count("\n") == 1
+    first, *others = log.splitlines()
+    assert "started: " in first
+    assert all("has its id for a name" in line for line in others), others
     assert_conserved(page)
 
 
@@ -267,12 +269,26 @@ def test_strange_executable_is_a_valid_label(tmp_path: Path) -> None:
 
 def test_deleted_executable_is_shown_as_the_kernel_does(tmp_path: Path) -> None:
     """A program whose file was replaced, as in any upgrade, still has its path."""
-    with stepping(tmp_path, "--meter", "fake") as run, worker(tmp_path, "upgraded") as hog:
+    with worker(tmp_path, "upgraded") as hog:
         (tmp_path / "upgraded").unlink()
-        hog.spin(LITTLE)
-        page = run.step()
+        with stepping(tmp_path, "--meter", "fake") as run:
+            hog.spin(LITTLE)
+            page = run.step()
     (found,) = page.find("kepler_process_cpu_seconds_total", comm="upgraded")
     assert found.labels["exe"] == f"{tmp_path}/upgraded (deleted)"
+
+
+def test_executable_is_what_it_was_at_exec(tmp_path: Path) -> None:
+    """A file that is removed while its program runs makes no other series of it."""
+    with stepping(tmp_path, "--meter", "fake") as run, worker(tmp_path, "removed") as hog:
+        hog.spin(LITTLE)
+        before = run.step()
+        (tmp_path / "removed").unlink()
+        hog.spin(LITTLE)
+        after = run.step()
+    for page in (before, after):
+        (found,) = page.find("kepler_process_cpu_seconds_total", comm="removed")
+        assert found.labels["exe"] == f"{tmp_path}/removed"
 
 
 FORKS = 2000

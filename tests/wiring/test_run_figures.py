@@ -94,9 +94,10 @@ def test_ended_process_stays_listed(steps: list[Page]) -> None:
 
 
 def test_short_process_has_its_name(steps: list[Page]) -> None:
-    """One that lived for milliseconds is there by pid and comm, its exe unread."""
-    found = steps[-1].find("kepler_process_cpu_seconds_total", comm="comes-and-goes", exe="")
-    assert len(found) == 3
+    """One that lived for milliseconds is there by pid, comm and executable."""
+    found = steps[-1].find("kepler_process_cpu_seconds_total", comm="comes-and-goes")
+    assert len(found) == 6
+    assert all(each.labels["exe"].endswith("/comes-and-goes") for each in found)
     assert all(0 < each.value < 1 for each in found)
 
 
