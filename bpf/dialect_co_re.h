@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Maps, fields and entries as CO-RE and libbpf want them; dialect_bcc.h says the same for bcc. */
+/* Maps, fields and entries as CO-RE and libbpf want them; dialect_bcc.h has the same for bcc. */
 #ifndef DIALECT_CO_RE_H
 #define DIALECT_CO_RE_H
 

@@ -89,7 +89,7 @@ struct control {
 	__u64 cgroup_events_lost;
 	__u64 hidden_ns; /* cumulative: of the lost time, that of switches not seen */
 	__u64 exec_events_lost;
-	__u64 recovered; /* switches that went unseen and were made up for */
+	__u64 recovered; /* switches that were not traced and were made up for */
 };
 
 struct cgroup_event {

@@ -17,7 +17,7 @@ class KeplerError(Exception):
 
 
 class ConfigError(KeplerError):
-    """A flag, a configuration key or a file is wrong: says which, its value and what is allowed."""
+    """A flag, a configuration key or a file is wrong: names it, its value and what is allowed."""
 
     exit_code = 2
 

@@ -48,7 +48,7 @@ LANDING_PAGE = b"""<!doctype html>
 <p>Energy of this node's workloads.</p>
 <ul>
 <li><a href="/metrics">/metrics</a>: for Prometheus</li>
-<li><a href="/healthz">/healthz</a>: the program answers</li>
+<li><a href="/healthz">/healthz</a>: the program serves</li>
 <li><a href="/readyz">/readyz</a>: the figures are fresh</li>
 </ul>
 </body></html>

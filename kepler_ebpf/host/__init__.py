@@ -1,5 +1,5 @@
 """This machine, and how the program behaves on it.
 
 Reading of files, CPUs and facts; the log; priority, garbage collection and memory of this process.
-What is here knows nothing of energy, workloads or settings.
+Nothing here depends on energy, workloads or settings.
 """

@@ -1,6 +1,6 @@
 """The few calls of the system's libbpf that we use, through ctypes, with its errors as ours.
 
-Nothing here knows our programs: objects, maps, batches, test runs and BTF only.
+Nothing here depends on our programs: objects, maps, batches, test runs and BTF only.
 """
 
 from __future__ import annotations

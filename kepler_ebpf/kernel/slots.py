@@ -177,7 +177,7 @@ class Slots:
         return Figures(*(self._words[word + name] for name in names))
 
     def _left_idle(self, cpu: int, first: list[int]) -> bool:
-        """Tell whether a CPU left idle without having seen the new epoch.
+        """Return whether a CPU left idle without having read the new epoch.
 
         It may still charge to the old set of maps. This does not happen where the kernel's atomic
         add is a full barrier, as on x86; on other architectures it need not be.

@@ -1,6 +1,6 @@
 """The last Snapshot, for every reader: swapped by reference. The loop waits for no reader.
 
-A snapshot is made when a reader asks for it, and shared by all who ask meanwhile.
+A snapshot is made when a reader comes, and shared by all who come meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kepler_ebpf.model.snapshot import Snapshot
 
 REFRESH_WAIT_S = 0.25
 FIRST_WAIT_S = 1.0
-"""A reader waits no longer than this for the snapshot it asked for, or for the first one."""
+"""A reader waits no longer than this for a snapshot made for it, or for the first one."""
 
 
 class Publisher:

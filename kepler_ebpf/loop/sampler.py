@@ -4,7 +4,7 @@ An interval is a transaction. What was drained is kept until its energy is known
 cumulative, so a failed read only makes the next interval longer.
 
 Most of what an interval costs is to touch the code and data that account for it. So intervals are
-accounted for in batches: when a reader asks, when their work would fill most of an interval, or
+accounted for in batches: when a reader comes, when their work would fill most of an interval, or
 after a few seconds. Every interval is still attributed by itself.
 """
 

@@ -13,7 +13,7 @@ from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
 
 SETTLE_NS: Final = 10_000_000
 """Hardware refreshes counters in steps (RAPL: about 1 ms), so a reading may hold energy this much
-older than the clock says."""
+older than the reading."""
 
 WAIT_SHARE: Final = 0.5
 """Longest time between two readings, as a share of the time in which the counter can wrap."""

@@ -1,4 +1,4 @@
-"""What the parts say about themselves: small frozen values, all counters since start.
+"""Figures of the parts about themselves: small frozen values, all counters since start.
 
 Reading a part's stats changes nothing. The metrics that show them are in ``exporters.catalog``.
 """
@@ -61,7 +61,7 @@ class OwnUsage:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Everything that the run says about itself in a snapshot."""
+    """All figures of a run about itself in a snapshot."""
 
     loader: str
     tracker: TrackerStats

@@ -1,4 +1,4 @@
-"""The exporters as a configuration asks for them: the metrics page over HTTP, and stdout."""
+"""The exporters that a configuration wants: the metrics page over HTTP, and stdout."""
 
 from __future__ import annotations
 

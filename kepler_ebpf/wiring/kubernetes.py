@@ -1,4 +1,4 @@
-"""What a configuration asks of the source of pods. Imported only where Kubernetes is on."""
+"""The options of the source of pods, from a configuration. Imported only where Kubernetes is on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def pod_source_options(config: Config) -> PodSourceOptions:
         kubelet_ca=config.kubelet_ca,
         kubelet_verify=config.kubelet_verify,
         label_names=frozenset(config.pod_labels),
-        # Longer than their energy is listed: until then it may be asked for by name.
+        # Longer than their energy is listed: until then its name may be needed.
         retention_s=config.terminated_retention_s + GRACE_S,
     )

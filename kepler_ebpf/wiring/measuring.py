@@ -1,4 +1,4 @@
-"""A tracker and a meter as a configuration and a host together ask for them.
+"""A tracker and a meter, as a configuration and a host want them.
 
 Where every verb that measures begins: ``open_measuring`` and then ``Measuring.start``.
 """

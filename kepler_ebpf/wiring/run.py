@@ -98,7 +98,7 @@ def _naming_options(config: Config) -> NamingOptions:
 
 
 def _pods(stack: ExitStack, config: Config) -> PodSource | None:
-    """Follow the node's pods; the Kubernetes client is imported only here, when asked for."""
+    """Follow the node's pods; the Kubernetes client is imported only here, when it is wanted."""
     if not config.kube_enabled:
         return None
     # Heavy, and wanted on few hosts.

@@ -42,7 +42,7 @@ def unusable_reason() -> str | None:
 
 
 def load(request: LoadRequest) -> Programs:
-    """Load the compiled object; SetupError says what the kernel or the host lacks."""
+    """Load the compiled object; SetupError names what the kernel or the host lacks."""
     reason = unusable_reason()
     if reason:
         raise SetupError(f"the CO-RE loader cannot be used: {reason}", "use --bpf-loader bcc")

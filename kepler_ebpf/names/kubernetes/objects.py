@@ -74,7 +74,7 @@ def _containers(status: Mapping[str, object]) -> dict[str, str]:
 
 
 def _ids(entry: Mapping[str, object]) -> Iterator[str]:
-    """Yield the id of the container and of its previous run, which may end unseen otherwise."""
+    """Yield the id of the container and of its previous run, whose end may be missed otherwise."""
     yield _bare_id(entry.get("containerID"))
     for field in ("state", "lastState"):
         terminated = mapping(mapping(entry.get(field)).get("terminated"))
