@@ -75,7 +75,7 @@ class Sampler:
         self._number = 0
         self._shown: list[Interval] = []
         self._pending_s = 0.0
-        self._work_s_each = 0.0
+        self._last_s = self._work_s_each = 0.0
         self._at_s = time.time()
         self._missed = (0, 0)
 
@@ -169,6 +169,7 @@ class Sampler:
         attribution = attribute(measured, zones)
         numbers = np.array([interval.number for interval in measured.intervals])
         deps.ledger.ended_cgroups(deps.names.take_ended_cgroups())
+        self._resync()
         deps.ledger.credit(
             Batch(
                 records=measured.records,
@@ -180,7 +181,6 @@ class Sampler:
             )
         )
         self._apply_names()
-        self._resync()
         self._self_metrics.accounted(measured, attribution, zones)
         self._shown = self._parts_shown([*self._shown, *measured.intervals])
         deps.housekeeping()

@@ -219,3 +219,24 @@ def answer(url: str, expression: str) -> list[dict[str, Any]]:
             return list(found)
         assert time.monotonic() < give_up_at, f"no answer to {expression}"
         time.sleep(0.1)
+
+
+# --- readers ------------------------------------------------------------------------------------
+
+
+def test_no_reader_cuts_an_interval_short(tmp_path: Path) -> None:
+    """Whoever reads, and whenever: watts are of a whole configured interval, joules of now."""
+
+    def length_s(page: Page) -> float:
+        return page.total("kepler_ebpf_interval_duration_seconds")
+
+    config = STEP_CONFIG.replace("100ms", "20ms")
+    with running(tmp_path, "--interval", "500ms", "--meter", "fake", config=config) as run:
+        run.until(lambda page: length_s(page) > 0.45)
+        pages = []
+        for pause_s in (0.03, 0.11, 0.19, 0.28, 0.41) * 4:
+            time.sleep(pause_s)
+            pages.append(run.scrape())
+    assert min(map(length_s, pages)) > 0.45
+    joules = [page.total("kepler_node_cpu_joules_total", zone="package") for page in pages]
+    assert all(before < after for before, after in itertools.pairwise(joules))
