@@ -38,8 +38,14 @@ LOG = logging.getLogger(__name__)
 MAX_BATCH_S = 5.0
 """Intervals wait no longer than this to be accounted for."""
 
-WORK_SHARE = 0.75
+WORK_SHARE = 0.5
 """Part of an interval that the accounting of a batch may take, so that the next tick is in time."""
+
+FIXED_WORK, WORK_OF_EXEC_BYTE = 500, 1 / 64
+"""The work of a batch whatever is in it, and of what execs it has, in that of one record."""
+
+RECHECK_S = 5.0
+"""Processes are checked for ends that went unseen no more often than this."""
 
 NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside the accounting of a batch."""
@@ -75,7 +81,8 @@ class Sampler:
         self._number = 0
         self._shown: list[Interval] = []
         self._pending_s = 0.0
-        self._last_s = self._work_s_each = 0.0
+        self._last_s = self._s_per_record = 0.0
+        self._recheck_at_s = 0.0
         self._at_s = time.time()
         self._missed = (0, 0)
 
@@ -147,14 +154,20 @@ class Sampler:
 
     def _is_due(self) -> bool:
         """True if the batch must not grow by another interval."""
-        execs = self._deps.tracker.exec_events
+        deps, execs = self._deps, self._deps.tracker.exec_events
         return (
-            self._deps.publisher.has_subscribers
+            deps.publisher.has_subscribers
             or self._pending_s + self._last_s / 2 >= MAX_BATCH_S
-            or self._work_s_each * self._deps.measurer.pending >= self._last_s * WORK_SHARE
-            or self._deps.tracker.pending_records >= MAX_PENDING_RECORDS
+            or self._work() * self._s_per_record >= self._last_s * WORK_SHARE
+            or deps.tracker.pending_records >= MAX_PENDING_RECORDS
             or execs.pending_bytes >= execs.size_bytes // 2
         )
+
+    def _work(self) -> float:
+        """Return the work of accounting for what is pending, in that of one record."""
+        tracker = self._deps.tracker
+        of_execs = tracker.exec_events.pending_bytes * WORK_OF_EXEC_BYTE
+        return FIXED_WORK + tracker.pending_records + of_execs
 
     # --- accounting
 
@@ -163,7 +176,7 @@ class Sampler:
         if not self._deps.measurer.pending:
             return
         began_s, deps, zones = time.perf_counter(), self._deps, self._deps.meter.zones
-        measured, self._pending_s = self._deps.measurer.take(), 0.0
+        work, measured, self._pending_s = self._work(), deps.measurer.take(), 0.0
         deps.names.begin_batch(self._last_s * NAMING_SHARE)
         deps.names.learn_execs(deps.tracker.exec_events.take())
         attribution = attribute(measured, zones)
@@ -185,7 +198,8 @@ class Sampler:
         self._shown = self._parts_shown([*self._shown, *measured.intervals])
         deps.housekeeping()
         self._self_metrics.work_s = time.perf_counter() - began_s
-        self._work_s_each = self._self_metrics.work_s / len(measured.intervals)
+        # A batch that took longer than expected makes the next ones shorter for a while.
+        self._s_per_record = max(self._self_metrics.work_s / work, 0.9 * self._s_per_record)
 
     def _resync(self) -> None:
         """Check for ends that brought no event: the kernel side has missed something."""
@@ -195,7 +209,9 @@ class Sampler:
             deps.exits.resync()
         if self._missed[1] != missed[1]:
             deps.names.resync()
-        if deps.exits.has_checks:
+        now_s = time.monotonic()
+        if deps.exits.has_checks and now_s >= self._recheck_at_s:
+            self._recheck_at_s = now_s + RECHECK_S
             deps.ledger.ended_processes(*deps.exits.gone(deps.ledger.running_processes))
 
     @property

@@ -28,7 +28,7 @@ class ExitChecker:
         """*own* is pid and start of this process as the kernel side has it."""
         self._procfs = procfs
         self._after_pid = 0
-        self._has_round = False
+        self._rounds = 0
         # In a procfs of another PID namespace, or one that hides processes (hidepid), every process
         # looks gone.
         shows_others = os.access(f"{procfs}/1/stat", os.R_OK)
@@ -36,13 +36,13 @@ class ExitChecker:
 
     @property
     def has_checks(self) -> bool:
-        """Whether a round is not finished: some processes were not looked at since ``resync``."""
-        return self._has_round
+        """Whether some processes were not looked at since ``resync``."""
+        return self._rounds > 0
 
     def resync(self) -> None:
-        """Begin a round: the kernel side may have missed the end of a process."""
-        self._after_pid = 0
-        self._has_round = self._works
+        """Look at every process once more: the kernel side may have missed the end of one."""
+        # In the middle of a round, those that were looked at in it need another one.
+        self._rounds = (1 + (self._after_pid > 0)) if self._works else 0
 
     def gone(self, listed: Callable[[], Identities]) -> Identities:
         """Return those found gone of the next few processes that *listed* gives as running."""
@@ -58,6 +58,7 @@ class ExitChecker:
         order = np.argsort(tgids)
         first = int(np.searchsorted(tgids, self._after_pid, "right", sorter=order))
         looked_at = order[first : first + MAX_LOOKS]
-        self._has_round = self._has_round and first + MAX_LOOKS < len(tgids)
-        self._after_pid = int(tgids[looked_at[-1]]) if len(looked_at) == MAX_LOOKS else 0
+        is_over = first + MAX_LOOKS >= len(tgids)
+        self._rounds -= is_over
+        self._after_pid = 0 if is_over else int(tgids[looked_at[-1]])
         return looked_at

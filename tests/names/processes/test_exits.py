@@ -83,3 +83,16 @@ def test_a_round_ends_when_all_were_looked_at():
     while checker.has_checks:
         rounds.append(len(checker.gone(listed(*dead))[0]))
     assert rounds == [exits.MAX_LOOKS, exits.MAX_LOOKS]
+
+
+def test_a_resync_within_a_round_looks_at_all_again():
+    """Those that the running round has passed are looked at once more, however often it comes."""
+    dead = [(4_000_000 + number, 1) for number in range(2 * exits.MAX_LOOKS)]
+    checker, found = ExitChecker("/proc", identity(os.getpid())), []
+    for _ in range(2):
+        checker.resync()
+        found += checker.gone(listed(*dead))[0].tolist()
+    while checker.has_checks:
+        found += checker.gone(listed(*dead))[0].tolist()
+    assert min(found.count(pid) for pid, _ in dead[: exits.MAX_LOOKS]) == 2
+    assert {pid for pid, _ in dead} == set(found)
