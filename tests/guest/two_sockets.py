@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_run_rapl import machine, metered, process_j
+from test_run_rapl import machine, metered, process_j, window_s
 from trackers import collect, cpu_ns, identities, joined, of, settled, unbalanced_ns
 from workers import worker
 
@@ -142,7 +142,7 @@ def test_each_socket_pays_for_itself(tmp_path):
             used_s = {"on-first": first.spin(), "on-second": second.spin()}
             tree.advance(PACKAGES_UJ)
             after = run.step()
-    socket_s = after.total("kepler_ebpf_interval_duration_seconds") * CPUS_PER_SOCKET
+    socket_s = window_s(before, after) / len(PACKAGES_UJ)
     for (comm, spent_s), drawn_uj in zip(used_s.items(), PACKAGES_UJ.values(), strict=True):
         given_j = process_j(after, comm) - process_j(before, comm)
         assert given_j == pytest.approx(drawn_uj / J * spent_s / socket_s, rel=0.05)
