@@ -4,15 +4,22 @@ from .choices import AT, COMM, NODE, ZONE, rate
 from .grafana import Query, dashboard, graph, stat, table
 
 OF = 'zone="$zone", node_name=~"$node", comm=~"$comm"'
+ONE_BY_ONE = 'pid!="0"'
+"""Without the rows that stand for many processes: what these had used joins them when they are
+retired, which is no rate of anything."""
 
 PANELS = [
     stat("Power", f"sum(kepler_process_cpu_watts{{{OF}}})", "watt"),
-    stat("Processes", f'count(kepler_process_cpu_watts{{{OF}, state="running"}})', "none"),
+    stat(
+        "Processes",
+        f'count(kepler_process_cpu_watts{{{OF}, {ONE_BY_ONE}, state="running"}})',
+        "none",
+    ),
     stat(
         "Joules per CPU second",
-        f"sum(rate(kepler_process_cpu_joules_total{{{OF}}}[5m]))"
+        f"sum(rate(kepler_process_cpu_joules_total{{{OF}, {ONE_BY_ONE}}}[5m]))"
         " / sum(rate(kepler_process_cpu_seconds_total"
-        '{node_name=~"$node", comm=~"$comm"}[5m]))',
+        f'{{node_name=~"$node", comm=~"$comm", {ONE_BY_ONE}}}[5m]))',
         "watt",
         "Energy of one CPU second of this work: watts for each busy core.",
     ),
@@ -35,7 +42,7 @@ PANELS = [
         "percentunit",
         Query(
             "topk(20, sum by (comm) (rate(kepler_process_cpu_seconds_total"
-            '{node_name=~"$node", comm=~"$comm"}[$__rate_interval])))',
+            f'{{node_name=~"$node", comm=~"$comm", {ONE_BY_ONE}}}[$__rate_interval])))',
             "{{comm}}",
         ),
         about="In cores.",
