@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.listen import parse_address
-from kepler_ebpf.meters.zone_names import zone_name_ok
+from kepler_ebpf.meters.zone_names import kind_of
 from kepler_ebpf.model.zones import ZONE_KINDS
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ def choice(*allowed: str) -> Callable[[str], str]:
 def zone_name(text: str) -> str:
     """Take a kind of zone, or the kernel's name of one, in any case."""
     word = text.lower()
-    if not zone_name_ok(word):
+    if kind_of(word) is None:
         kinds = ", ".join(ZONE_KINDS)
         raise ValueError(f"one of {kinds}, or a kernel's name such as package-0 or psys-1")
     return word

@@ -1,6 +1,6 @@
 """The choice of a run's meter: the one that is named, or the first that works; and why others fail.
 
-Loads the modules of ``meters.METERS`` by their names. A new meter needs no change here.
+Loads the meters' modules by their names. A new meter needs no change here.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import importlib
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Final
 
-from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.meters import AUTO, ESTIMATE, FAKE, METER_NAMES, METERS, estimate
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.meters import AUTO, ESTIMATE, FAKE, MEASURING, estimate
 from kepler_ebpf.meters.request import (
     BusySource,
     BusyTime,
@@ -24,8 +23,6 @@ from kepler_ebpf.meters.request import (
 from kepler_ebpf.model.energy import Meter, Zone
 
 LOG = logging.getLogger(__name__)
-
-MEASURING: Final = tuple(meter.name for meter in METERS if meter.measures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +44,11 @@ def open_meter(request: MeterRequest, busy: BusySource, wait: Wait = time.sleep)
     """Open the meter that is named; ``auto`` takes the first that works, else the estimate.
 
     ``wait`` passes the time in which counters must move: 25 ms for one that moves, 0.1 s where a
-    zone is at rest, 0.4 s for one that does not. Raises ConfigError where there is no meter of
-    that name, SetupError where it does not work here or has none of the zones of ``rapl.zones``.
+    zone is at rest, 0.4 s for one that does not. Raises SetupError where the
+    meter does not work here or has none of the zones of ``rapl.zones``.
     """
     if request.meter == AUTO:
         return _first_working(request, busy, wait)
-    if request.meter not in METER_NAMES:
-        allowed = ", ".join((AUTO, *METER_NAMES))
-        raise ConfigError(f"there is no meter {request.meter!r}", f"use one of {allowed}")
     try:
         return _open(request.meter, request, busy, wait)
     except MeterRefusedError as error:
@@ -110,10 +104,9 @@ def _first_working(request: MeterRequest, busy: BusySource, wait: Wait) -> Meter
 
 
 def _order(request: MeterRequest) -> tuple[str, ...]:
-    """Return the meters that automatic choice tries; unknown preferred ones are skipped."""
-    preferred = [name for name in request.preferred_meters if name in METER_NAMES]
-    first = [FAKE] if request.fake_enabled else []
-    return tuple(dict.fromkeys([*first, *preferred, *MEASURING]))
+    """Return the meters that automatic choice tries."""
+    first = (FAKE,) if request.fake_enabled else ()
+    return tuple(dict.fromkeys((*first, *request.preferred_meters, *MEASURING)))
 
 
 def _open(name: str, request: MeterRequest, busy: BusySource, wait: Wait) -> Meter:

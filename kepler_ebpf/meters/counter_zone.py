@@ -17,6 +17,10 @@ MIN_WORK_NS: Final = 20_000_000
 """CPU time that every counter but the graphics' must show: some mJ, over 100 steps of RAPL."""
 
 
+BOUND_W: Final = {"package": 1500.0, "core": 1500.0, "uncore": 500.0, "dram": 800.0, "psys": 6000.0}
+"""Highest power of one zone, about three times that of the largest parts of 2026."""
+
+
 class CounterSource(Protocol):
     """One counter that can be read again and again.
 

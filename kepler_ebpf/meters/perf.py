@@ -10,18 +10,17 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from kepler_ebpf.host.regular_file import read_regular
 from kepler_ebpf.host.topology import parse_cpu_list
 from kepler_ebpf.meters.counter_meter import CounterMeter, open_counters
-from kepler_ebpf.meters.counter_zone import CounterZone
+from kepler_ebpf.meters.counter_zone import BOUND_W, CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.perf_event import open_event
-from kepler_ebpf.meters.powercap import BOUND_W
 from kepler_ebpf.meters.request import BusySource, MeterRefusedError, MeterRequest, Wait
 from kepler_ebpf.model.energy import UJ_PER_J, Zone
 
@@ -43,15 +42,6 @@ _COUNT_BYTES: Final = 8
 _EVENT = re.compile(r"event=(0x[0-9a-fA-F]+|\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class PmuCpu:
-    """A CPU that the PMU names, one for each package or die: its package and the kernel's name."""
-
-    cpu: int
-    package: int
-    name: str
-
-
 def open_meter(request: MeterRequest, busy: BusySource, wait: Wait) -> CounterMeter:
     """Open the ``power`` PMU's events; MeterRefusedError when there is none or none counts."""
     meter = CounterMeter("perf", find_counters(request), busy)
@@ -64,7 +54,7 @@ def find_counters(request: MeterRequest) -> list[CounterZone]:
     if not pmu.is_dir():
         raise MeterRefusedError(f"there is no power PMU in {pmu.parent}", REMEDY)
     try:
-        zones = list(_counters(pmu, _pmu_cpus(Path(request.sysfs), pmu), request))
+        zones = list(_counters(pmu, request))
     except (OSError, ValueError) as error:
         raise MeterRefusedError(f"cannot use {pmu}: {error}", REMEDY) from error
     if not zones:
@@ -72,7 +62,8 @@ def find_counters(request: MeterRequest) -> list[CounterZone]:
     return zones
 
 
-def _counters(pmu: Path, cpus: list[PmuCpu], request: MeterRequest) -> Iterator[CounterZone]:
+def _counters(pmu: Path, request: MeterRequest) -> Iterator[CounterZone]:
+    cpus = _pmu_cpus(Path(request.sysfs), pmu)
     pmu_type = int(read_regular(pmu / "type"))
     for event, kind in KINDS.items():
         path = pmu / "events" / event
@@ -84,46 +75,41 @@ def _counters(pmu: Path, cpus: list[PmuCpu], request: MeterRequest) -> Iterator[
         joules = float(read_regular(f"{path}.scale"))
         # The platform is one: every CPU shows the same psys counter.
         is_platform = kind == "psys"
-        for item in cpus[:1] if is_platform else cpus:
-            socket = None if is_platform else request.socket_of(item.package)
+        for cpu, package, name in cpus[:1] if is_platform else cpus:
+            socket = None if is_platform else request.socket_of(package)
             yield CounterZone(
-                zone=Zone(kind, socket, f"{path}:cpu{item.cpu}"),
-                names={item.name if kind == "package" else kind},
-                package=None if is_platform else item.package,
-                source=PerfCounter(pmu_type, int(match[1], 0), item.cpu, joules),
+                zone=Zone(kind, socket, f"{path}:cpu{cpu}"),
+                names={name if kind == "package" else kind},
+                package=None if is_platform else package,
+                source=PerfCounter(partial(open_event, pmu_type, int(match[1], 0), cpu), joules),
                 counter=EnergyCounter(math.inf, bound_w=BOUND_W[kind]),
             )
 
 
-def _pmu_cpus(sysfs: Path, pmu: Path) -> list[PmuCpu]:
+def _pmu_cpus(sysfs: Path, pmu: Path) -> list[tuple[int, int, str]]:
+    """Return the CPU that the PMU names of each package or die, the package, the kernel's name."""
     cpus = parse_cpu_list(read_regular(pmu / "cpumask"))
-    packages = [_package(sysfs, cpu) for cpu in cpus]
-    shared = {package for package in packages if packages.count(package) > 1}
-    dies = [packages[:index].count(package) for index, package in enumerate(packages)]
-    return [
-        PmuCpu(cpu, package, f"package-{package}" + (f"-die-{die}" if package in shared else ""))
-        for cpu, package, die in zip(cpus, packages, dies, strict=True)
-    ]
-
-
-def _package(sysfs: Path, cpu: int) -> int:
-    path = sysfs / f"devices/system/cpu/cpu{cpu}/topology/physical_package_id"
-    return max(0, int(read_regular(path)))
+    topologies = [sysfs / f"devices/system/cpu/cpu{cpu}/topology" for cpu in cpus]
+    packages = [max(0, int(read_regular(path / "physical_package_id"))) for path in topologies]
+    named = []
+    for index, (cpu, package) in enumerate(zip(cpus, packages, strict=True)):
+        has_dies = packages.count(package) > 1
+        die = f"-die-{packages[:index].count(package)}" if has_dies else ""
+        named.append((cpu, package, f"package-{package}{die}"))
+    return named
 
 
 class PerfCounter:
-    """One event on one CPU, counting from zero; one count is ``joules``.
+    """One event on one CPU, counting from zero; one count is ``joules``. *open_it* opens it.
 
     Reopening goes on from the last value: the energy of the time while it was closed is not known.
     """
 
-    __slots__ = ("_config", "_cpu", "_fd", "_last_uj", "_offset_uj", "_type", "_uj")
+    __slots__ = ("_fd", "_last_uj", "_offset_uj", "_open", "_uj")
     counts_from_opening = True
 
-    def __init__(self, pmu_type: int, config: int, cpu: int, joules: float) -> None:
-        self._type = pmu_type
-        self._config = config
-        self._cpu = cpu
+    def __init__(self, open_it: Callable[[], int], joules: float) -> None:
+        self._open = open_it
         self._uj = joules * UJ_PER_J
         self._fd = -1
         self._offset_uj = 0.0
@@ -132,10 +118,10 @@ class PerfCounter:
     def read_uj(self) -> float:
         """Read the count; OSError when the event fails, ValueError when its CPU went away."""
         if self._fd < 0:
-            self._fd = open_event(self._type, self._config, self._cpu)
+            self._fd = self._open()
         count = os.read(self._fd, _COUNT_BYTES)
         if len(count) != _COUNT_BYTES:
-            raise ValueError(f"the event has left CPU {self._cpu}")
+            raise ValueError("the event has left its CPU")
         self._last_uj = self._offset_uj + int.from_bytes(count, sys.byteorder) * self._uj
         return self._last_uj
 

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import platform
+import struct
 from typing import Final
 
 _SYSCALL_NUMBERS: Final = {"x86_64": 298, "i686": 336, "aarch64": 241, "riscv64": 241}
@@ -13,22 +14,9 @@ _FLAG_CLOEXEC: Final = 8
 _ALL_PROCESSES: Final = -1
 _NO_GROUP: Final = -1
 
-
-class _Attributes(ctypes.Structure):
-    """``struct perf_event_attr`` in its first published size, which every kernel accepts."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("size", ctypes.c_uint32),
-        ("config", ctypes.c_uint64),
-        ("sample_period", ctypes.c_uint64),
-        ("sample_type", ctypes.c_uint64),
-        ("read_format", ctypes.c_uint64),
-        ("flags", ctypes.c_uint64),
-        ("wakeup_events", ctypes.c_uint32),
-        ("bp_type", ctypes.c_uint32),
-        ("bp_addr", ctypes.c_uint64),
-    )
+_ATTRIBUTES: Final = struct.Struct("=IIQ48x")
+"""``struct perf_event_attr`` in its first published size, which every kernel accepts: type, size
+and config; the rest is zero."""
 
 
 def open_event(pmu_type: int, config: int, cpu: int) -> int:
@@ -39,10 +27,12 @@ def open_event(pmu_type: int, config: int, cpu: int) -> int:
     number = _SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    attributes = _Attributes(type=pmu_type, size=ctypes.sizeof(_Attributes), config=config)
+    attributes = ctypes.create_string_buffer(
+        _ATTRIBUTES.pack(pmu_type, _ATTRIBUTES.size, config), _ATTRIBUTES.size
+    )
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (number, ctypes.addressof(attributes), _ALL_PROCESSES, cpu, _NO_GROUP)
-    fd: int = libc.syscall(*(ctypes.c_long(item) for item in (*arguments, _FLAG_CLOEXEC)))
+    numbers = map(ctypes.c_long, (_ALL_PROCESSES, cpu, _NO_GROUP, _FLAG_CLOEXEC))
+    fd: int = libc.syscall(ctypes.c_long(number), attributes, *numbers)
     if fd < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

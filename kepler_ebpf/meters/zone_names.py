@@ -29,11 +29,6 @@ def package_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def zone_name_ok(name: str) -> bool:
-    """Whether *name* may stand in ``rapl.zones``: a kind or a kernel's name, in lower case."""
-    return kind_of(name) is not None
-
-
 def is_named(name: str, wanted: str) -> bool:
     """Whether *wanted*, a kind or a name, selects the zone *name*; a package selects its dies."""
     return wanted in {name, kind_of(name)} or name.startswith(f"{wanted}-die-")

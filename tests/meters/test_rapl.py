@@ -11,7 +11,7 @@ from meter_requests import SECOND_NS, Cpus, request_for
 from powercap import DRAM_RANGE_UJ, MACHINES, PowercapTree, ZoneSpec
 
 from kepler_ebpf.meters.counter_meter import CounterMeter
-from kepler_ebpf.meters.powercap import BOUND_W, find_zones
+from kepler_ebpf.meters.counter_zone import BOUND_W
 from kepler_ebpf.meters.rapl import find_counters, open_meter
 from kepler_ebpf.meters.request import MeterRefusedError, ZonesUnavailableError
 from kepler_ebpf.model.energy import MeterReading, Zone
@@ -175,8 +175,10 @@ class TestLimits:
 
     def bound_w(self, sysfs: Path, max_power_uw: int | None) -> float:
         """Return the bound of a package with this constraint file."""
-        PowercapTree(sysfs, [ZoneSpec("intel-rapl:0", "package-0", max_power_uw=max_power_uw)])
-        return find_zones(str(sysfs), lambda package: package)[0].bound_w
+        spec = ZoneSpec("intel-rapl:0", "package-0", range_uj=10**9, max_power_uw=max_power_uw)
+        PowercapTree(sysfs, [spec])
+        # Half of the time in which the range of 1 kJ can pass.
+        return 500 / find_counters(request_for(sysfs))[0].counter.max_wait_s
 
     @pytest.mark.parametrize(
         ("max_power_uw", "bound_w"),
@@ -190,7 +192,7 @@ class TestLimits:
     )
     def test_bound(self, tmp_path: Path, max_power_uw: int | None, bound_w: float) -> None:
         """The constraint sets it with ample headroom, within sane limits; else a default."""
-        assert self.bound_w(tmp_path, max_power_uw) == bound_w
+        assert self.bound_w(tmp_path, max_power_uw) == pytest.approx(bound_w)
 
     def test_jump_beyond_the_bound_is_rejected_and_counted(self, bench: Bench) -> None:
         """A counter that leaps by hours of energy credits nothing."""
