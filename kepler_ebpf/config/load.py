@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kepler_ebpf.config.file import FileSettings, Keys, Setting, read_file
+from kepler_ebpf.config.file import Setting, read_file
 from kepler_ebpf.config.option import Option
 from kepler_ebpf.config.options import OPTIONS, UNSUPPORTED_METERS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
@@ -22,10 +22,8 @@ from kepler_ebpf.model.pods import exported_label
 
 Settings = Mapping[str, Setting]
 
-KEYS = Keys(
-    values=frozenset(option.key for option in OPTIONS),
-    opaque=frozenset(key for feature in UNSUPPORTED for key in feature.keys),
-)
+KEYS = frozenset(option.key for option in OPTIONS)
+UNSUPPORTED_KEYS = frozenset(key for feature in UNSUPPORTED for key in feature.keys)
 MAX_SHOWN_CHARACTERS = 60
 
 
@@ -42,18 +40,21 @@ def load_config(flags: Settings, file: str | None = None) -> Loaded:
 
     Raises ConfigError with the flag, or the file, line and key, and what is allowed.
     """
-    read = read_file(Path(file), KEYS) if file is not None else FileSettings()
-    settings = {**read.settings, **flags}
+    in_file: dict[str, Setting] = {}
+    warnings: list[str] = []
+    if file is not None:
+        in_file, warnings = read_file(Path(file), KEYS, UNSUPPORTED_KEYS)
+    settings = {**in_file, **flags}
     given: dict[str, Any] = {
         option.field: _parse(option, settings[option.key])
         for option in OPTIONS
         if option.key in settings
     }
-    config = _with_kubelet_host(_with_node_name(Config(**given), settings))
+    config = Config(**given)
     _refuse_contradictions(config)
     unsupported = [_unsupported_warning(feature, settings) for feature in UNSUPPORTED]
-    warnings = [*read.warnings, *filter(None, unsupported), *_warnings(config)]
-    return Loaded(_with_our_meters(config), tuple(warnings))
+    warnings += [*filter(None, unsupported), *_warnings(config)]
+    return Loaded(_completed(config, settings), tuple(warnings))
 
 
 def _parse(option: Option, setting: Setting) -> object:
@@ -72,21 +73,23 @@ def _shown(setting: Setting) -> str:
     return repr(text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}...")
 
 
-def _with_node_name(config: Config, settings: Settings) -> Config:
-    if config.kube_node_name and "ebpf.nodeName" not in settings:
-        return dataclasses.replace(config, node_name=config.kube_node_name)
-    return config
-
-
-def _with_kubelet_host(config: Config) -> Config:
-    host = config.kubelet_host or os.environ.get("NODE_IP", "")
-    return dataclasses.replace(config, kubelet_host=host)
+def _completed(config: Config, settings: Settings) -> Config:
+    """Set what follows from other settings and the environment; keep only our own meters."""
+    is_named = "ebpf.nodeName" in settings or not config.kube_node_name
+    return dataclasses.replace(
+        config,
+        node_name=config.node_name if is_named else config.kube_node_name,
+        kubelet_host=config.kubelet_host or os.environ.get("NODE_IP", ""),
+        preferred_meters=tuple(
+            meter for meter in config.preferred_meters if meter not in UNSUPPORTED_METERS
+        ),
+    )
 
 
 def _refuse_contradictions(config: Config) -> None:
     """Refuse settings that are each valid but cannot work on this host or together."""
     for flag, path in (("--host.sysfs", config.sysfs), ("--host.procfs", config.procfs)):
-        if not _is_directory(path):
+        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where it may not look
             remedy = "give the directory where the host's is mounted"
             raise ConfigError(f"{flag}: {path!r} is not a directory", remedy)
     if config.kube_enabled and not config.kube_node_name:
@@ -109,13 +112,6 @@ def _refuse_equal_labels(pod_labels: tuple[str, ...]) -> None:
             )
 
 
-def _is_directory(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def _warnings(config: Config) -> list[str]:
     warnings = [
         f"cpu.preferredMeters: kepler-ebpf has no {meter} meter and skips it"
@@ -130,11 +126,6 @@ def _warnings(config: Config) -> list[str]:
             "answers at its address receives the token of kepler-ebpf"
         )
     return warnings
-
-
-def _with_our_meters(config: Config) -> Config:
-    ours = tuple(meter for meter in config.preferred_meters if meter not in UNSUPPORTED_METERS)
-    return dataclasses.replace(config, preferred_meters=ours)
 
 
 def _unsupported_warning(feature: UnsupportedFeature, settings: Settings) -> str | None:

@@ -43,7 +43,7 @@ class Config:
     )
     max_terminated: int = option(
         "500",
-        values.whole(),
+        values.whole,
         ("monitor.maxTerminated", "--monitor.max-terminated"),
         "Number of ended workloads listed of each kind; 0 lists none, a negative number all.",
     )
@@ -85,7 +85,7 @@ class Config:
     )
     listen_addresses: tuple[str, ...] = option(
         (":28282",),
-        values.at_least_one(values.listen_address),
+        values.each(values.listen_address, may_be_empty=False),
         ("web.listenAddresses", "--web.listen-address"),
         "Addresses to serve metrics on, as HOST:PORT or :PORT.",
     )
@@ -152,7 +152,7 @@ class Config:
     )
     map_entries: int = option(
         "0",
-        values.zero_or(values.whole(1_024, 4_194_304)),
+        values.zero_or_within(1_024, 4_194_304),
         ("ebpf.mapEntries", "--bpf-map-entries"),
         "Number of tasks that the kernel maps hold in one interval; 0 chooses by the host's size.",
     )
@@ -176,13 +176,13 @@ class Config:
     )
     kube_config: str = option(
         "",
-        values.anything,
+        str,
         ("kube.config", "--kube.config"),
         "Path of a kubeconfig, needed only outside of the cluster.",
     )
     kube_node_name: str = option(
         "",
-        values.anything,
+        str,
         ("kube.nodeName", "--kube.node-name"),
         "This node's name in Kubernetes.",
     )
@@ -200,13 +200,13 @@ class Config:
     )
     kubelet_host: str = option(
         "",
-        values.anything,
+        str,
         ("ebpf.kubelet.host",),
         "Address of the kubelet, as HOST or HOST:PORT; by default NODE_IP, else the node's name.",
     )
     kubelet_ca: str = option(
         "",
-        values.anything,
+        str,
         ("ebpf.kubelet.ca",),
         "File with the CA of the kubelet's certificate; by default the cluster's.",
     )

@@ -19,11 +19,6 @@ class UnsupportedFeature:
     switch: str | None = None
     refusal: str | None = None
 
-    @staticmethod
-    def is_switch(key: str) -> bool:
-        """Whether the flag of *key* may stand without a value: the keys of switches end so."""
-        return key.lower().endswith("enabled")
-
 
 UNSUPPORTED = (
     UnsupportedFeature(

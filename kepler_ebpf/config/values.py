@@ -35,6 +35,7 @@ UNIT_NS = {
 POD_LABEL = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 )
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 LISTEN_ADDRESS = "HOST:PORT or :PORT, such as :28282, 127.0.0.1:28282 or [::1]:28282"
 DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 
@@ -62,37 +63,23 @@ def _seconds(text: str) -> float:
     return float(sum(Decimal(number) * UNIT_NS[unit] for number, unit in parts) / UNIT_NS["s"])
 
 
-def whole(minimum: int | None = None, maximum: int | None = None) -> Callable[[str], int]:
-    """Make a parser of whole numbers within the bounds; None is unbounded."""
+def whole(text: str) -> int:
+    """Parse a whole number."""
+    if not WHOLE_NUMBER.fullmatch(text):
+        raise ValueError("a whole number")
+    return int(text)
+
+
+def zero_or_within(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers within the bounds, and of 0, which stands for automatic."""
 
     def parse(text: str) -> int:
-        number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
-        if number is None or not _is_within(number, minimum, maximum):
-            raise ValueError(f"a whole number{_bounds(minimum, maximum)}")
+        number = int(text) if WHOLE_NUMBER.fullmatch(text) else -1
+        if number and not minimum <= number <= maximum:
+            raise ValueError(f"0 (automatic) or a whole number from {minimum} to {maximum}")
         return number
 
     return parse
-
-
-def _is_within(number: int, minimum: int | None, maximum: int | None) -> bool:
-    return (minimum is None or number >= minimum) and (maximum is None or number <= maximum)
-
-
-def _bounds(minimum: int | None, maximum: int | None) -> str:
-    low = "" if minimum is None else f" from {minimum}"
-    return low if maximum is None else f"{low} to {maximum}"
-
-
-def zero_or(parse: Callable[[str], int]) -> Callable[[str], int]:
-    """Make a parser that also takes 0, which stands for automatic."""
-
-    def parse_or_zero(text: str) -> int:
-        try:
-            return 0 if text == "0" else parse(text)
-        except ValueError as error:
-            raise ValueError(f"0 (automatic) or {error}") from error
-
-    return parse_or_zero
 
 
 def joules(text: str) -> float:
@@ -135,11 +122,6 @@ def zone_name(text: str) -> str:
     return word
 
 
-def anything(text: str) -> str:
-    """Take any text, also the empty one."""
-    return text
-
-
 def name(text: str) -> str:
     """Take any text that is not blank."""
     if not text.strip():
@@ -163,30 +145,19 @@ def listen_address(text: str) -> str:
     return text
 
 
-def each(parse: Callable[[str], T]) -> Callable[[Texts], tuple[T, ...]]:
+def each(
+    parse: Callable[[str], T], *, may_be_empty: bool = True
+) -> Callable[[Texts], tuple[T, ...]]:
     """Make a parser of lists from one of items; order is kept, repeats are dropped."""
 
     def parse_all(texts: Texts) -> tuple[T, ...]:
-        return tuple(dict.fromkeys(parse(text) for text in texts))
+        if not (texts or may_be_empty):
+            raise ValueError("at least one")
+        return tuple(dict.fromkeys(map(parse, texts)))
 
     return parse_all
 
 
-def at_least_one(parse: Callable[[str], T]) -> Callable[[Texts], tuple[T, ...]]:
-    """Make a parser like ``each`` that refuses the empty list."""
-
-    def parse_some(texts: Texts) -> tuple[T, ...]:
-        if not texts:
-            raise ValueError("at least one")
-        return each(parse)(texts)
-
-    return parse_some
-
-
 def set_of(parse: Callable[[str], T]) -> Callable[[Texts], frozenset[T]]:
     """Make a parser of sets from one of items."""
-
-    def parse_set(texts: Texts) -> frozenset[T]:
-        return frozenset(map(parse, texts))
-
-    return parse_set
+    return lambda texts: frozenset(map(parse, texts))
