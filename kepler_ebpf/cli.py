@@ -21,14 +21,11 @@ from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
 from kepler_ebpf.config.option import Option
 from kepler_ebpf.config.options import OPTIONS, Config
-from kepler_ebpf.config.unsupported import UNSUPPORTED
+from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 
 LOG = logging.getLogger(__name__)
-
-Params = Mapping[str, Any]
-"""What click parsed, by parameter name: text, texts, or None and () where not given."""
 
 CONFIG_FILE = "config_file"
 
@@ -81,48 +78,32 @@ def reported_errors() -> Iterator[None]:
 
 # --- flags, from the tables of settings ---------------------------------------------------------
 
+FLAGGED = [option for option in (*OPTIONS, *UNSUPPORTED_OPTIONS) if option.flags]
+NEGATED = {
+    f"--no-{flag.removeprefix('--')}": f"{flag}=false"
+    for option in FLAGGED
+    if option.is_switch
+    for flag in option.flags
+}
 
-def _supported_flag(option: Option) -> click.Option:
+
+def _flag(option: Option) -> click.Option:
+    form: dict[str, Any] = {"metavar": "VALUE"}
+    if option.is_switch:
+        # It may stand alone or have a value, as in --kube.enable=true.
+        form = {"is_flag": False, "flag_value": "true", "metavar": "[true|false]"}
     default = option.default if isinstance(option.default, str) else ", ".join(option.default)
     return click.Option(
-        [*option.flags, _param_name(option.key)],
+        [*option.flags, _param_name(option)],
         multiple=option.is_list,
         help=f"{option.help}  [default: {default}]" if default else option.help,
-        **_value_form(switch=option.is_switch),
+        hidden=not option.help,
+        **form,
     )
 
 
-def _unsupported_flag(key: str, flag: str, *, switch: bool) -> click.Option:
-    return click.Option([flag, _param_name(key)], hidden=True, **_value_form(switch=switch))
-
-
-def _value_form(*, switch: bool) -> dict[str, Any]:
-    # A switch may stand alone or have a value, as in --kube.enable=true.
-    if switch:
-        return {"is_flag": False, "flag_value": "true", "metavar": "[true|false]"}
-    return {"metavar": "VALUE"}
-
-
-def _param_name(key: str) -> str:
-    return key.replace(".", "_").replace("-", "_")
-
-
-def _unsupported_keys() -> Iterator[tuple[str, str, bool]]:
-    for feature in UNSUPPORTED:
-        for key, flag in feature.keys.items():
-            if flag:
-                yield key, flag, feature.is_switch(key)
-
-
-FLAGS = {option.key: option.flags[0] for option in OPTIONS if option.flags} | {
-    key: flag for key, flag, _ in _unsupported_keys()
-}
-"""The flag that messages name, by YAML key."""
-
-SWITCHES = [flag for option in OPTIONS if option.is_switch for flag in option.flags] + [
-    flag for _, flag, is_switch in _unsupported_keys() if is_switch
-]
-NEGATED = {f"--no-{flag.removeprefix('--')}": f"{flag}=false" for flag in SWITCHES}
+def _param_name(option: Option) -> str:
+    return option.key.replace(".", "_").replace("-", "_")
 
 
 class VerbCommand(click.Command):
@@ -137,8 +118,7 @@ class VerbCommand(click.Command):
                 metavar="FILE",
                 help="YAML file with Kepler's keys; flags override it.",
             ),
-            *(_supported_flag(option) for option in OPTIONS if option.flags),
-            *(_unsupported_flag(key, flag, switch=on) for key, flag, on in _unsupported_keys()),
+            *map(_flag, FLAGGED),
         ]
         super().__init__(verb.name, callback=self._call, params=params, help=verb.help)
 
@@ -157,12 +137,15 @@ class VerbCommand(click.Command):
         sys.exit(status or 0)
 
 
-def configure(params: Params) -> Config:
-    """Make the Config of what click parsed, set up the log, and log the settings' warnings."""
+def configure(params: Mapping[str, Any]) -> Config:
+    """Make the Config of what click parsed, set up the log, and log the settings' warnings.
+
+    *params* has a text, texts, or None or () where not given, by the name of the parameter.
+    """
     given = {
-        key: Setting(value, flag)
-        for key, flag in FLAGS.items()
-        if (value := params[_param_name(key)]) not in (None, ())
+        option.key: Setting(value, option.flags[0])
+        for option in FLAGGED
+        if (value := params[_param_name(option)]) not in (None, ())
     }
     loaded = load_config(given, params[CONFIG_FILE])
     set_up(loaded.config.log_level, loaded.config.log_format)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kepler_ebpf.config import values
+from kepler_ebpf.config.option import Option
+
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFeature:
@@ -63,3 +66,11 @@ UNSUPPORTED = (
         "experimental.gpu.enabled",
     ),
 )
+
+UNSUPPORTED_OPTIONS = tuple(
+    Option("", key, (flag,), "", "", values.boolean if key.lower().endswith("enabled") else str)
+    for feature in UNSUPPORTED
+    for key, flag in feature.keys.items()
+    if flag
+)
+"""Those with a flag: it is parsed, and has no help. The keys of switches end in "enabled"."""
