@@ -11,8 +11,11 @@ from kepler_ebpf.names.kubernetes.apiserver import CERTIFICATE_REMEDY, ApiServer
 from kepler_ebpf.names.kubernetes.connection import Connection
 from kepler_ebpf.names.kubernetes.credentials import KubeConfigFile, ServiceAccount
 from kepler_ebpf.names.kubernetes.index import PodIndex
+from kepler_ebpf.names.kubernetes.kubelet import KubeletFollower
 from kepler_ebpf.names.kubernetes.pacing import Backoff, Sleeper, Wait
-from kepler_ebpf.names.kubernetes.source import Follower, FollowerContext, Journal, PodSource
+from kepler_ebpf.names.kubernetes.source import FollowerContext, Journal, PodSource
+
+Follower = ApiServerFollower | KubeletFollower
 
 
 class QuickSleeper(Sleeper):
@@ -53,7 +56,7 @@ def make_rig(
     )
     sleeper = QuickSleeper()
     follower = build(parts)
-    return Rig(parts, follower, sleeper, PodSource(follower, parts, sleeper))
+    return Rig(parts, follower, sleeper, PodSource(follower.step, parts, sleeper))
 
 
 @contextmanager

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kepler_ebpf.errors import ReadError
 
-Reason = Literal[
-    "certificate",
-    "credentials",
-    "forbidden",
-    "gone",
-    "internal",
-    "malformed",
-    "network",
-    "not_found",
-    "server",
-    "throttled",
-    "timeout",
-    "unauthorized",
-]
-
-_REASON_OF_STATUS: dict[int, Reason] = {
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    410: "gone",
-    429: "throttled",
-}
+_REASONS = {401: "unauthorized", 403: "forbidden", 404: "not_found", 410: "gone", 429: "throttled"}
 
 
 class ApiError(ReadError):
     """A request failed; the source waits and tries again.
 
-    ``retry_after_s`` is the server's Retry-After, 0 where there is none.
+    ``reason`` is one of ``reason_of`` or certificate, credentials, internal, malformed, network,
+    timeout. ``retry_after_s`` is the server's Retry-After, 0 where there is none.
     """
 
     def __init__(
-        self, reason: Reason, problem: str, remedy: str = "", *, retry_after_s: float = 0.0
+        self, reason: str, problem: str, remedy: str = "", *, retry_after_s: float = 0.0
     ) -> None:
         super().__init__(problem, remedy)
         self.reason = reason
         self.retry_after_s = retry_after_s
 
 
-def reason_of(status: int) -> Reason:
+def reason_of(status: int) -> str:
     """Return the kind of error an HTTP status stands for."""
-    return _REASON_OF_STATUS.get(status, "server")
+    return _REASONS.get(status, "server")

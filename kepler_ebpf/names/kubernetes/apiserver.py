@@ -7,14 +7,12 @@ import random
 import time
 from collections.abc import Mapping
 
-from kepler_ebpf.model.pods import PodInfo
-
 from .api_errors import ApiError, reason_of
 from .connection import Limits, Request
 from .objects import mapping, text
 from .pacing import Wait, wait_of, yield_gil
 from .source import FollowerContext
-from .stream import ListBody, json_lines
+from .stream import json_lines
 
 _log = logging.getLogger(__name__)
 
@@ -26,9 +24,8 @@ CERTIFICATE_REMEDY = (
 
 _PAGE = 250
 _REWATCH_S = 1.0
-_MIN_WATCH_S, _WATCH_SPREAD_S = 240, 240
+_MIN_WATCH_S, _MAX_WATCH_S = 240.0, 480.0
 _WATCH_LIMITS = Limits(read_s=120.0, body_s=3600.0)
-_LIST_LIMITS = Limits()
 _SHORT_WATCH_S = 5.0
 _START_AFRESH = frozenset({"gone", "malformed", "server", "not_found"})
 
@@ -66,10 +63,13 @@ class ApiServerFollower:
         return wait_of(_REWATCH_S)
 
     def _list(self) -> None:
-        pods: list[PodInfo] = []
-        metadata = self._page(pods, self._first_page())
+        # From the server's cache; afresh and in one piece where that did not hold.
+        query = {"limit": str(_PAGE), "resourceVersion": "0"} if self._from_cache else {}
+        pods, metadata = self._parts.read_list(self._request("list", query))
         while token := text(metadata.get("continue")):
-            metadata = self._page(pods, {"limit": str(_PAGE), "continue": token})
+            query = {"limit": str(_PAGE), "continue": token}
+            page, metadata = self._parts.read_list(self._request("list", query))
+            pods += page
         position = text(metadata.get("resourceVersion"))
         if not position:
             raise ApiError("malformed", "the list of pods carries no resourceVersion")
@@ -80,31 +80,14 @@ class ApiServerFollower:
         if not pods:
             self._check_node()
 
-    def _first_page(self) -> dict[str, str]:
-        """From the server's cache; afresh and in one piece where that did not hold."""
-        return {"limit": str(_PAGE), "resourceVersion": "0"} if self._from_cache else {}
-
-    def _page(self, pods: list[PodInfo], query: dict[str, str]) -> Mapping[str, object]:
-        request = self._request("list", query)
-        with self._parts.connection.get(request, _LIST_LIMITS) as chunks:
-            body = ListBody(chunks)
-            for item in body.items():
-                pods.extend(self._parts.parsed(item))
-                yield_gil()
-        return body.metadata
-
     def _watch(self, position: str) -> bool:
         """Follow the events after *position* until the server ends it; return whether any came."""
         came = False
-        seconds = _MIN_WATCH_S + random.randrange(_WATCH_SPREAD_S)  # noqa: S311 - only a spread
-        query = {
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": position,
-            "timeoutSeconds": str(seconds),
-        }
+        seconds = random.uniform(_MIN_WATCH_S, _MAX_WATCH_S)  # noqa: S311 - only a spread
+        query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": position}
+        request = self._request("watch", {**query, "timeoutSeconds": f"{seconds:.0f}"})
         try:
-            with self._parts.connection.get(self._request("watch", query), _WATCH_LIMITS) as chunks:
+            with self._parts.connection.get(request, _WATCH_LIMITS) as chunks:
                 self._parts.journal.connected()
                 for event in json_lines(chunks):
                     self._take(mapping(event))
@@ -151,21 +134,20 @@ class ApiServerFollower:
         name = self._parts.node_name
         request = Request(f"/api/v1/nodes/{name}", {}, f"get node {name}", "get on nodes")
         try:
-            with self._parts.connection.get(request, _LIST_LIMITS):
+            with self._parts.connection.get(request):
                 return
         except ApiError as error:
             if error.reason == "not_found":
-                _log.warning(
+                message = (
                     "the cluster has no node named %s: no pod will be named. Give the name that "
-                    "`kubectl get nodes` shows (--kube.node-name)",
-                    name,
+                    "`kubectl get nodes` shows (--kube.node-name)"
                 )
             else:
-                _log.warning(
+                message = (
                     "the cluster knows no pod on a node named %s: if that is not the name that "
-                    "`kubectl get nodes` shows, no pod will be named (--kube.node-name)",
-                    name,
+                    "`kubectl get nodes` shows, no pod will be named (--kube.node-name)"
                 )
+            _log.warning(message, name)
 
 
 def _metadata(value: object) -> Mapping[str, object]:

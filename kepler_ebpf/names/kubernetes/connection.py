@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.client import HTTPException
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kepler_ebpf.errors import ConfigError
 
 from .api_errors import ApiError, reason_of
 from .credentials import Credentials, Endpoint, ServiceAccount, check_certificates, login_errors
 from .objects import mapping, text
-from .stream import JsonReader
 
 if TYPE_CHECKING:  # at run time these are imported when Kubernetes is on, see credentials.py
     from kubernetes.client import Configuration
@@ -30,8 +29,7 @@ _NO_CERTIFICATE = "TLSV1_ALERT_INTERNAL_ERROR"
 """The alert of a server, written in Go, that has no certificate yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A GET: its path and query, and in words what it does and which right it needs."""
 
     path: str
@@ -40,13 +38,15 @@ class Request:
     right: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seconds to wait for a connection, for the next bytes, and for a whole body."""
 
     connect_s: float = 10.0
     read_s: float = 30.0
     body_s: float = 60.0
+
+
+_LIMITS = Limits()
 
 
 class Connection:
@@ -66,10 +66,9 @@ class Connection:
         self._credentials = credentials
         self._endpoint = endpoint
         self._certificate_remedy = certificate_remedy
-        self._pool: PoolManager | None = None
+        self._login: tuple[Configuration, PoolManager] | None = None
         self._response: BaseHTTPResponse | None = None
         self._interrupted = False
-        self._configuration: Configuration | None = None
         self.url = self._prepared(credentials.look()).host
         """Where the server is."""
 
@@ -80,10 +79,9 @@ class Connection:
 
     def renew(self) -> None:
         """Drop the connection and the credentials; the next request reads them again."""
-        self._configuration = None
-        if self._pool is not None:
-            self._pool.clear()
-            self._pool = None
+        if self._login is not None:
+            self._login[1].clear()
+            self._login = None
 
     def interrupt(self) -> None:
         """Wake the thread that waits for a body, and let none wait again; from any thread."""
@@ -94,21 +92,15 @@ class Connection:
                 response.shutdown()
 
     @contextmanager
-    def get(self, request: Request, limits: Limits) -> Iterator[Iterator[bytes]]:
+    def get(self, request: Request, limits: Limits = _LIMITS) -> Iterator[Iterator[bytes]]:
         """Send *request* and yield the chunks of its body; reading them may raise ApiError too."""
-        with self._open(request, limits) as response:
-            if response.status != _OK:
-                raise self._refused(request, response)
-            yield self._chunks(response, time.monotonic() + limits.body_s)
-
-    @contextmanager
-    def _open(self, request: Request, limits: Limits) -> Iterator[BaseHTTPResponse]:
-        response = self._send(request, limits)
-        self._response = response
+        response = self._response = self._send(request, limits)
         try:
             if self._interrupted:
                 raise ApiError("network", "closing")
-            yield response
+            if response.status != _OK:
+                raise self._refused(request, response)
+            yield self._chunks(response, limits.body_s)
         finally:
             self._response = None
             # What is left unread would have to be drained before the connection is used again.
@@ -117,9 +109,9 @@ class Connection:
     def _send(self, request: Request, limits: Limits) -> BaseHTTPResponse:
         import urllib3
 
-        configuration = self._configured()
+        configuration, pool = self._logged_in()
         try:
-            return self._pooled(configuration).request(
+            return pool.request(
                 "GET",
                 configuration.host + request.path,
                 fields=dict(request.query),
@@ -131,9 +123,10 @@ class Connection:
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
             raise self._failure(error) from error
 
-    def _chunks(self, response: BaseHTTPResponse, until_s: float) -> Iterator[bytes]:
+    def _chunks(self, response: BaseHTTPResponse, limit_s: float) -> Iterator[bytes]:
         import urllib3
 
+        until_s = time.monotonic() + limit_s
         while True:
             try:
                 chunk = response.read1(_READ_BYTES)
@@ -156,24 +149,20 @@ class Connection:
         configuration.connection_pool_maxsize = 1
         return configuration
 
-    def _configured(self) -> Configuration:
-        if self._configuration is None:
-            try:
-                self._configuration = self._prepared(self._credentials.load())
-            except ConfigError as error:
-                raise ApiError("credentials", error.problem, error.remedy) from error
-            self.url = self._configuration.host
-        return self._configuration
-
-    def _pooled(self, configuration: Configuration) -> PoolManager:
-        if self._pool is None:
+    def _logged_in(self) -> tuple[Configuration, PoolManager]:
+        if self._login is None:
             import urllib3
             from kubernetes.client.rest import RESTClientObject
 
+            try:
+                configuration = self._prepared(self._credentials.load())
+            except ConfigError as error:
+                raise ApiError("credentials", error.problem, error.remedy) from error
             if not configuration.verify_ssl:
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            self._pool = RESTClientObject(configuration).pool_manager
-        return self._pool
+            self.url = configuration.host
+            self._login = configuration, RESTClientObject(configuration).pool_manager
+        return self._login
 
     def _headers(self, configuration: Configuration) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "kepler-ebpf"}
@@ -204,7 +193,7 @@ class Connection:
 
     def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
         reason = reason_of(response.status)
-        message = _message(self._chunks(response, time.monotonic() + 1.0))
+        message = _message(self._chunks(response, 1.0))
         problem = f"{self.url} refused to {request.action}: HTTP {response.status}"
         if reason == "unauthorized":
             problem = f"{problem}. The token or certificate was not accepted; it is read again"
@@ -248,11 +237,10 @@ def _message(chunks: Iterator[bytes]) -> str:
             body += chunk
             if len(body) >= _ERROR_BODY_BYTES:
                 break
-    with suppress(ApiError):
-        message = text(mapping(JsonReader(iter([bytes(body), b"\n"])).value()).get("message"))
-        if message:
-            return _short(message)
-    return _short(body.decode("utf-8", "replace"))
+    words = body.decode("utf-8", "replace")
+    with suppress(ValueError, RecursionError):
+        words = text(mapping(json.loads(words)).get("message")) or words
+    return _short(words)
 
 
 def _short(message: str) -> str:

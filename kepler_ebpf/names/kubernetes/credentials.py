@@ -7,7 +7,6 @@ configuration and the connection pool; its typed models would cost another 22 MB
 
 from __future__ import annotations
 
-import binascii
 import os
 import ssl
 from collections.abc import Mapping
@@ -52,12 +51,16 @@ class KubeConfigFile:
         """
         from kubernetes.config import ConfigException
 
-        self._check_readable()
+        try:
+            Path(self.path).expanduser().read_bytes()
+        except OSError as error:
+            problem = f"cannot read the kubeconfig {self.path}: {error.strerror}"
+            raise ConfigError(problem, "check --kube.config (YAML: kube.config)") from error
         try:
             configuration = self._read(without=_LOGINS)
         except (ConfigException, yaml.YAMLError, OSError) as error:
             raise self._invalid(str(error)) from error
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:  # base64 or UTF-8
             raise self._invalid(f"a value is not valid base64 or text: {error}") from error
         except (AttributeError, KeyError, TypeError) as error:
             raise self._invalid("it does not have the shape of a kubeconfig") from error
@@ -96,13 +99,6 @@ class KubeConfigFile:
         loader = KubeConfigLoader(merged, config_base_path=None)  # type: ignore[no-untyped-call]
         loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
         return configuration
-
-    def _check_readable(self) -> None:
-        try:
-            Path(self.path).expanduser().read_bytes()
-        except OSError as error:
-            problem = f"cannot read the kubeconfig {self.path}: {error.strerror}"
-            raise ConfigError(problem, "check --kube.config (YAML: kube.config)") from error
 
     def _invalid(self, why: str) -> ConfigError:
         return ConfigError(
@@ -151,24 +147,22 @@ Credentials = KubeConfigFile | ServiceAccount
 def check_certificates(configuration: Configuration) -> None:
     """Try the CA and client certificate files. Raises ConfigError, naming the one that fails."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    ca_file, client_file = configuration.ssl_ca_cert, configuration.cert_file
+    host, ca_file = configuration.host, configuration.ssl_ca_cert
+    client_file = configuration.cert_file
     try:
         if ca_file:
             context.load_verify_locations(ca_file)
     except OSError as error:
-        raise ConfigError(
-            f"the CA of {configuration.host}, {ca_file}, holds no certificate: {error}",
-            "give a PEM file (in a kubeconfig: base64 of one)",
-        ) from error
+        problem = f"the CA of {host}, {ca_file}, holds no certificate: {error}"
+        remedy = "give a PEM file (in a kubeconfig: base64 of one)"
+        raise ConfigError(problem, remedy) from error
     try:
         if client_file:
             context.load_cert_chain(client_file, configuration.key_file)
     except OSError as error:
-        raise ConfigError(
-            f"the client certificate for {configuration.host}, {client_file}, cannot be used with "
-            f"its key: {error}",
-            "give the key that belongs to the certificate",
-        ) from error
+        problem = f"the client certificate for {host}, {client_file}, cannot be used with its key"
+        remedy = "give the key that belongs to the certificate"
+        raise ConfigError(f"{problem}: {error}", remedy) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@ from kepler_ebpf.model.pods import PodInfo
 
 _log = logging.getLogger(__name__)
 
-Clock = Callable[[], float]
-
 UNKNOWN_RETENTION_S = 300.0
 """A container id that is unknown is not looked for again for this long."""
 
@@ -26,8 +24,8 @@ NamedContainer = tuple[str, PodInfo]
 """A container's name in the specification of its pod, and that pod."""
 
 
-class Ended:
-    """Keys of things that ended, oldest first, each until its time is up or room is short."""
+class Expiring:
+    """Keys, oldest first, each until its time is up or room is short."""
 
     def __init__(self, retention_s: float, limit: int) -> None:
         """Keep each key for *retention_s*, and never more than *limit* keys."""
@@ -36,15 +34,15 @@ class Ended:
         self._until_s: dict[str, float] = {}
 
     def __contains__(self, key: str) -> bool:
-        """Whether *key* ended and is still kept."""
+        """Whether *key* is still kept."""
         return key in self._until_s
 
     def add(self, key: str, now_s: float) -> None:
-        """Note that *key* ended at *now_s*."""
+        """Keep *key* from *now_s* on; a key that is kept already stays as it is."""
         self._until_s.setdefault(key, now_s + self._retention_s)
 
     def discard(self, key: str) -> None:
-        """Forget that *key* ended: it is back."""
+        """Forget *key*."""
         self._until_s.pop(key, None)
 
     def pop_due(self, now_s: float) -> list[str]:
@@ -64,7 +62,10 @@ class PodIndex:
     """Container id and pod uid to pod, kept up to date by one writer and read by any thread."""
 
     def __init__(
-        self, retention_s: float = 600.0, clock: Clock = time.monotonic, max_ended: int = 10_000
+        self,
+        retention_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+        max_ended: int = 10_000,
     ) -> None:
         """Start empty; what ends stays known for *retention_s*, at most *max_ended* of a kind."""
         self._clock = clock
@@ -73,8 +74,8 @@ class PodIndex:
         self._containers: dict[str, NamedContainer] = {}
         self._pods: dict[str, PodInfo] = {}
         self._aliases: dict[str, PodInfo] = {}
-        self._ended_pods = Ended(retention_s, max_ended)
-        self._ended_containers = Ended(retention_s, max_ended)
+        self._ended_pods = Expiring(retention_s, max_ended)
+        self._ended_containers = Expiring(retention_s, max_ended)
         self._contested: set[str] = set()
         self._kept: frozenset[str] = frozenset()
 
@@ -126,24 +127,20 @@ class PodIndex:
 
     def apply(self, pod: PodInfo) -> None:
         """Take in a pod that was added or modified."""
-        if self._put(pod):
-            self._version += 1
+        self._version += self._put(pod)
         self.expire()
 
     def remove(self, uid: str) -> None:
         """Note that the pod is gone; it stays known for the retention time."""
-        if self._end_pod(uid):
-            self._version += 1
+        self._version += self._end_pod(uid)
         self.expire()
 
     def replace(self, pods: Iterable[PodInfo]) -> None:
         """Take in the full set of pods as of now; pods that are not in it have ended."""
         present = {pod.pod_id: pod for pod in pods}
-        gone = [uid for uid in self._live if uid not in present]
-        ended = [self._end_pod(uid) for uid in gone]
+        ended = [self._end_pod(uid) for uid in tuple(self._live) if uid not in present]
         put = [self._put(pod) for pod in present.values()]
-        if any(ended) or any(put):
-            self._version += 1
+        self._version += any(ended + put)
         self.expire()
 
     def expire(self) -> None:
@@ -180,24 +177,15 @@ class PodIndex:
     def _claim(self, container_id: str, name: str, pod: PodInfo) -> None:
         held = self._containers.get(container_id)
         if held and held[1].pod_id != pod.pod_id and container_id not in self._ended_containers:
-            self._report_contested(container_id, held[1], pod)
+            if container_id not in self._contested:
+                self._contested.add(container_id)
+                names = (f"{claim.pod_namespace}/{claim.pod_name}" for claim in (held[1], pod))
+                message = "container %s is claimed by two pods, %s and %s: the newer one gets it"
+                _log.warning(message, container_id, *names)
             if held[1].created > pod.created:
                 return
         self._containers[container_id] = name, pod
         self._ended_containers.discard(container_id)
-
-    def _report_contested(self, container_id: str, held: PodInfo, claim: PodInfo) -> None:
-        if container_id in self._contested:
-            return
-        self._contested.add(container_id)
-        _log.warning(
-            "container %s is claimed by two pods, %s/%s and %s/%s: the newer one gets it",
-            container_id,
-            held.pod_namespace,
-            held.pod_name,
-            claim.pod_namespace,
-            claim.pod_name,
-        )
 
     def _end_pod(self, uid: str) -> bool:
         pod = self._live.pop(uid, None)
@@ -230,26 +218,17 @@ class UnknownIds:
     def __init__(
         self,
         retention_s: float = UNKNOWN_RETENTION_S,
-        clock: Clock = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
         limit: int = 4096,
     ) -> None:
         """Remember each id for *retention_s*, and never more than *limit* ids."""
-        self._retention_s = retention_s
         self._clock = clock
-        self._limit = limit
-        self._until_s: dict[str, float] = {}
+        self._ids = Expiring(retention_s, limit - 1)
 
     def is_news(self, container_id: str) -> bool:
         """Whether *container_id* was not remembered as unknown; it is from now on."""
         now_s = self._clock()
-        if self._until_s.get(container_id, now_s) > now_s:
-            return False
-        self._until_s.pop(container_id, None)
-        if len(self._until_s) >= self._limit:
-            del self._until_s[next(iter(self._until_s))]
-        self._until_s[container_id] = now_s + self._retention_s
-        return True
-
-    def __len__(self) -> int:
-        """How many ids are remembered."""
-        return len(self._until_s)
+        self._ids.pop_due(now_s)  # so that there is room for one more
+        is_news = container_id not in self._ids
+        self._ids.add(container_id, now_s)
+        return is_news

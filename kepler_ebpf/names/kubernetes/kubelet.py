@@ -7,10 +7,9 @@ import random
 
 from kepler_ebpf.model.pods import PodInfo
 
-from .connection import Limits, Request
-from .pacing import Wait, yield_gil
+from .connection import Request
+from .pacing import Wait
 from .source import FollowerContext
-from .stream import ListBody
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ CERTIFICATE_REMEDY = (
 
 _MIN_GAP_S = 2.0
 _SPREAD = 0.1
-_LIMITS = Limits()
+_REQUEST = Request("/pods", {}, "get nodes/pods (GET /pods)", PODS_RIGHT)
 
 
 class KubeletFollower:
@@ -42,37 +41,26 @@ class KubeletFollower:
         """Poll once."""
         if self._parts.connection.rereads_token:
             self._parts.connection.renew()
-        pods = self._poll()
+        pods, _ = self._parts.read_list(_REQUEST)
         self._parts.index.replace(pods)
         self._parts.backoff.reset()
         self._parts.journal.connected()
         self._check_node(pods)
-        spread = 1.0 + _SPREAD * random.uniform(-1.0, 1.0)  # noqa: S311 - only a spread
+        spread = random.uniform(1.0 - _SPREAD, 1.0 + _SPREAD)  # noqa: S311 - only a spread
         pause_s = self._poll_interval_s * spread
         return Wait(pause_s, min(_MIN_GAP_S, pause_s))
 
-    def _poll(self) -> list[PodInfo]:
-        request = Request("/pods", {}, "get nodes/pods (GET /pods)", PODS_RIGHT)
-        pods: list[PodInfo] = []
-        with self._parts.connection.get(request, _LIMITS) as chunks:
-            for item in ListBody(chunks).items():
-                pods.extend(self._parts.parsed(item))
-                yield_gil()
-        return pods
-
     def _check_node(self, pods: list[PodInfo]) -> None:
         """Warn, once, when the kubelet that answers is another node's."""
-        nodes = {pod.node for pod in pods if pod.node}
-        if self._node_checked or not nodes:
-            return
-        self._node_checked = True
-        if self._parts.node_name not in nodes:
+        nodes, name = {pod.node for pod in pods if pod.node}, self._parts.node_name
+        if nodes and not self._node_checked and name not in nodes:
             _log.warning(
                 "the kubelet that answers is that of node %s, not %s: check --kube.node-name "
                 "and the kubelet's address",
                 ", ".join(sorted(nodes)),
-                self._parts.node_name,
+                name,
             )
+        self._node_checked = self._node_checked or bool(nodes)
 
 
 def kubelet_url(host: str) -> str:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
-Chance = Callable[[], float]
-"""A random number in 0..1."""
+from typing import NamedTuple
 
 YIELD_GIL_S = 50e-6
 
@@ -19,8 +15,7 @@ def yield_gil() -> None:
     time.sleep(YIELD_GIL_S)
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """A pause of ``seconds``, which a nudge may end early, but not before ``least_s``."""
 
     seconds: float
@@ -35,20 +30,15 @@ def wait_of(seconds: float) -> Wait:
 class Backoff:
     """Delays that double from *first_s* to *cap_s*, each spread over its upper half."""
 
-    def __init__(
-        self, first_s: float = 1.0, cap_s: float = 30.0, chance: Chance = random.random
-    ) -> None:
-        """Start at *first_s*."""
-        self._first_s = first_s
+    def __init__(self, first_s: float = 1.0, cap_s: float = 30.0) -> None:
+        self._first_s = self._next_s = first_s
         self._cap_s = cap_s
-        self._chance = chance
-        self._next_s = first_s
 
     def next_s(self) -> float:
         """Return the next delay in seconds."""
         delay_s = self._next_s
         self._next_s = min(2.0 * delay_s, self._cap_s)
-        return delay_s * (0.5 + 0.5 * self._chance())
+        return delay_s * random.uniform(0.5, 1.0)  # noqa: S311 - only a spread
 
     def reset(self) -> None:
         """Start again from the first delay: something worked."""
@@ -59,7 +49,6 @@ class Sleeper:
     """The pauses of a source's thread; another thread can cut them short or end them all."""
 
     def __init__(self) -> None:
-        """Start awake."""
         self._stop = threading.Event()
         self._nudge = threading.Event()
 

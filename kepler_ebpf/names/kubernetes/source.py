@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
 from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex, UnknownIds
 
 from .api_errors import ApiError
-from .connection import Connection
+from .connection import Connection, Request
 from .objects import MalformedPodError, parse_pod
-from .pacing import Backoff, Sleeper, Wait, wait_of
+from .pacing import Backoff, Sleeper, Wait, wait_of, yield_gil
+from .stream import ListBody
 
 _log = logging.getLogger(__name__)
 
@@ -58,9 +59,8 @@ class Journal:
 
     def count(self, reason: str) -> None:
         """Count one error of this kind."""
-        errors = dict(self.status.errors)
-        errors[reason] = errors.get(reason, 0) + 1
-        self.status = replace(self.status, errors=errors)
+        errors = self.status.errors
+        self.status = replace(self.status, errors={**errors, reason: errors.get(reason, 0) + 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +82,31 @@ class FollowerContext:
             self.journal.count("malformed")
             return ()
 
-
-class Follower(Protocol):
-    """One way of following the pods of a node."""
-
-    def step(self) -> Wait:
-        """Do the next piece of work; return the pause after it. Raises ApiError."""
+    def read_list(self, request: Request) -> tuple[list[PodInfo], Mapping[str, object]]:
+        """Return the pods and the metadata of a list. Raises ApiError."""
+        pods: list[PodInfo] = []
+        with self.connection.get(request) as chunks:
+            body = ListBody(chunks)
+            for item in body.items():
+                pods.extend(self.parsed(item))
+                yield_gil()
+        return pods, body.metadata
 
 
 class PodSource:
     """Follows the pods of one node in a thread of its own, so that no reader ever waits for it."""
 
-    def __init__(self, follower: Follower, parts: FollowerContext, sleeper: Sleeper) -> None:
-        """Be ready; ``start`` begins. *parts* are those the follower has."""
-        self._follower = follower
+    def __init__(
+        self, step: Callable[[], Wait], parts: FollowerContext, sleeper: Sleeper | None = None
+    ) -> None:
+        """Be ready; ``start`` begins. *parts* are those of the follower.
+
+        *step* does the follower's next piece of work and returns the pause after it; it raises
+        ApiError.
+        """
+        self._follow = step
         self._parts = parts
-        self._sleeper = sleeper
+        self._sleeper = sleeper or Sleeper()
         self._unknown = UnknownIds()
         self._thread = threading.Thread(target=self._run, name="kepler-pods", daemon=True)
 
@@ -117,10 +126,10 @@ class PodSource:
 
         For the sampling thread alone. It never waits.
         """
-        found = self._parts.index.find(container_id)
-        if found is None and self._unknown.is_news(container_id):
+        match = self._parts.index.find(container_id)
+        if match is None and self._unknown.is_news(container_id):
             self._sleeper.nudge()
-        return found
+        return match
 
     def start(self) -> None:
         """Start the thread."""
@@ -145,7 +154,7 @@ class PodSource:
     def _step(self) -> Wait:
         """Do the next piece of work. Whatever it raises, the thread goes on."""
         try:
-            return self._follower.step()
+            return self._follow()
         except ApiError as error:
             return self._after(error)
         except Exception as error:  # noqa: BLE001 - a bug must not end the naming of pods

@@ -1,4 +1,4 @@
-"""Where pods are learned from: the API server (a watch) or this node's kubelet (polled).
+"""Start following the node's pods: checks what was configured, and builds the parts.
 
 Nothing of Kubernetes is imported before ``start_pod_source`` is called.
 """
@@ -15,14 +15,10 @@ from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.names.kubernetes.index import PodIndex
 
 from . import apiserver, kubelet
-from .apiserver import ApiServerFollower
 from .connection import Connection
-from .credentials import SERVICE_ACCOUNT_DIR, Credentials, Endpoint, KubeConfigFile, ServiceAccount
-from .kubelet import KubeletFollower, kubelet_url
-from .pacing import Backoff, Sleeper
-from .source import Follower, FollowerContext, Journal, PodSource
-
-__all__ = ["PodSource", "PodSourceOptions", "server_address", "start_pod_source"]
+from .credentials import SERVICE_ACCOUNT_DIR, Endpoint, KubeConfigFile, ServiceAccount
+from .pacing import Backoff
+from .source import FollowerContext, Journal, PodSource
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -57,17 +53,20 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
     Raises ConfigError where the node name is empty or none, or the credentials cannot be read,
     SetupError where the Kubernetes client is not installed.
     """
-    connection = _connection(options)
     by_kubelet = options.mode == "kubelet"
     parts = FollowerContext(
-        connection=connection,
+        connection=_connection(options),
         index=PodIndex(options.retention_s),
         journal=Journal("kubelet" if by_kubelet else "Kubernetes API"),
         backoff=options.backoff,
         node_name=options.node_name,
         label_names=options.label_names,
     )
-    source = PodSource(_follower(options, parts), parts, Sleeper())
+    if by_kubelet:
+        step = kubelet.KubeletFollower(parts, options.poll_interval_s).step
+    else:
+        step = apiserver.ApiServerFollower(parts).step
+    source = PodSource(step, parts)
     source.start()
     return source
 
@@ -78,45 +77,23 @@ def server_address(options: PodSourceOptions) -> str:
 
 
 def _connection(options: PodSourceOptions) -> Connection:
-    _require_client()
-    _check_node_name(options.node_name)
-    return _kubelet_connection(options) if options.mode == "kubelet" else _api_connection(options)
-
-
-def _require_client() -> None:
     if find_spec("kubernetes") is None:
         raise SetupError(
             "Kubernetes is on, but its client for Python is not installed",
             "install the package kubernetes beside kepler-ebpf (in a checkout: "
             "pip install '.[kubernetes]')",
         )
-
-
-def _follower(options: PodSourceOptions, parts: FollowerContext) -> Follower:
-    if options.mode == "kubelet":
-        return KubeletFollower(parts, options.poll_interval_s)
-    return ApiServerFollower(parts)
-
-
-def _credentials(options: PodSourceOptions) -> Credentials:
-    if options.kubeconfig:
-        return KubeConfigFile(options.kubeconfig)
-    return ServiceAccount(options.service_account_dir)
-
-
-def _api_connection(options: PodSourceOptions) -> Connection:
-    return Connection(_credentials(options), certificate_remedy=apiserver.CERTIFICATE_REMEDY)
-
-
-def _kubelet_connection(options: PodSourceOptions) -> Connection:
+    _check_node_name(options.node_name)
+    file, directory = options.kubeconfig, options.service_account_dir
+    credentials = KubeConfigFile(file) if file else ServiceAccount(directory)
+    if options.mode == "apiserver":
+        return Connection(credentials, certificate_remedy=apiserver.CERTIFICATE_REMEDY)
     endpoint = Endpoint(
-        kubelet_url(options.kubelet_host or options.node_name),
+        kubelet.kubelet_url(options.kubelet_host or options.node_name),
         options.kubelet_ca or None,
         options.kubelet_verify,
     )
-    return Connection(
-        _credentials(options), endpoint, certificate_remedy=kubelet.CERTIFICATE_REMEDY
-    )
+    return Connection(credentials, endpoint, certificate_remedy=kubelet.CERTIFICATE_REMEDY)
 
 
 def _check_node_name(name: str) -> None:

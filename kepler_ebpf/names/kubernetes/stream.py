@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .api_errors import ApiError
+from .objects import mapping
 
 MAX_OBJECT_BYTES = 16 * 1024 * 1024
 """No single object may be larger; the API server's own limit is below 2 MiB."""
@@ -24,7 +25,7 @@ class JsonReader:
     """Takes JSON tokens and whole values from a body, reading only as far as it must."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Read from *chunks*; bytes that are not UTF-8 become replacement characters."""
+        """Read *chunks*; bytes that are not UTF-8 become replacement characters."""
         self._chunks = chunks
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
@@ -67,67 +68,56 @@ class JsonReader:
             raise ApiError("malformed", "the answer is nested too deeply") from error
 
     def _read_on(self) -> None:
+        """Read about one block, so that a body in tiny pieces is not decoded at each of them."""
         self._text = self._text[self._at :]
         self._at = 0
         if len(self._text) > MAX_OBJECT_BYTES:
             raise ApiError("malformed", "the answer holds something that is not JSON or too large")
-        got = self._gather()
-        if not got:
-            raise ApiError("network", "the answer ended in the middle of an object")
-        self._text += got
-
-    def _gather(self) -> str:
-        """Read about one block, so that a body in tiny pieces is not decoded at each of them."""
-        parts: list[str] = []
-        size = 0
+        block = ""
         for chunk in self._chunks:
-            parts.append(self._decoder.decode(chunk))
-            size += len(parts[-1])
-            if size >= _READ_CHARS:
+            block += self._decoder.decode(chunk)
+            if len(block) >= _READ_CHARS:
                 break
-        return "".join(parts)
+        if not block:
+            raise ApiError("network", "the answer ended in the middle of an object")
+        self._text += block
 
 
 class ListBody:
     """The body of a list: its items one by one, and its metadata once they have been read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        """Read from *chunks*."""
         self._reader = JsonReader(chunks)
-        self._is_list = False
-        self.metadata: dict[str, object] = {}
+        self.metadata: Mapping[str, object] = {}
 
     def items(self) -> Iterator[object]:
         """Yield each item; raises ApiError where the body is cut short or is no list."""
-        self._reader.take("{")
-        separator = self._reader.peek()
+        reader, is_list = self._reader, False
+        reader.take("{")
+        separator = reader.peek()
         while separator != "}":
-            key = self._reader.value()
-            self._reader.take(":")
-            if key == "items" and self._reader.peek() == "[":
+            key = reader.value()
+            reader.take(":")
+            if key == "items" and reader.peek() == "[":
+                is_list = True
                 yield from self._array()
             else:
-                self._field(key, self._reader.value())
-            separator = self._reader.take(",}")
-        if not self._is_list:
+                value = reader.value()
+                is_list = is_list or (key, value) == ("kind", "PodList")
+                if key == "metadata":
+                    self.metadata = mapping(value)
+            separator = reader.take(",}")
+        if not is_list:
             raise ApiError("malformed", "the answer is not a list of pods")
 
     def _array(self) -> Iterator[object]:
-        self._is_list = True
         self._reader.take("[")
-        if self._reader.peek() == "]":
+        separator = self._reader.peek()
+        if separator == "]":
             self._reader.take("]")
-            return
-        separator = ","
-        while separator == ",":
+        while separator != "]":
             yield self._reader.value()
             separator = self._reader.take(",]")
-
-    def _field(self, key: object, value: object) -> None:
-        if key == "metadata" and isinstance(value, dict):
-            self.metadata = value
-        elif key == "kind":
-            self._is_list = self._is_list or value == "PodList"
 
 
 def json_lines(chunks: Iterator[bytes]) -> Iterator[object]:
@@ -141,18 +131,16 @@ def json_lines(chunks: Iterator[bytes]) -> Iterator[object]:
             del pending[: end + 1]
             scanned = 0
             if line.strip():
-                yield _decode_line(line)
+                yield _decoded(line)
         if len(pending) > MAX_OBJECT_BYTES:
             raise ApiError("malformed", "the watch sent an object that is too large")
     if pending.strip():
         raise ApiError("network", "the watch ended in the middle of an object")
 
 
-def _decode_line(line: bytes) -> object:
+def _decoded(line: bytes) -> object:
     try:
-        value: object = json.loads(line.decode("utf-8", "replace"))
+        return json.loads(line.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise ApiError(
-            "malformed", f"the watch sent something that is not JSON: {error}"
-        ) from error
-    return value
+        problem = f"the watch sent something that is not JSON: {error}"
+        raise ApiError("malformed", problem) from error

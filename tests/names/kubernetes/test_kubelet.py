@@ -134,7 +134,7 @@ class TestPolling:
     def test_unknown_container_makes_the_next_poll_early_once(self, rig: Rig) -> None:
         """A new id ends the pause once; asked for again, a pause container changes nothing."""
         sleeper = CountingSleeper()
-        source = type(rig.source)(rig.follower, rig.parts, sleeper)
+        source = type(rig.source)(rig.follower.step, rig.parts, sleeper)
         for _ in range(100):
             source.find("pause")
         assert sleeper.nudges == 1
