@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol, cast
+from types import MappingProxyType
+from typing import cast
 from urllib.parse import parse_qs
 
 from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.listen import open_listeners
+from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.snapshot import Snapshot
 
 LOG = logging.getLogger(__name__)
@@ -42,6 +45,10 @@ _AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
+REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nRetry-After: 1\r\n"
+    b"Content-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n"
+)
 LANDING_PAGE = b"""<!doctype html>
 <html lang="en"><head><title>kepler-ebpf</title></head><body>
 <h1>kepler-ebpf</h1>
@@ -56,23 +63,6 @@ LANDING_PAGE = b"""<!doctype html>
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A rendered page; ``body`` is gzipped where that was requested."""
-
-    content_type: str
-    body: bytearray
-
-
-class PageRenderer(Protocol):
-    """Renders the metrics page; see ``exporters.prometheus.MetricsPage``."""
-
-    def render(
-        self, snapshot: Snapshot | None, accept: str, *, compress: bool, names: frozenset[str]
-    ) -> Page:
-        """Render *snapshot* for a client with this *accept* header."""
-
-
-@dataclass(frozen=True, slots=True)
 class Service:
     """What is served.
 
@@ -83,42 +73,31 @@ class Service:
     three times that in all.
     """
 
-    page: PageRenderer
+    page: MetricsPage
     latest: Callable[[], Snapshot | None]
     last_interval_s: Callable[[], float | None]
     interval_s: float
-    refresh: Callable[[], None] | None = None
+    refresh: Callable[[], None]
     timeout_s: float = 10.0
 
 
 class Server:
     """The running listeners; ``addresses`` are the requested ones with their real ports."""
 
-    def __init__(self, listeners: list[tuple[str, socket.socket]], service: Service) -> None:
-        """Serve *service* on *listeners*, which ``close`` closes."""
+    def __init__(self, addresses: Iterable[str], service: Service) -> None:
+        """Serve *service* on every address: ``:PORT``, ``HOST:PORT``, ``[IPV6]:PORT``.
+
+        Port 0 takes a free one. Raises ConfigError for text that is no address and SetupError
+        where listening fails.
+        """
+        listeners = open_listeners(addresses)
         self.addresses = tuple(address for address, _ in listeners)
         self._listeners = [_Listener(listener, service) for _, listener in listeners]
-        self._threads = [
-            threading.Thread(target=listener.serve, name="http", daemon=True)
-            for listener in self._listeners
-        ]
-        for thread in self._threads:
-            thread.start()
 
     def close(self) -> None:
         """Stop listening and drop the connections that are still open."""
-        for listener, thread in zip(self._listeners, self._threads, strict=True):
+        for listener in self._listeners:
             listener.stop()
-            thread.join()
-            listener.server_close()
-
-
-def start_server(addresses: Iterable[str], service: Service) -> Server:
-    """Serve on every address (``:PORT``, ``HOST:PORT``, ``[IPV6]:PORT``; port 0 takes a free one).
-
-    Raises ConfigError for text that is no address and SetupError where listening fails.
-    """
-    return Server(open_listeners(addresses), service)
 
 
 class _Listener(ThreadingHTTPServer):
@@ -132,19 +111,23 @@ class _Listener(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         self._deadlines_s: dict[socket.socket, float] = {}
         self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._thread.start()
 
-    def serve(self) -> None:
+    def _serve(self) -> None:
         """Serve until ``stop``; wakes for new connections and overdue ones only."""
         while not self._stopping:
             self.timeout = self._cut_overdue()
             self.handle_request()
 
     def stop(self) -> None:
-        """End ``serve`` at once, from another thread."""
+        """Stop listening and cut the open connections."""
         self._stopping = True
-        # Wakes the listener from its wait for connections.
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+        _cut(self.socket)  # wakes the listener from its wait for connections
+        self._thread.join()
+        self.server_close()
+        for request in tuple(self._open):
+            _cut(request)
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection; out of file descriptors, wait a little instead of spinning."""
@@ -160,7 +143,9 @@ class _Listener(ThreadingHTTPServer):
     ) -> None:
         """Handle the connection in a thread, or refuse it when there are too many."""
         if len(self._open) >= MAX_CONNECTIONS:
-            _refuse(request)
+            with suppress(OSError):
+                request.setblocking(False)
+                request.send(REFUSAL)
             self.shutdown_request(request)
             return
         self._open.add(request)
@@ -172,12 +157,6 @@ class _Listener(ThreadingHTTPServer):
         self._open.discard(request)
         self._deadlines_s.pop(request, None)
         super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        """Stop listening and cut the open connections."""
-        super().server_close()
-        for request in tuple(self._open):
-            _cut(request)
 
     def _cut_overdue(self) -> float | None:
         """Cut the overdue connections; returns the seconds to the next deadline, if any."""
@@ -203,15 +182,6 @@ def _cut(request: socket.socket) -> None:
         request.shutdown(socket.SHUT_RDWR)
 
 
-def _refuse(request: socket.socket) -> None:
-    with suppress(OSError):
-        request.setblocking(False)
-        request.send(
-            b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nRetry-After: 1\r\n"
-            b"Content-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n"
-        )
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -228,17 +198,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/readyz":
             self._ready()
         elif path == "/healthz":
-            self._reply(HTTPStatus.OK, PLAIN, b"ok\n")
+            self._reply(b"ok\n")
         elif path in {"/", ""}:
-            self._reply(HTTPStatus.OK, HTML, LANDING_PAGE)
+            self._reply(LANDING_PAGE, HTML)
         else:
             self.send_error(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz, /readyz and /")
 
     do_HEAD = do_GET  # noqa: N815  the base calls it by the method's name
 
     def _metrics(self, query: str) -> None:
-        if self.service.refresh is not None:
-            self.service.refresh()
+        self.service.refresh()
         encodings = accepted(self.headers.get("Accept-Encoding", ""))
         compress = any(item.name == "gzip" for item in encodings)
         page = self.service.page.render(
@@ -248,20 +217,19 @@ class _Handler(BaseHTTPRequestHandler):
             names=frozenset(parse_qs(query).get("name[]", ())),
         )
         encoding = {"Content-Encoding": "gzip"} if compress else {}
-        self._reply(HTTPStatus.OK, page.content_type, page.body, encoding)
+        self._reply(page.body, page.content_type, headers=encoding)
 
     def _ready(self) -> None:
         ended_s = self.service.last_interval_s()
-        if ended_s is None:
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "no interval has been measured yet")
-            return
-        age_s = time.monotonic() - ended_s
+        age_s = math.inf if ended_s is None else time.monotonic() - ended_s
         limit_s = max(STALE_INTERVALS * self.service.interval_s, STALE_MIN_S)
-        if age_s > limit_s:
-            text = f"the last interval ended {age_s:.1f} s ago, more than {limit_s:g} s"
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, text)
+        if age_s <= limit_s:
+            self._reply(b"ready\n")
             return
-        self._reply(HTTPStatus.OK, PLAIN, b"ready\n")
+        problem = f"the last interval ended {age_s:.1f} s ago, more than {limit_s:g} s"
+        if ended_s is None:
+            problem = "no interval has been measured yet"
+        self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, problem)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Reply with one line of plain text; an unknown method gets status 405."""
@@ -271,21 +239,21 @@ class _Handler(BaseHTTPRequestHandler):
             status, message = HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD"
             headers = {"Allow": "GET, HEAD"}
         text = f"{status.value} {status.phrase}: {message or explain or status.description}\n"
-        self._reply(status, PLAIN, text.encode("utf-8", "replace"), headers)
+        self._reply(text.encode("utf-8", "replace"), status=status, headers=headers)
 
     def _reply(
         self,
-        status: HTTPStatus,
-        content_type: str,
         body: bytes | bytearray,
-        headers: dict[str, str] | None = None,
+        content_type: str = PLAIN,
+        status: HTTPStatus = HTTPStatus.OK,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         # A kept connection would occupy one of the few threads between two scrapes.
         self.send_header("Connection", "close")
-        for name, value in (headers or {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

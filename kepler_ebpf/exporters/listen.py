@@ -55,7 +55,7 @@ def _listen(address: str) -> socket.socket:
     host, port = parse_address(address)
     try:
         return _bind(host, port)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # a ValueError: no IPv6, or a name that is none
         code = getattr(error, "errno", None) or 0
         remedy = _REMEDIES.get(code, "choose another address")
         # Positive codes are the kernel's; the resolver's own errors have a text of their own.
@@ -64,25 +64,10 @@ def _listen(address: str) -> socket.socket:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    if host == "":
-        return _bind_all(port)
-    if host == "::":
-        return _bind_dual(port)
+    if host == "" and not socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), backlog=BACKLOG)
+    if host in {"", "::"}:
+        family = socket.AF_INET6
+        return socket.create_server(("", port), family=family, backlog=BACKLOG, dualstack_ipv6=True)
     family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(sockaddr, family=family, backlog=BACKLOG)
-
-
-def _bind_all(port: int) -> socket.socket:
-    try:
-        return _bind_dual(port)
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise
-        # No IPv6 on this host: all interfaces then means all of IPv4.
-        return socket.create_server(("", port), backlog=BACKLOG)
-
-
-def _bind_dual(port: int) -> socket.socket:
-    return socket.create_server(
-        ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
-    )

@@ -5,22 +5,25 @@ A page is made from one Snapshot, so the figures on it belong together.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as TEXT_TYPE
+from prometheus_client.exposition import generate_latest as plain_text
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from kepler_ebpf.exporters import catalog
 from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.exported import exported
-from kepler_ebpf.exporters.http import Page
 from kepler_ebpf.exporters.metric import Host, Metric, Samples
 from kepler_ebpf.exporters.workload_text import WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
@@ -37,41 +40,43 @@ PAUSE_S = 50e-6
 EOF = b"# EOF\n"
 
 OPENMETRICS = "application/openmetrics-text"
+OLD_VERSION = re.compile(r"version=(?![1-9])")
 TEXT = frozenset({"text/plain", "text/*", "*/*"})
-"""Names in an Accept header that allow OpenMetrics, and plain text."""
+"""In an Accept header: OpenMetrics, its versions before 1.0, and what allows plain text."""
+
+
+class Page(NamedTuple):
+    """A rendered page; ``body`` is gzipped where that was requested."""
+
+    content_type: str
+    body: bytearray
 
 
 class SnapshotCollector(Collector):
-    """Collects the metrics of few samples from the snapshot of the last call of ``show``."""
+    """Collects the metrics of few samples from ``snapshot``; None: those of the host only."""
 
     def __init__(self, host: Host, clock: Callable[[], float] = time.time) -> None:
-        """Collect from *host* and, once ``show`` was called, from a snapshot.
-
-        *clock* gives the Unix time against which the snapshot's age is measured.
-        """
+        """Collect from *host*; *clock* gives the Unix time against which the age is measured."""
         self._host = host
         self._clock = clock
-        self._snapshot: Snapshot | None = None
-
-    def show(self, snapshot: Snapshot | None) -> None:
-        """Collect from *snapshot* from now on; None leaves the metrics of the host only."""
-        self._snapshot = snapshot
+        self.snapshot: Snapshot | None = None
 
     def describe(self) -> Iterator[Family]:
         """Yield every family without samples, so that a name taken twice is an error at once."""
         for metric in catalog.selected(catalog.SAMPLED, self._host.levels):
-            yield _family(metric)
+            yield self._family(metric, ())
 
     def collect(self) -> Iterator[Family]:
         """Yield the families whose source exists."""
-        for metric, samples in catalog.read_samples(self._host, self._snapshot, self._clock()):
-            yield self._filled(metric, samples)
+        for metric, samples in catalog.read_samples(self._host, self.snapshot, self._clock()):
+            yield self._family(metric, samples)
 
-    def _filled(self, metric: Metric, samples: Samples) -> Family:
-        family = _family(metric)
-        node = (clean(self._host.node_name),) if metric.node_name else ()
+    def _family(self, metric: Metric, samples: Samples) -> Family:
+        node = {"node_name": clean(self._host.node_name)} if metric.node_name else {}
+        kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
+        family = kind(metric.family, metric.help, labels=[*node, *metric.labels])
         for labels, value in samples:
-            family.add_metric([*node, *map(clean, labels)], value)
+            family.add_metric([*node.values(), *map(clean, labels)], value)
         return family
 
 
@@ -117,65 +122,38 @@ class MetricsPage:
         *names* keeps only these metrics (sample names); empty keeps all. Changes no figure.
         """
         with self._lock:
-            snapshot = snapshot and exported(snapshot, self._levels)
-            self._collector.show(snapshot)
-            content_type, chunks = self._chunks(snapshot, accept, names)
-            return Page(content_type, _gzipped(chunks) if compress else _joined(chunks))
+            snapshot = self._collector.snapshot = snapshot and exported(snapshot, self._levels)
+            openmetrics = _prefers_openmetrics(accept)
+            chunks = self._chunks(snapshot, names, openmetrics=openmetrics)
+            body = _joined(chunks, compress=compress)
+            return Page(OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, body)
 
     def _chunks(
-        self, snapshot: Snapshot | None, accept: str, names: frozenset[str]
-    ) -> tuple[str, Iterator[bytes]]:
-        encode, content_type = _negotiate(accept)
-        openmetrics = content_type == OPENMETRICS_TYPE
+        self, snapshot: Snapshot | None, names: frozenset[str], *, openmetrics: bool
+    ) -> Iterator[bytes]:
         registry = self._registry.restricted_registry(names) if names else self._registry
-
-        def chunks() -> Iterator[bytes]:
-            yield encode(registry).removesuffix(EOF)
-            if snapshot is not None:
-                pieces = self._workloads.chunks(snapshot, openmetrics=openmetrics, names=names)
-                for piece in pieces:
-                    yield piece.encode()
-                    time.sleep(PAUSE_S)
-            if openmetrics:
-                yield EOF
-
-        return content_type, chunks()
+        encode = openmetrics_text if openmetrics else plain_text
+        yield encode(registry).removesuffix(EOF)
+        if snapshot is not None:
+            for piece in self._workloads.chunks(snapshot, openmetrics=openmetrics, names=names):
+                yield piece.encode()
+                time.sleep(PAUSE_S)
+        if openmetrics:
+            yield EOF
 
 
-def _negotiate(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    wanted = accepted(accept)
-    text_quality = max((item.quality for item in wanted if item.name in TEXT), default=0.0)
-    # prometheus_client ignores the quality of OpenMetrics.
-    usable = (item for item in wanted if item.name != OPENMETRICS or item.quality >= text_quality)
-    try:
-        encode, content_type = choose_encoder(",".join(item.text for item in usable))
-    except TypeError:
-        # A version that is not a number, which prometheus_client compares with one.
-        encode, content_type = choose_encoder("")
-    if content_type.startswith(OPENMETRICS):
-        # It returns the requested version, whichever that is; the page is in version 1.0.
-        encode, content_type = choose_encoder(OPENMETRICS)
-    return encode, content_type
+def _prefers_openmetrics(accept: str) -> bool:
+    """Whether a client accepts OpenMetrics of version 1.0 or later no less than plain text."""
+    entries = accepted(accept)
+    text_quality = max((item.quality for item in entries if item.name in TEXT), default=0.0)
+    wanted = (item for item in entries if item.name == OPENMETRICS)
+    return any(i.quality >= text_quality and not OLD_VERSION.search(i.text) for i in wanted)
 
 
-def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily:
-    labels = ["node_name", *metric.labels] if metric.node_name else list(metric.labels)
-    if metric.type == "counter":
-        return CounterMetricFamily(metric.family, metric.help, labels=labels)
-    return GaugeMetricFamily(metric.family, metric.help, labels=labels)
-
-
-def _joined(chunks: Iterator[bytes]) -> bytearray:
+def _joined(chunks: Iterable[bytes], *, compress: bool) -> bytearray:
+    """Join the chunks, compressed piece by piece: the whole text is not held beside that."""
+    packer = zlib.compressobj(level=GZIP_LEVEL, wbits=GZIP_WBITS) if compress else None
     body = bytearray()
     for chunk in chunks:
-        body += chunk
-    return body
-
-
-def _gzipped(chunks: Iterator[bytes]) -> bytearray:
-    """Compress piece by piece, so that the whole text is never held."""
-    packer = zlib.compressobj(level=GZIP_LEVEL, wbits=GZIP_WBITS)
-    body = bytearray()
-    for chunk in chunks:
-        body += packer.compress(chunk)
-    return body + packer.flush()
+        body += packer.compress(chunk) if packer else chunk
+    return body + packer.flush() if packer else body

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from kepler_ebpf import __version__
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.exporters.http import Service, start_server
+from kepler_ebpf.exporters.http import Server, Service
 from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.prometheus import MetricsPage
@@ -52,6 +52,6 @@ def start_serving(
         last_interval_s=publisher.last_interval_s,
         refresh=publisher.refresh,
     )
-    server = start_server(config.listen_addresses, service)
+    server = Server(config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses

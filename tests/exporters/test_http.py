@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.exporters.http import LANDING_PAGE, MAX_CONNECTIONS, Server, Service, start_server
+from kepler_ebpf.exporters.http import LANDING_PAGE, MAX_CONNECTIONS, Server, Service
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.snapshot import Snapshot
 
@@ -39,10 +39,10 @@ def start() -> Iterator[Start]:
         latest: Callable[[], Snapshot | None] = lambda: snapshot(at_s=time.time()),
         last_interval_s: Callable[[], float | None] = time.monotonic,
         timeout_s: float = 5.0,
-        refresh: Callable[[], None] | None = None,
+        refresh: Callable[[], None] = lambda: None,
     ) -> Server:
         service = Service(MetricsPage(HOST), latest, last_interval_s, 1.0, refresh, timeout_s)
-        server = start_server(addresses or ("127.0.0.1:0",), service)
+        server = Server(addresses or ("127.0.0.1:0",), service)
         servers.append(server)
         return server
 
@@ -55,8 +55,8 @@ def start() -> Iterator[Start]:
 def server() -> Iterator[Server]:
     """Run one server with a fresh snapshot for every test that only asks."""
     latest = partial(snapshot, at_s=time.time())
-    service = Service(MetricsPage(HOST), latest, time.monotonic, interval_s=1.0)
-    server = start_server(["127.0.0.1:0"], service)
+    service = Service(MetricsPage(HOST), latest, time.monotonic, 1.0, refresh=lambda: None)
+    server = Server(["127.0.0.1:0"], service)
     yield server
     server.close()
 
@@ -442,6 +442,14 @@ def test_taken_port_is_a_setup_error(pattern: str, start: Start) -> None:
     problem, remedy = str(raised.value).splitlines()
     assert problem == f"cannot listen on {taken}: Address already in use"
     assert "choose another port" in remedy
+
+
+def test_host_without_ipv6(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All interfaces are then those of IPv4, and an address of IPv6 is a setup error."""
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert fetch(start(":0"), "/healthz")[0] == 200
+    with pytest.raises(SetupError, match=r"cannot listen on \[::\]:0: .*ipv6 not supported"):
+        start("[::]:0")
 
 
 def test_failing_address_frees_the_ones_before(start: Start) -> None:

@@ -263,6 +263,14 @@ def test_level_filter(level: str, accept: str) -> None:
         ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8"),
         ("application/openmetrics-text;version=x.y", "text/plain; version=0.0.4; charset=utf-8"),
         (";;,=", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "text/plain;version=1.0.0;escaping=dots",
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
+        (
+            "application/openmetrics-text;version=0.0.1",
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
         (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
         ("application/openmetrics-text;q=0", "text/plain; version=0.0.4; charset=utf-8"),
         (
@@ -291,6 +299,7 @@ def test_negotiated_format(accept: str, content_type: str) -> None:
     page = page_of().render(snapshot(), accept)
     assert page.content_type == content_type
     assert page.body.endswith(b"# EOF\n") == ("openmetrics" in content_type)
+    assert b"\n# TYPE kepler_node_cpu_watts gauge\n" in page.body
     assert page.body.count(b"# EOF") == page.body.endswith(b"# EOF\n")
 
 
