@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -94,19 +94,12 @@ def to_json(findings: Sequence[Finding]) -> str:
 def to_table(findings: Sequence[Finding]) -> str:
     """Write the findings as lines for people, required lacks in capitals, and the verdict."""
     width = max(len(finding.name) for finding in findings)
-    return "\n".join([*_rows(findings, width), "", _verdict(findings)])
-
-
-def _rows(findings: Iterable[Finding], width: int) -> Iterator[str]:
+    lines = []
     for finding in findings:
         word = finding.status.upper() if finding.blocks else finding.status
-        yield f"{word:4}  {finding.name:{width}}  {finding.detail}"
+        lines.append(f"{word:4}  {finding.name:{width}}  {finding.detail}")
         if finding.remedy:
-            yield f"{'':4}  {'':{width}}  -> {finding.remedy}"
-
-
-def _verdict(findings: Iterable[Finding]) -> str:
+            lines.append(f"{'':4}  {'':{width}}  -> {finding.remedy}")
     blocking = ", ".join(finding.name for finding in findings if finding.blocks)
-    return (
-        f"`run` cannot work here, for lack of: {blocking}" if blocking else "`run` can work here."
-    )
+    verdict = f"cannot work here, for lack of: {blocking}" if blocking else "can work here."
+    return "\n".join([*lines, "", f"`run` {verdict}"])

@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -48,10 +49,9 @@ def check(config: Config, *, as_json: bool) -> int:
 
 def gather(config: Config) -> list[Finding]:
     """Judge everything that `run` with this *config* would use."""
-    context = CheckContext(config, facts.release(), facts.effective_capabilities(config.procfs))
+    context = CheckContext(config, os.uname().release, facts.effective_capabilities(config.procfs))
     return [
         *(judge(name, look, context, is_trial=False) for name, look in LOOKS.items()),
-        *kernel.capabilities(context),
         *(judge(name, trial, context, is_trial=True) for name, trial in TRIALS.items()),
         *meters(context),
     ]
@@ -186,6 +186,8 @@ LOOKS: dict[str, Check] = {
     "clang": kernel.clang,
     "host PIDs": process_view,
     "container names": container_names,
+    **{need.capability: partial(kernel.capability, need) for need in kernel.NEEDS},
+    "CAP_SYS_ADMIN": kernel.administrator,
 }
 """Facts about the host, by the name of their finding."""
 

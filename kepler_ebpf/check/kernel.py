@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from kepler_ebpf.check.finding import CheckContext, Finding, Status, lack, note, ok
+from kepler_ebpf.check.finding import CheckContext, Finding, lack, note, ok
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology
@@ -68,34 +68,28 @@ NEEDS = (
 )
 
 
-def capabilities(context: CheckContext) -> list[Finding]:
-    """Judge each capability by its purpose."""
-    return [_capability(context, need) for need in NEEDS] + [_administrator(context)]
-
-
-def _capability(context: CheckContext, need: Need) -> Finding:
+def capability(need: Need, context: CheckContext) -> Finding:
+    """Judge a capability by its purpose."""
     if need.capability in context.capabilities:
-        return Finding(need.capability, Status.OK, f"held, to {need.purpose}", "", need.required)
+        return ok(f"held, to {need.purpose}", required=need.required)
     if need.required and context.may(need.capability):
-        return Finding(need.capability, Status.OK, "CAP_SYS_ADMIN includes it", "", need.required)
-    return Finding(
-        need.capability,
-        Status.LACK,
+        return ok("CAP_SYS_ADMIN includes it", required=True)
+    return lack(
         f"not held: {need.without}",
         f"run as root, or grant {need.capability} to {need.purpose}",
-        need.required,
+        required=need.required,
     )
 
 
-def _administrator(context: CheckContext) -> Finding:
-    name, purpose = "CAP_SYS_ADMIN", "turn on the kernel's BPF statistics (--bpf-stats)"
-    if name in context.capabilities:
-        return Finding(name, Status.OK, f"held; needed only to {purpose}")
-    detail = f"not held; needed only to {purpose}"
+def administrator(context: CheckContext) -> Finding:
+    """Judge CAP_SYS_ADMIN, which only the kernel's statistics need."""
+    purpose = "needed only to turn on the kernel's BPF statistics (--bpf-stats)"
+    if "CAP_SYS_ADMIN" in context.capabilities:
+        return ok(f"held; {purpose}")
     if not context.config.bpf_stats:
-        return Finding(name, Status.NOTE, detail)
+        return note(f"not held; {purpose}")
     remedy = "grant it, or set the sysctl kernel.bpf_stats_enabled=1 and leave --bpf-stats out"
-    return Finding(name, Status.LACK, detail, remedy, required=True)
+    return lack(f"not held; {purpose}", remedy, required=True)
 
 
 def user_namespace(context: CheckContext) -> Finding:
@@ -120,7 +114,7 @@ def unprivileged_bpf(context: CheckContext) -> Finding:
 
 def tracefs(context: CheckContext) -> Finding:
     """Show whether tracefs is mounted, which is not needed."""
-    where = next(facts.mount_points(context.config.procfs, "tracefs"), None)
+    where = facts.mount_point(context.config.procfs, "tracefs")
     detail = f"mounted at {where}" if where else "not mounted"
     return note(f"{detail}; raw tracepoints do not need it")
 
@@ -144,13 +138,8 @@ def locked_memory(context: CheckContext) -> Finding:
 
 def kernel_types(context: CheckContext) -> Finding:
     """Judge the kernel's type information, by which the compiled programs are fitted to it."""
-    if co_re.KERNEL_BTF.exists():
-        return ok(str(co_re.KERNEL_BTF))
-    return lack(
-        f"{co_re.KERNEL_BTF} is missing",
-        "use a kernel with CONFIG_DEBUG_INFO_BTF, or --bpf-loader bcc with this kernel's headers",
-        required=context.config.bpf_loader == "core",
-    )
+    remedy = "use a kernel with CONFIG_DEBUG_INFO_BTF, or --bpf-loader bcc with its headers"
+    return _needed_by_core(context, co_re.KERNEL_BTF, remedy)
 
 
 def libbpf_library(_: CheckContext) -> Finding:
@@ -161,14 +150,15 @@ def libbpf_library(_: CheckContext) -> Finding:
 
 def bpf_object(context: CheckContext) -> Finding:
     """Judge whether the programs were compiled when this was installed."""
-    path = programs.bpf_directory() / co_re.OBJECT
+    remedy = "compile it with scripts/build-bpf, or use --bpf-loader bcc"
+    return _needed_by_core(context, programs.bpf_directory() / co_re.OBJECT, remedy)
+
+
+def _needed_by_core(context: CheckContext, path: Path, remedy: str) -> Finding:
     if path.exists():
         return ok(str(path))
-    return lack(
-        f"{path} is missing",
-        "compile it with scripts/build-bpf, or use --bpf-loader bcc",
-        required=context.config.bpf_loader == "core",
-    )
+    is_needed = context.config.bpf_loader == "core"
+    return lack(f"{path} is missing", remedy, required=is_needed)
 
 
 def bcc_module(context: CheckContext) -> Finding:

@@ -5,10 +5,8 @@ What cannot be read is None or empty, never a guess. `check` judges the facts.
 
 from __future__ import annotations
 
-import os
 import re
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 from kepler_ebpf.host.regular_file import read_regular
@@ -87,20 +85,13 @@ def shows_kernel_threads(procfs: str) -> bool:
     return read_text(Path(procfs, str(KTHREADD_PID), "comm")) == "kthreadd"
 
 
-def mount_points(procfs: str, kind: str) -> Iterator[str]:
-    """Yield the mount points of one kind of file system in this process's mount namespace."""
-    for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines():
-        _, where, this_kind, *_ = (*line.split(" "), "", "", "")
-        if this_kind == kind:
-            yield where
+def mount_point(procfs: str, kind: str) -> str | None:
+    """Find the first mount of one kind of file system in this process's mount namespace."""
+    mounts = [line.split() for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines()]
+    return next((fields[1] for fields in mounts if fields[2:3] == [kind]), None)
 
 
 def locked_memory_limit_bytes() -> int | None:
     """Read the soft limit of locked memory; None where there is no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return None if soft == resource.RLIM_INFINITY else soft
-
-
-def release() -> str:
-    """Return the release of the running kernel, as `uname -r` prints it."""
-    return os.uname().release

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import select
 import sys
 import time
@@ -48,15 +49,13 @@ class NonBlockingHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*, unless the write would block."""
-        if self._has_room():
-            super().emit(record)
-
-    def _has_room(self) -> bool:
         try:
-            return bool(select.select((), (self.stream,), (), 0)[1])
+            has_room = bool(select.select((), (self.stream,), (), 0)[1])
         except (OSError, TypeError, ValueError):
             # No descriptor, or a bad one: a write to it does not block.
-            return True
+            has_room = True
+        if has_room:
+            super().emit(record)
 
 
 class RepeatFilter(logging.Filter):
@@ -77,20 +76,17 @@ class RepeatFilter(logging.Filter):
         """Return whether *record* passes; adds the number of dropped ones to its message."""
         if record.levelno <= logging.DEBUG:
             return True
-        key = (record.levelno, record.getMessage())
-        logged_s, dropped = self._logged.get(key, (-self._quiet_s, 0))
-        if self._clock() - logged_s < self._quiet_s:
+        now_s, key = self._clock(), (record.levelno, record.getMessage())
+        logged_s, dropped = self._logged.get(key, (-math.inf, 0))
+        if now_s - logged_s < self._quiet_s:
             self._logged[key] = (logged_s, dropped + 1)
             return False
-        self._remember(key)
+        if len(self._logged) >= MAX_REMEMBERED:
+            self._logged.clear()
+        self._logged[key] = (now_s, 0)
         if dropped:
             record.msg, record.args = f"{key[1]} (repeated {dropped} more times)", ()
         return True
-
-    def _remember(self, key: tuple[int, str]) -> None:
-        if len(self._logged) >= MAX_REMEMBERED:
-            self._logged.clear()
-        self._logged[key] = (self._clock(), 0)
 
 
 class TextLines(logging.Formatter):

@@ -51,16 +51,21 @@ class Topology:
 
     def __init__(self, sysfs: str | Path = "/sys") -> None:
         self._cpus = Path(sysfs, "devices/system/cpu")
-        self.possible = self._read_possible()
         self._online_text: bytes | None = None
         self._online: tuple[int, ...] = ()
-        self._online_fd = _open(self._cpus / "online")
         self._package_of: dict[int, int] = {}
         self.package_ids: tuple[int, ...] = ()
         try:
+            path = self._cpus / "possible"
+            self.possible = parse_cpu_list(read_regular(path))
+            path = self._cpus / "online"
+            self._online_fd = open_regular(path)
+        except (OSError, ValueError) as error:
+            raise SetupError(*_wrong_mount(path, error)) from error
+        try:
             online = self.online()
         except ReadError as error:
-            os.close(self._online_fd)
+            self.close()
             raise SetupError(error.problem, error.remedy) from error
         self.package_ids = tuple(sorted({self._package_of[cpu] for cpu in online}))
 
@@ -94,11 +99,12 @@ class Topology:
         """
         try:
             text = os.pread(self._online_fd, CPU_LIST_BYTES, 0)
-        except OSError as error:
-            raise ReadError(*_not_readable(self._cpus / "online", error)) from error
-        if text != self._online_text:
-            self._online = self._parse_online(text)
-            self._online_text = text
+            if text != self._online_text:
+                online = parse_cpu_list(text.decode("ascii"))
+                self._learn_packages(online)
+                self._online, self._online_text = online, text
+        except (OSError, ValueError) as error:
+            raise ReadError(*_wrong_mount(self._cpus / "online", error)) from error
         return self._online
 
     def close(self) -> None:
@@ -111,48 +117,25 @@ class Topology:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read_possible(self) -> tuple[int, ...]:
-        path = self._cpus / "possible"
-        try:
-            return parse_cpu_list(read_regular(path))
-        except (OSError, ValueError) as error:
-            raise SetupError(*_not_sysfs(path, error)) from error
-
-    def _parse_online(self, text: bytes) -> tuple[int, ...]:
-        try:
-            online = parse_cpu_list(text.decode("ascii"))
-            self._require_possible(online)
-        except ValueError as error:
-            raise ReadError(*_not_sysfs(self._cpus / "online", error)) from error
-        for cpu in online:
-            if cpu not in self._package_of:
-                self._learn_package(cpu)
-        return online
-
-    def _require_possible(self, online: tuple[int, ...]) -> None:
+    def _learn_packages(self, online: tuple[int, ...]) -> None:
+        """Read the package of each new CPU. Raises ValueError for a CPU that is not possible."""
         strange = set(online).difference(self.possible)
         if strange:
             raise ValueError(f"CPU {min(strange)} is not in {self._cpus / 'possible'}")
-
-    def _learn_package(self, cpu: int) -> None:
-        package = self._package_of[cpu] = self._read_package(cpu)
-        # Empty while the first list is read: each package is new then.
-        if self.package_ids and package not in self.package_ids:
-            LOG.warning(
-                "CPU %d came up on package %d, which had no CPU at the start: its time counts to "
-                "socket 0 until a restart",
-                cpu,
-                package,
-            )
-
-    def _read_package(self, cpu: int) -> int:
-        """Read the kernel's package id of an online CPU; 0 where the platform has none."""
-        try:
-            text = read_regular(self._cpus / f"cpu{cpu}/topology/physical_package_id")
-            return max(0, int(text))
-        except (OSError, ValueError):
-            # Some arm64 and virtual platforms write -1 or no file: they have one socket.
-            return 0
+        for cpu in online:
+            if cpu in self._package_of:
+                continue
+            text = _optional(self._cpus / f"cpu{cpu}/topology/physical_package_id")
+            # Some arm64 and virtual platforms have -1 or no file: they have one socket.
+            package = self._package_of[cpu] = int(text) if text.isdigit() else 0
+            # Empty while the first list is read: each package is new then.
+            if self.package_ids and package not in self.package_ids:
+                LOG.warning(
+                    "CPU %d came up on package %d, which had no CPU at the start: its time counts "
+                    "to socket 0 until a restart",
+                    cpu,
+                    package,
+                )
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
@@ -181,7 +164,7 @@ def read_cpu_info(procfs: str | Path = "/proc", sysfs: str | Path = "/sys") -> t
     try:
         text = read_regular(path, "utf-8", "replace")
     except OSError as error:
-        raise SetupError(*_not_readable(path, error, "--host.procfs")) from error
+        raise SetupError(*_wrong_mount(path, error, "--host.procfs")) from error
     return tuple(_cpu_info(fields, Path(sysfs)) for fields in _cpu_blocks(text))
 
 
@@ -216,18 +199,7 @@ def _optional(path: Path) -> str:
         return ""
 
 
-def _open(path: Path) -> int:
-    try:
-        return open_regular(path)
-    except OSError as error:
-        raise SetupError(*_not_readable(path, error)) from error
-
-
-def _not_readable(path: Path, error: OSError, flag: str = "--host.sysfs") -> tuple[str, str]:
+def _wrong_mount(path: Path, error: Exception, flag: str = "--host.sysfs") -> tuple[str, str]:
     """Return problem and remedy."""
-    return f"cannot read {path}: {error.strerror}", f"name the right mount with {flag}"
-
-
-def _not_sysfs(path: Path, error: Exception) -> tuple[str, str]:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"cannot use {path}: {reason}", "name the right mount with --host.sysfs"
+    reason = error.strerror if isinstance(error, OSError) else error
+    return f"cannot use {path}: {reason}", f"name the right mount with {flag}"

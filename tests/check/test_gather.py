@@ -352,8 +352,7 @@ def test_statistics_need_the_administrator() -> None:
     """CAP_SYS_ADMIN is missed only where --bpf-stats asks for it."""
 
     def status(*, asked: bool) -> Status:
-        findings = kernel.capabilities(facts(Config(bpf_stats=asked)))
-        return next(found.status for found in findings if found.name == "CAP_SYS_ADMIN")
+        return gather.LOOKS["CAP_SYS_ADMIN"](facts(Config(bpf_stats=asked))).status
 
     assert (status(asked=False), status(asked=True)) == (Status.NOTE, Status.LACK)
 
