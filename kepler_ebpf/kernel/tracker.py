@@ -7,7 +7,6 @@ before it and stay there until they are taken.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,20 +26,12 @@ from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_stats
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
 from kepler_ebpf.kernel.slots import Boundary, Slots
 from kepler_ebpf.model.arrays import Records
+from kepler_ebpf.model.names import CgroupEvent
 from kepler_ebpf.model.stats import ProgramStats, TrackerStats
 from kepler_ebpf.model.usage import OVERFLOW_COMM, Usage
 
 MAX_PENDING_RECORDS = 20_000
 """More records than these should not wait to be taken; there is room for one full map beyond."""
-
-
-@dataclass(frozen=True, slots=True)
-class CgroupEvent:
-    """A cgroup was made or removed; ``path`` is below the root of its hierarchy."""
-
-    cgroup_id: int
-    path: str
-    removed: bool
 
 
 class _Maps:

@@ -15,6 +15,14 @@ CGROUP_V1_BIT = 1 << 63
 """Set in the id of a cgroup of a v1 hierarchy; inode numbers repeat across hierarchies."""
 
 
+class CgroupEvent(NamedTuple):
+    """A cgroup was made or removed; ``path``, perhaps cut, is below the root of its hierarchy."""
+
+    cgroup_id: int
+    path: str
+    removed: bool
+
+
 class ExecEvent(NamedTuple):
     """A successful exec, as the kernel side saw it.
 

@@ -10,11 +10,20 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 
-from kepler_ebpf.model.names import CgroupName, ExecEvent, Naming, ProcessIdentity, ProcessName
+from kepler_ebpf.model.names import (
+    CgroupEvent,
+    CgroupName,
+    ExecEvent,
+    Naming,
+    ProcessIdentity,
+    ProcessName,
+)
 from kepler_ebpf.model.workloads import PodLabels
 from kepler_ebpf.names.cgroups.containers import (
     is_kata_overhead,
@@ -22,17 +31,11 @@ from kepler_ebpf.names.cgroups.containers import (
     resembles_container,
 )
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
-from kepler_ebpf.names.cgroups.paths import CgroupPaths, PathEvent
+from kepler_ebpf.names.cgroups.paths import CgroupPaths
 from kepler_ebpf.names.kubernetes.index import UNKNOWN_RETENTION_S, PodIndex
-from kepler_ebpf.names.pending import MAX_PENDING, ON_CHANGE, PendingName, PendingNames, Priority
+from kepler_ebpf.names.pending import PendingName, PendingNames
 from kepler_ebpf.names.processes.process_names import ProcessNames
-from kepler_ebpf.names.resolver import (
-    PodDirectory,
-    Unknown,
-    resolve,
-    resolve_container,
-    resolve_pod,
-)
+from kepler_ebpf.names.resolver import PodDirectory, Unknown, resolve, resolve_pod
 from kepler_ebpf.names.runtimes import RuntimeNames
 
 LOG = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ MARGIN_S = 0.002
 
 MAX_RETRIES = 64
 """Pending cgroups and pods that are tried again inside one batch."""
+
+MAX_PENDING = 20_000
+"""Cgroups and pods that may be pending; beyond it those that have ended are dropped."""
 
 RETRY_S = 1.0
 GIVE_UP_S = 10.0
@@ -86,40 +92,33 @@ class HostNaming(Naming):
     def __init__(
         self,
         hierarchy: CgroupHierarchy,
-        options: NamingOptions | None = None,
+        options: NamingOptions,
         pods: PodDirectory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Name the cgroups of *hierarchy*; without *pods* a pod is known by its uid only."""
-        options = options or NamingOptions()
         self._clock = clock
         self._units = options.units
         self._pods = pods
         self._index = pods.index if pods else None
         self._paths = CgroupPaths(hierarchy, options.retention_s, clock)
         self._runtimes = RuntimeNames(options.host_root)
-        self._processes = ProcessNames(options.procfs)
+        self._processes = ProcessNames(options.procfs, clock)
         self._pending = PendingNames(self._has_ended, self._index, MAX_PENDING)
+        self._made: deque[int] = deque(maxlen=MAX_PENDING)
         self._updates = NameUpdates()
-        self._budget_s = 0.0
         self._reported: set[str] = set()
 
     # --- the loop
 
     def begin_batch(self, budget_s: float) -> None:
         """Let the names of the next batch take *budget_s* seconds of reading."""
-        self._budget_s = budget_s
-        self._processes.begin_batch()
+        self._processes.begin_batch(budget_s)
 
-    def learn_cgroups(self, events: Iterable[PathEvent]) -> None:
+    def learn_cgroups(self, events: Sequence[CgroupEvent]) -> None:
         """Take in cgroups that were made or removed."""
-        events = tuple(events)
         self._paths.learn(events)
-        for event in events:
-            if not event.removed:
-                prefetch = partial(self._prefetch, event.cgroup_id)
-                key = ("prefetch", event.cgroup_id)
-                self._pending.add(PendingName(key, prefetch, Priority.PREFETCH))
+        self._made.extend(event.cgroup_id for event in events if not event.removed)
 
     def learn_execs(self, events: Iterable[ExecEvent]) -> None:
         """Take in execs. Each names its process in this batch and the next."""
@@ -132,15 +131,14 @@ class HostNaming(Naming):
     @property
     def has_work(self) -> bool:
         """Whether ``work`` has anything to do. Cheap."""
-        return self._paths.has_checks or self._pending.has_due(self._clock())
+        is_some = self._made or self._processes.has_unread or self._paths.has_checks
+        return bool(is_some) or self._pending.has_due(self._clock())
 
     def work(self, remaining_s: Callable[[], float]) -> None:
         """Find pending names while *remaining_s* allows."""
         self._pending.wake(self._clock())
-        while remaining_s() > MARGIN_S and (entry := self._pending.take()):
-            entry.attempt()
-        while remaining_s() > MARGIN_S and self._paths.has_checks:
-            self._paths.check()
+        while remaining_s() > MARGIN_S and self._work_once():
+            pass
 
     def updates(self) -> NameUpdates:
         """Return the better names that were found since the last call.
@@ -150,12 +148,10 @@ class HostNaming(Naming):
         """
         self._paths.learn(())
         self._pending.wake(self._clock())
-        for _ in range(MAX_RETRIES):
-            entry = self._pending.take(Priority.LIVE, Priority.ENDED)
-            if entry is None:
-                break
+        for entry in islice(iter(self._pending.take, None), MAX_RETRIES):
             entry.attempt()
         updates, self._updates = self._updates, NameUpdates()
+        updates.processes.update(self._processes.take_better())
         return updates
 
     def take_ended_cgroups(self) -> tuple[int, ...]:
@@ -174,21 +170,7 @@ class HostNaming(Naming):
 
     def process(self, identity: ProcessIdentity) -> ProcessName:
         """See ``Naming``. What there is no time to read is in later ``updates``."""
-        key = identity.tgid, identity.start_ns
-        # A name found before this question may be that of another program.
-        self._updates.processes.pop(key, None)
-        self._pending.discard(key)
-        name, is_all = self._processes.by_event(identity)
-        if is_all:
-            return name
-        if self._budget_s > 0.0:
-            began_s = self._clock()
-            name = self._processes.read(identity, name.exe)
-            self._budget_s -= self._clock() - began_s
-        else:
-            read = partial(self._read_process, identity, name)
-            self._pending.add(PendingName(key, read, Priority.PROCESS))
-        return name
+        return self._processes.name(identity)
 
     def pod(self, pod_id: str) -> PodLabels:
         """See ``Naming``. The pod of another id, where a static pod was given that at the API."""
@@ -201,6 +183,20 @@ class HostNaming(Naming):
 
     # --- attempts
 
+    def _work_once(self) -> bool:
+        """Find one name: first those whose files may go, of processes the newest first."""
+        if self._made:
+            self._prefetch(self._made.popleft())
+        elif entry := self._pending.take():
+            entry.attempt()
+        elif self._processes.has_unread:
+            self._processes.read_next()
+        elif self._paths.has_checks:
+            self._paths.check()
+        else:
+            return False
+        return True
+
     def _has_ended(self, key: Hashable) -> bool:
         return isinstance(key, int) and (
             self._paths.is_ended(key) or not self._paths.remembers(key)
@@ -209,14 +205,9 @@ class HostNaming(Naming):
     def _prefetch(self, cgroup_id: int) -> None:
         """Read a new container's name, which its runtime may have dropped when it is needed."""
         path = self._paths.lookup(cgroup_id)
-        match = match_container(path) if path else None
-        if match is not None:
-            self._runtimes.prefetch(match.container_id, match.runtime)
-
-    def _read_process(self, identity: ProcessIdentity, given: ProcessName) -> None:
-        name = self._processes.read(identity, given.exe)
-        if name != given:
-            self._updates.processes[identity.tgid, identity.start_ns] = name
+        container = match_container(path) if path else None
+        if container is not None:
+            self._runtimes.prefetch(container.container_id, container.runtime)
 
     def _name_cgroup(self, cgroup_id: int, give_up_at_s: float) -> CgroupName:
         path = self._paths.lookup(cgroup_id)
@@ -230,8 +221,11 @@ class HostNaming(Naming):
         unknown = None
         if self._pods is not None:
             name, unknown = resolve_pod(name, self._pods)
-        name = resolve_container(name, self._runtimes.name)
-        if name.container is None and not name.pod_id and resembles_container(path):
+        container = name.container
+        if container and not container.container_name:
+            container_name = self._runtimes.name(container.container_id, container.runtime)
+            name = replace(name, container=replace(container, container_name=container_name))
+        if container is None and not name.pod_id and resembles_container(path):
             self._report(path)
         if is_overhead and not sandbox:
             return self._retry_later(cgroup_id, name, give_up_at_s)
@@ -242,8 +236,9 @@ class HostNaming(Naming):
     def _retry_later(self, cgroup_id: int, name: CgroupName, give_up_at_s: float) -> CgroupName:
         """Try a cgroup again after a while: it was given *name* until now."""
         retry = partial(self._retry_cgroup, cgroup_id, name, give_up_at_s)
-        at_s = self._clock() + RETRY_S
-        self._pending.add(PendingName(cgroup_id, retry, Priority.LIVE, at_s, give_up_at_s))
+        self._pending.add(
+            cgroup_id, PendingName(retry, self._clock() + RETRY_S, give_up_at_s=give_up_at_s)
+        )
         return name
 
     def _await_index(self, cgroup_id: int, name: CgroupName, unknown: Unknown) -> None:
@@ -253,11 +248,12 @@ class HostNaming(Naming):
         the pod's sandbox, or of no pod.
         """
         container_id, pod_id = unknown
-        retry = partial(self._retry_cgroup, cgroup_id, name, 0.0, pod_id)
-        entry = PendingName(cgroup_id, retry, Priority.LIVE, ON_CHANGE)
-        entry.patience_s = math.inf if pod_id else UNKNOWN_RETENTION_S
-        entry.is_known = lambda index: index.knows(container_id, pod_id)
-        self._pending.add(entry)
+        entry = PendingName(
+            partial(self._retry_cgroup, cgroup_id, name, 0.0, pod_id),
+            patience_s=math.inf if pod_id else UNKNOWN_RETENTION_S,
+            is_known=lambda index: index.knows(container_id, pod_id),
+        )
+        self._pending.add(cgroup_id, entry)
 
     def _retry_cgroup(
         self, cgroup_id: int, given: CgroupName, give_up_at_s: float, pod_id: str = ""
@@ -273,10 +269,8 @@ class HostNaming(Naming):
 
     def _watch_static_pod(self, pod_id: str) -> None:
         """Wait until another object stands for the pod at the API, under another id."""
-        key, update = ("pod", pod_id), partial(self._update_pod, pod_id)
-        entry = PendingName(key, update, Priority.LIVE, ON_CHANGE)
-        entry.is_known = partial(_is_replaced, pod_id)
-        self._pending.add(entry)
+        update, is_replaced = partial(self._update_pod, pod_id), partial(_is_replaced, pod_id)
+        self._pending.add(("pod", pod_id), PendingName(update, is_known=is_replaced))
 
     def _update_pod(self, pod_id: str) -> None:
         labels = self.pod(pod_id)

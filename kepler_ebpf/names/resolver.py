@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 from kepler_ebpf.model.names import CgroupName
-from kepler_ebpf.model.workloads import ContainerLabels
 from kepler_ebpf.names.cgroups.containers import match_container, match_pod
 from kepler_ebpf.names.cgroups.units import match_unit
 from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex
@@ -28,15 +26,9 @@ class PodDirectory(Protocol):
 
 
 def resolve(path: str, *, units: bool) -> CgroupName:
-    """Return what is in the path alone, with the unit only where *units* are wanted.
-
-    The name of a container is "" still.
-    """
-    match, unit = match_container(path), match_unit(path) if units else None
-    if match is None:
-        return CgroupName(path, None, match_pod(path), unit)
-    labels = ContainerLabels(match.container_id, "", match.runtime, match.pod_uid)
-    return CgroupName(path, labels, match.pod_uid, unit)
+    """Return what is in the path alone, with the unit only where *units* are wanted."""
+    unit = match_unit(path) if units else None
+    return CgroupName(path, match_container(path), match_pod(path), unit)
 
 
 def resolve_pod(name: CgroupName, pods: PodDirectory) -> tuple[CgroupName, Unknown | None]:
@@ -57,11 +49,3 @@ def resolve_pod(name: CgroupName, pods: PodDirectory) -> tuple[CgroupName, Unkno
         name.container, container_name=container_name, pod_id=pod.pod_id
     )
     return replace(name, container=container, pod_id=pod.pod_id), unknown
-
-
-def resolve_container(name: CgroupName, named: Callable[[str, str], str]) -> CgroupName:
-    """Return *name* with its container's name, which *named* gives by id and runtime."""
-    if name.container is None or name.container.container_name:
-        return name
-    container_name = named(name.container_id, name.container.runtime)
-    return replace(name, container=replace(name.container, container_name=container_name))

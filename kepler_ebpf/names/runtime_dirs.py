@@ -28,7 +28,7 @@ _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _CONFIG_FLAG = re.compile(rf"--config(?:-file)?[=\s]+{_VALUE}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Kind:
     """Where the runtimes of one kind are configured: every path below the host's root.
 
@@ -36,7 +36,6 @@ class Kind:
     the command line of the process in ``pid_file``.
     """
 
-    name: str
     setting: re.Pattern[str]
     services: tuple[str, ...]
     files: tuple[str, ...]
@@ -45,7 +44,6 @@ class Kind:
 
 
 DOCKER = Kind(
-    name="docker",
     setting=re.compile(
         rf'"(?:data-root|graph)"\s*:\s*"([^"\n]+)"|(?:--data-root|--graph|\s-g)[=\s]+{_VALUE}'
     ),
@@ -61,7 +59,6 @@ DOCKER = Kind(
     pid_file="run/docker.pid",
 )
 CONTAINERD = Kind(
-    name="containerd",
     setting=re.compile(rf"^\s*state\s*=\s*{_VALUE}|--state[=\s]+{_VALUE}", re.MULTILINE),
     services=("containerd", "snap.microk8s.daemon-containerd"),
     files=(
@@ -79,7 +76,6 @@ CONTAINERD = Kind(
     ),
 )
 STORAGE = Kind(
-    name="storage",
     setting=re.compile(
         rf"^\s*(?:graphroot|runroot|root)\s*=\s*{_VALUE}|--(?:root|runroot)[=\s]+{_VALUE}",
         re.MULTILINE,
@@ -154,8 +150,7 @@ def _matches(root: str, pattern: str) -> list[str]:
     if not star:
         return [follow(root, pattern)]
     base = fixed.rpartition("/")[0]
-    directory = follow(root, base)
-    found = glob.glob(pattern[len(base) + 1 :], root_dir=directory)
+    found = glob.glob(pattern[len(base) + 1 :], root_dir=follow(root, base))
     return [follow(root, f"{base}/{path}") for path in sorted(found)]
 
 

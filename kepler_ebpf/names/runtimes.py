@@ -60,7 +60,7 @@ class RuntimeNames:
         """See the host's file system at *root* ("/proc/1/root" in a container)."""
         self._root = root
         self._names: OrderedDict[str, str] = OrderedDict()
-        self._directories: dict[str, tuple[str, ...]] = {}
+        self._directories: dict[Kind, tuple[str, ...]] = {}
         self._read_at_s = 0.0
         self._reported: set[str] = set()
 
@@ -105,10 +105,10 @@ class RuntimeNames:
         return found
 
     def _directories_of(self, kind: Kind) -> tuple[str, ...]:
-        if kind.name not in self._directories:
+        if kind not in self._directories:
             self._read_at_s = time.monotonic()
-            self._directories[kind.name] = directories(kind, self._root)
-        return self._directories[kind.name]
+            self._directories[kind] = directories(kind, self._root)
+        return self._directories[kind]
 
     def _report(self, container_id: str, runtime: str) -> None:
         kinds = _KINDS_OF_RUNTIME.get(runtime, KINDS)
@@ -126,7 +126,7 @@ class RuntimeNames:
 
 def _names_in(directory: str, kind: Kind, container_id: str) -> Iterator[str]:
     """Yield what the files about a container in a runtime's directory call it, "" for no name."""
-    for pattern, name_in in _FILES[kind.name]:
+    for pattern, name_in in _FILES[kind]:
         for path in glob.glob(pattern.format(id=container_id), root_dir=directory):
             name = name_in(_read(f"{directory}/{path}"), container_id)
             if name is not None:
@@ -139,25 +139,17 @@ def unreadable(root: str = "/") -> list[tuple[str, str]]:
     Containers that need it are shown by their ids. What is not there is not in the list, but for
     *root* itself.
     """
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        return [(root, error.strerror or str(error))]
-    paths = [
+    files = [
         path for kind in KINDS for path in (*config_files(kind, root), *directories(kind, root))
     ]
-    return [(path, reason) for path in dict.fromkeys(paths) if (reason := _refusal(path))]
-
-
-def _refusal(path: str) -> str:
-    """Return why a file or directory that is there cannot be read, "" if it can."""
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+    refused = []
+    for path in dict.fromkeys((root, *files)):
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            if path == root or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                refused.append((path, error.strerror or str(error)))
+    return refused
 
 
 def _read(path: str) -> str:
@@ -173,10 +165,9 @@ def _read(path: str) -> str:
 def _parsed(text: str) -> object:
     """Return the value of a JSON text, None when it is none."""
     try:
-        value: object = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return value
 
 
 def _field(value: object, key: str) -> object:
@@ -221,14 +212,14 @@ def _plain(name: object) -> str:
 
 _Source = tuple[str, Callable[[str, str], object]]
 
-_FILES: dict[str, tuple[_Source, ...]] = {
-    DOCKER.name: (
+_FILES: dict[Kind, tuple[_Source, ...]] = {
+    DOCKER: (
         ("containers/{id}/config.v2.json", _docker_name),
         # With userns-remap the containers of a user namespace are in a directory of their own.
         ("[0-9]*.[0-9]*/containers/{id}/config.v2.json", _docker_name),
     ),
-    CONTAINERD.name: (("io.containerd.runtime.v*/*/{id}/config.json", _annotated_name),),
-    STORAGE.name: (
+    CONTAINERD: (("io.containerd.runtime.v*/*/{id}/config.json", _annotated_name),),
+    STORAGE: (
         ("*-containers/{id}/userdata/config.json", _annotated_name),
         ("*-containers/*containers.json", _stored_name),
     ),

@@ -136,8 +136,8 @@ def test_without_read_search_no_cgroup_is_found_by_its_id() -> None:
     """DAC_READ_SEARCH is needed: without it the kernel opens nothing by handle."""
     root = hierarchies()[0].v1_root or hierarchies()[0].v2_root
     script = (
-        "from kepler_ebpf.names.cgroups.kernfs import make_resolver\n"
-        f"print(make_resolver({str(root)!r}).by_handle)"
+        "from kepler_ebpf.names.cgroups.kernfs import HandleResolver, make_resolver\n"
+        f"print(isinstance(make_resolver({str(root)!r}), HandleResolver))"
     )
     for capabilities, found in ((CAPABILITIES, "True"), (without("DAC_READ_SEARCH"), "False")):
         command = [*under(capabilities), COMMAND[0], "-c", script]

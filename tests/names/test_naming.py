@@ -9,7 +9,7 @@ import pytest
 from cgroup_tree import CgroupTree, cgroup_tree, hierarchies
 from processes import SHELL, start_ns_of, waiting_shell
 
-from kepler_ebpf.model.names import CgroupName, ExecEvent, ProcessIdentity, ProcessName
+from kepler_ebpf.model.names import CgroupEvent, CgroupName, ExecEvent, ProcessIdentity, ProcessName
 from kepler_ebpf.model.pods import PodInfo
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, UnitLabels, VmLabels
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
@@ -32,15 +32,6 @@ HASH = "0f" * 16
 LABELS = PodLabels(UID, "shop-1", "shop")
 NOTHING = NameUpdates()
 NO_CGROUP = CgroupName("")
-
-
-@dataclass
-class Event:
-    """A cgroup event of the kernel side."""
-
-    cgroup_id: int
-    path: str
-    removed: bool = False
 
 
 @dataclass
@@ -94,12 +85,12 @@ class World:
 
     def make(self, path: str, cgroup_id: int = 7) -> int:
         """Have the kernel report a cgroup."""
-        self.naming.learn_cgroups([Event(cgroup_id, path)])
+        self.naming.learn_cgroups([CgroupEvent(cgroup_id, path, removed=False)])
         return cgroup_id
 
     def remove(self, path: str, cgroup_id: int) -> None:
         """Have the kernel report that a cgroup is gone."""
-        self.naming.learn_cgroups([Event(cgroup_id, path, removed=True)])
+        self.naming.learn_cgroups([CgroupEvent(cgroup_id, path, removed=True)])
 
     def process(self, tgid: int, start_ns: int, comm: str) -> ProcessName:
         """Ask for the name of a live process that no exec event is known of."""
@@ -178,7 +169,7 @@ def test_a_container_of_a_pod_whose_path_does_not_tell(world: World) -> None:
 def test_without_kubernetes_the_path_still_tells_the_pod(world: World) -> None:
     """With no API at all there are pods by uid, and none is waited for."""
     lonely = world.named_by(None)
-    lonely.learn_cgroups([Event(7, f"/kubepods/pod{UID}/{ID}")])
+    lonely.learn_cgroups([CgroupEvent(7, f"/kubepods/pod{UID}/{ID}", removed=False)])
     name = lonely.cgroup(7)
     assert name.container == ContainerLabels(ID, ID[:12], "kubernetes", UID)
     assert name.pod_id == UID
@@ -362,7 +353,7 @@ def test_a_pod_the_api_learns_of_later(world: World) -> None:
 
 def test_units_are_named_where_they_are_wanted(world: World) -> None:
     """The unit of a cgroup is part of its name only where units are wanted."""
-    event = Event(7, "/system.slice/cron.service")
+    event = CgroupEvent(7, "/system.slice/cron.service", removed=False)
     with_units = world.named_by(None, units=True)
     with_units.learn_cgroups([event])
     assert with_units.cgroup(7).unit == UnitLabels("cron.service", "systemd")
@@ -580,6 +571,25 @@ def test_answered_process_is_pending_no_longer(reads: Reads) -> None:
     reads.batch(1, reads=0)
     reads.batch(1, reads=1)
     assert not reads.naming.has_work
+
+
+def test_oldest_processes_make_room(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of processes that wait the newest stay."""
+    monkeypatch.setattr("kepler_ebpf.names.processes.process_names.MAX_UNREAD", 2)
+    reads.batch(*PIDS, reads=0)
+    reads.work(100)
+    assert list(reads.updates()) == [4, 3]
+
+
+def test_names_are_found_in_order(reads: Reads) -> None:
+    """Cgroups that are tried again come before processes."""
+    reads.batch(1, reads=0)
+    reads.naming.cgroup(7)
+    reads.naming.learn_cgroups([CgroupEvent(7, f"/docker/{ID}", removed=False)])
+    reads.now_s += RETRY_S
+    reads.work(2)
+    updates = reads.naming.updates()
+    assert (list(updates.cgroups), list(updates.processes)) == ([7], [])
 
 
 def test_names_of_new_containers_are_read_before_their_files_go(world: World) -> None:

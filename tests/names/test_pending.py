@@ -1,95 +1,124 @@
 """Pending names: what is tried when, and what makes room."""
 
-import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
+
+import pytest
 
 from kepler_ebpf.model.pods import PodInfo
 from kepler_ebpf.names.kubernetes.index import PodIndex
-from kepler_ebpf.names.pending import ON_CHANGE, PendingName, PendingNames, Priority
+from kepler_ebpf.names.pending import PendingName, PendingNames
 
 
-def pending(limit: int = 10, *ended: Hashable) -> PendingNames:
-    """Return a queue for which the owners of these keys have ended."""
-    return PendingNames(lambda key: key in ended, limit=limit)
+class Queue:
+    """A queue whose attempts note their keys."""
+
+    def __init__(self, *ended: Hashable, index: PodIndex | None = None, limit: int = 10) -> None:
+        """Begin empty; the owners of the keys *ended* have ended."""
+        self.names = PendingNames(lambda key: key in ended, index, limit)
+        self.tried: list[Hashable] = []
+
+    def add(
+        self,
+        key: Hashable,
+        retry_at_s: float = 1.0,
+        give_up_at_s: float = float("inf"),
+        is_known: Callable[[PodIndex], object] | None = None,
+    ) -> None:
+        """Add a name that is never found."""
+        entry = PendingName(partial(self._try, key), retry_at_s, give_up_at_s, is_known=is_known)
+        self.names.add(key, entry)
+
+    def _try(self, key: Hashable) -> None:
+        self.tried.append(key)
+
+    def taken(self, now_s: float = 1.0) -> list[Hashable]:
+        """Take all that is due then, in order."""
+        self.names.wake(now_s)
+        for entry in iter(self.names.take, None):
+            entry.attempt()
+        tried, self.tried = self.tried, []
+        return tried
 
 
-def entry(
-    key: Hashable, priority: Priority = Priority.LIVE, retry_at_s: float = -math.inf
-) -> PendingName:
-    """Return an entry that finds nothing."""
-    return PendingName(key, lambda: None, priority, retry_at_s)
-
-
-def taken(names: PendingNames, now_s: float = 0.0) -> list[Hashable]:
-    """Take all that is due then, in order."""
-    names.wake(now_s)
-    return [found.key for found in iter(names.take, None)]
-
-
-def test_order_of_priorities() -> None:
-    """Names whose files may go are first, then what lives, then what ended, then processes."""
-    names = pending(10, "ended")
-    for key in ("ended", "live"):
-        names.add(entry(key, retry_at_s=1.0))
-    for process in ("old", "new"):
-        names.add(entry(process, Priority.PROCESS))
-    names.add(entry("prefetch", Priority.PREFETCH))
-    assert taken(names, 1.0) == ["prefetch", "live", "ended", "new", "old"]
+def test_what_lives_is_before_what_has_ended() -> None:
+    """Of each the oldest is first."""
+    queue = Queue("ended")
+    for key in ("ended", "live", "younger"):
+        queue.add(key)
+    assert queue.taken() == ["live", "younger", "ended"]
 
 
 def test_nothing_is_due_before_its_time() -> None:
     """A retry waits for its time, and nothing is due twice."""
-    names = pending()
-    names.add(entry("a", retry_at_s=2.0))
-    assert (names.has_due(1.0), taken(names, 1.0)) == (False, [])
-    assert (names.has_due(2.0), taken(names, 2.0)) == (True, ["a"])
-    assert (names.has_due(3.0), taken(names, 3.0)) == (False, [])
+    queue = Queue()
+    queue.add("a", 2.0)
+    assert (queue.names.has_due(1.0), queue.taken(1.0)) == (False, [])
+    assert (queue.names.has_due(2.0), queue.taken(2.0)) == (True, ["a"])
+    assert (queue.names.has_due(3.0), queue.taken(3.0)) == (False, [])
 
 
 def test_a_key_is_pending_once() -> None:
-    """A newer entry replaces an older one, and a discarded one is gone."""
-    names = pending()
-    names.add(entry("a", retry_at_s=2.0))
-    names.add(entry("a"))
-    names.add(entry("b"))
-    names.discard("b")
-    assert taken(names, 2.0) == ["a"]
+    """A newer entry replaces an older one."""
+    queue = Queue()
+    queue.add("a", 2.0)
+    queue.add("a", 1.0)
+    assert queue.taken(2.0) == ["a"]
 
 
 def test_a_retry_is_given_up() -> None:
     """An entry is dropped when its time is over, without another try."""
-    names = pending()
-    names.add(PendingName("a", lambda: None, Priority.LIVE, 2.0, give_up_at_s=2.0))
-    assert (taken(names, 2.0), len(names)) == ([], 0)
+    queue = Queue()
+    queue.add("a", 2.0, give_up_at_s=2.0)
+    assert (queue.taken(2.0), len(queue.names)) == ([], 0)
+
+
+def knows(uid: str) -> Callable[[PodIndex], object]:
+    """Return what is true of an index that has this pod."""
+    return partial(PodIndex.knows, container_id="", pod_id=uid)
+
+
+def pod(uid: str) -> PodInfo:
+    """Return a pod."""
+    return PodInfo(uid, "web", "shop", uid, "", "", "", "", ())
 
 
 def test_what_waits_for_the_index_is_due_when_it_is_known() -> None:
     """Only a change of the index has it looked at."""
     index = PodIndex()
-    names = PendingNames(lambda _: False, index)
+    queue = Queue(index=index)
     for uid in ("a", "b"):
-        waiting = entry(uid, retry_at_s=ON_CHANGE)
-        waiting.is_known = partial(PodIndex.knows, container_id="", pod_id=uid)
-        names.add(waiting)
-    assert not names.has_due(1.0)
-    index.apply(PodInfo("b", "web", "shop", "b", "", "", "", "", ()))
-    assert names.has_due(1.0)
-    assert taken(names, 1.0) == ["b"]
+        queue.add(uid, float("inf"), is_known=knows(uid))
+    assert not queue.names.has_due(1.0)
+    index.apply(pod("b"))
+    assert queue.names.has_due(1.0)
+    assert queue.taken() == ["b"]
 
 
-def test_oldest_processes_make_room_first() -> None:
-    """Of processes the newest stay; cgroups, living or not, are not dropped for them."""
-    names = pending(4, "ended")
-    names.add(entry("ended"))
-    for number in range(5):
-        names.add(entry(number, Priority.PROCESS))
-    assert taken(names) == ["ended", 4, 3, 2]
+def test_a_change_of_the_index_during_a_look_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What another thread adds between two reads of the version is found at the next look."""
+    index = PodIndex()
+    queue = Queue(index=index)
+    queue.add("a", float("inf"), is_known=knows("a"))
+    queue.add("retry", 1.0)
+    versions = iter([0])
+
+    def version(index: PodIndex) -> int:
+        """Return the version; after the first read the pod is added."""
+        for before in versions:
+            return before
+        index.apply(pod("a"))
+        return index._version  # noqa: SLF001 - the property is this function
+
+    monkeypatch.setattr(PodIndex, "version", property(version))
+    assert sorted(map(str, queue.taken() + queue.taken())) == ["a", "retry"]
 
 
 def test_what_lives_never_makes_room() -> None:
     """Cgroups that have ended are dropped, the first ones first; the living all stay."""
-    names = pending(8, *range(100, 200))
+    queue = Queue(*range(100, 200), limit=8)
     for number in (*range(6), *range(100, 104), *range(6, 12)):
-        names.add(entry(number, retry_at_s=1.0))
-    assert taken(names, 1.0) == list(range(12))
+        queue.add(number)
+    assert queue.taken() == list(range(12))

@@ -7,28 +7,10 @@ a container (kind, docker in a pod, docker in LXC) the inner one is named.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from kepler_ebpf.model.workloads import ContainerLabels
 
 _SHORT_ID_LENGTH = 12
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerMatch:
-    """A container found in a cgroup path.
-
-    ``container_id`` is 64 hexadecimal digits, TASK-NUMBER for a container that ECS runs with
-    containerd, or the container's name for LXC, LXD and nspawn, which have no other id: behind
-    those of the containers it is in, where others may have the same name. ``runtime`` is one of
-    Kepler's docker, containerd, crio, podman, kubernetes, unknown: "kubernetes" where the path has
-    the pod but not the runtime below it, "unknown" for all others, because dashboards have no
-    other values of this label. ``pod_uid`` is the pod's uid with dashes (or a static pod's 32
-    digits), "" outside of a pod.
-    """
-
-    container_id: str
-    runtime: str
-    pod_uid: str
-
 
 # What a component may begin behind and end before. A colon stands for a slash where a runtime
 # with the cgroupfs driver was given a path for the systemd driver.
@@ -78,17 +60,27 @@ _TOOLS = (
     r"(?:docker|containerd|nerdctl|crio|libpod|buildkit|lxc|lxd|incus|kata|ecs|garden|"
     r"mesos|nomad)"
 )
-_RESEMBLES = re.compile(
-    r"\A(?!.*(?:conmon|lxc\.monitor)).*?(?<![^/])(?:[^/]*(?<![0-9a-z])[0-9a-f]{64}(?![0-9a-z])[^/]*"
-    rf"|{_TOOLS}\b.*?[0-9a-f-]{{8}}[^/]*|(?:apptainer|singularity)-[0-9]+[^/]*"
-    r"|kubepods.*?[-/]pod[^/]*)(?<!\.service)(?<!\.mount)(?=/|\Z)"
+# Of what a path may have and behind that: each in one pass, for a path may be made to be slow.
+_SIGNS = tuple(
+    (re.compile(rf"(?<![^/]){above}"), re.compile(sign))
+    for above, sign in (
+        ("", r"(?<![0-9a-z])[0-9a-f]{64}(?![0-9a-z])|(?<![^/])(?:apptainer|singularity)-[0-9]"),
+        (rf"{_TOOLS}\b", "[0-9a-f-]{8}"),
+        ("kubepods", "[-/]pod"),
+    )
 )
+_NO_CONTAINER = re.compile(r"(?<![^/])[^/]*\.(?:service|mount)(?=/|\Z)")
 
 
-def match_container(path: str) -> ContainerMatch | None:
-    """Find the innermost container of a cgroup path; None outside of any.
+def match_container(path: str) -> ContainerLabels | None:
+    """Find the innermost container of a cgroup path, still without a name; None outside of any.
 
-    The helpers that a runtime runs beside a container (conmon, lxc.monitor) are not in it.
+    The id is 64 hexadecimal digits, TASK-NUMBER for a container that ECS runs with containerd, or
+    the container's name for LXC, LXD and nspawn, which have no other id: behind those of the
+    containers it is in, where others may have the same name. The runtime is one of Kepler's docker,
+    containerd, crio, podman, kubernetes, unknown: "kubernetes" where the path has the pod but not
+    the runtime below it, "unknown" for all others, because dashboards have no other values of this
+    label. The helpers that a runtime runs beside a container (conmon, lxc.monitor) are not in it.
     """
     found: dict[int, tuple[str, str]] = {}
     for pattern, runtime in _CONTAINERS:
@@ -97,18 +89,19 @@ def match_container(path: str) -> ContainerMatch | None:
     if not found:
         return None
     container_id, runtime = found[max(found)]
-    pod_uid = match_pod(path)
+    pod_id = match_pod(path)
     if not _OWN_ID.fullmatch(container_id):
         container_id = "/".join(_unescape(found[start][0]) for start in sorted(found))
-    elif runtime == "unknown" and pod_uid:
+    elif runtime == "unknown" and pod_id:
         runtime = "kubernetes"
-    return ContainerMatch(container_id, runtime, pod_uid)
+    return ContainerLabels(container_id, "", runtime, pod_id)
 
 
 def match_pod(path: str) -> str:
     """Find the uid of the innermost pod of a cgroup path; "" outside of any.
 
-    Also where there is a pod but no container: the pod's own cgroup, its conmon.
+    It has dashes, or is a static pod's 32 digits. Also where there is a pod but no container: the
+    pod's own cgroup, its conmon.
     """
     found = [
         (match.start("uid"), match["uid"]) for pattern in _PODS for match in pattern.finditer(path)
@@ -123,7 +116,11 @@ def is_kata_overhead(path: str) -> bool:
 
 def resembles_container(path: str) -> bool:
     """Whether a path without a match looks as if there were a container or pod in it."""
-    return _RESEMBLES.search(path) is not None
+    if "conmon" in path or "lxc.monitor" in path:
+        return False
+    rest = _NO_CONTAINER.sub(lambda match: "/" * len(match[0]), path)
+    starts = ((above.search(path), sign) for above, sign in _SIGNS)
+    return any(start and sign.search(rest, start.end()) for start, sign in starts)
 
 
 def outside_of_containers(path: str) -> str:

@@ -39,18 +39,16 @@ def discover(
     and where *mountinfo* cannot be read.
     """
     mounts = _cgroup_mounts(mountinfo, sysfs)
-    name = _automatic(mounts) if wanted == "auto" else wanted
-    if wanted != "auto" and wanted not in mounts:
+    name = wanted
+    if wanted == "auto":
+        name = next((v1 for v1 in V1_CONTROLLERS if v1 in mounts), "v2")
+    elif wanted not in mounts:
         found = ", ".join(sorted(mounts)) or "none"
         raise SetupError(
             f"cgroup hierarchy {wanted!r} is not mounted (mounted: {found})",
             "mount it, or choose another hierarchy or auto (--cgroup-hierarchy)",
         )
     return CgroupHierarchy(name, None if name == "v2" else mounts[name], mounts.get("v2"))
-
-
-def _automatic(mounts: dict[str, str]) -> str:
-    return next((name for name in V1_CONTROLLERS if name in mounts), "v2")
 
 
 def _cgroup_mounts(mountinfo: str, sysfs: str) -> dict[str, str]:
@@ -78,13 +76,8 @@ def _parse_mount(line: str) -> list[tuple[str, str]]:
         kind, _, options, *_ = system.split(" ")
     except ValueError:
         return []
+    where = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), where)
     if kind == "cgroup2":
-        return [("v2", _unescape(where))]
-    if kind == "cgroup":
-        used = options.split(",")
-        return [(name, _unescape(where)) for name in V1_CONTROLLERS if name in used]
-    return []
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+        return [("v2", where)]
+    used = options.split(",") if kind == "cgroup" else ()
+    return [(name, where) for name in V1_CONTROLLERS if name in used]

@@ -14,8 +14,8 @@ import ctypes
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import suppress
 
 from kepler_ebpf.names.processes.procfs import decode
 
@@ -41,18 +41,16 @@ _open_by_handle_at.argtypes = (ctypes.c_int, ctypes.POINTER(_FileHandle), ctypes
 _open_by_handle_at.restype = ctypes.c_int
 
 
-class Resolver(Protocol):
-    """Finds paths in one mounted cgroup hierarchy."""
+class Resolver:
+    """Finds paths in one mounted cgroup hierarchy. This one is for none: it finds nothing."""
 
-    @property
-    def by_handle(self) -> bool:
-        """Whether an id is found without walking the tree."""
-
-    def path(self, kernfs_id: int) -> str | None:
+    def path(self, kernfs_id: int) -> str | None:  # noqa: ARG002
         """Find the cgroup's path below the mount point; None when there is none with this id."""
+        return None
 
-    def exists(self, kernfs_id: int) -> bool:
+    def exists(self, kernfs_id: int) -> bool:  # noqa: ARG002
         """Whether it may still be there; False only when it is certainly gone."""
+        return True
 
     def close(self) -> None:
         """Release what is held open."""
@@ -63,34 +61,15 @@ def make_resolver(root: str, clock: Callable[[], float] = time.monotonic) -> Res
     try:
         by_handle = HandleResolver(root)
     except OSError:
-        return NoResolver()
+        return Resolver()
     if by_handle.works():
         return by_handle
     by_handle.close()
     return WalkResolver(root, clock)
 
 
-class NoResolver:
-    """No hierarchy is mounted: finds no path."""
-
-    by_handle = False
-
-    def path(self, kernfs_id: int) -> str | None:  # noqa: ARG002
-        """See ``Resolver``."""
-        return None
-
-    def exists(self, kernfs_id: int) -> bool:  # noqa: ARG002
-        """See ``Resolver``. Nothing is certain here."""
-        return True
-
-    def close(self) -> None:
-        """See ``Resolver``."""
-
-
-class HandleResolver:
+class HandleResolver(Resolver):
     """Finds a cgroup in constant time. Needs CAP_DAC_READ_SEARCH."""
-
-    by_handle = True
 
     def __init__(self, root: str) -> None:
         """Use the hierarchy mounted at *root*; OSError when that is no directory."""
@@ -128,10 +107,8 @@ class HandleResolver:
         os.close(self._root_fd)
 
 
-class WalkResolver:
+class WalkResolver(Resolver):
     """Finds a cgroup in a remembered walk of the tree, renewed on a miss."""
-
-    by_handle = False
 
     def __init__(self, root: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Use the hierarchy mounted at *root*; nothing is read yet."""
@@ -153,9 +130,6 @@ class WalkResolver:
             return True
         return kernfs_id in self._paths
 
-    def close(self) -> None:
-        """See ``Resolver``."""
-
     def _is_there(self, kernfs_id: int) -> bool:
         path = self._paths.get(kernfs_id)
         return path is not None and _has_inode(path, kernfs_id)
@@ -165,7 +139,7 @@ class WalkResolver:
         if self._walked_at is not None and now - self._walked_at < WALK_INTERVAL_S:
             return False
         self._walked_at = now
-        self._paths = dict(_walk(self._root))
+        self._paths = _walk(self._root)
         return True
 
 
@@ -204,19 +178,10 @@ def _has_inode(path: bytes, inode: int) -> bool:
         return False
 
 
-def _walk(root: bytes) -> Iterator[tuple[int, bytes]]:
-    """(inode, path) of every directory; what vanishes meanwhile is passed over."""
-    yield os.stat(root).st_ino, root
-    waiting = [root]
-    while waiting:
-        children = _subdirectories(waiting.pop())
-        yield from children
-        waiting.extend(path for _, path in children)
-
-
-def _subdirectories(path: bytes) -> list[tuple[int, bytes]]:
-    try:
-        with os.scandir(path) as entries:
-            return [(e.inode(), e.path) for e in entries if e.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
+def _walk(root: bytes) -> dict[int, bytes]:
+    """Every directory by its inode; what vanishes meanwhile is passed over. OSError for *root*."""
+    paths = {os.stat(root).st_ino: root}
+    for path, _, _ in os.walk(root):
+        with suppress(OSError):
+            paths[os.stat(path).st_ino] = path
+    return paths

@@ -7,38 +7,20 @@ two looks still has its path from the kernel's own events.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
-from kepler_ebpf.model.names import CGROUP_V1_BIT
+from kepler_ebpf.model.names import CGROUP_V1_BIT, CgroupEvent
 from kepler_ebpf.names.cgroups.containers import is_kata_overhead, match_container
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
-from kepler_ebpf.names.cgroups.kernfs import NoResolver, Resolver, make_resolver
+from kepler_ebpf.names.cgroups.kernfs import Resolver, make_resolver
 
 MAX_EVENT_PATH = 511
 """Bytes; the kernel side cuts a longer path of an event."""
 
 MAX_CHECKS = 64
 """Cgroups that one ``check`` looks at."""
-
-
-class PathEvent(Protocol):
-    """A cgroup was made or removed (see ``kernel.tracker.CgroupEvent``)."""
-
-    @property
-    def cgroup_id(self) -> int:
-        """The id as everywhere."""
-
-    @property
-    def path(self) -> str:
-        """The path in its hierarchy, cut to ``MAX_EVENT_PATH``."""
-
-    @property
-    def removed(self) -> bool:
-        """Whether it is gone."""
 
 
 class CgroupPaths:
@@ -56,9 +38,9 @@ class CgroupPaths:
         """Keep the path of an ended cgroup for *retention_s* after its end was noticed."""
         self._retention_s = retention_s
         self._clock = clock
+        roots = {CGROUP_V1_BIT: hierarchy.v1_root, 0: hierarchy.v2_root}
         self._resolvers = {
-            CGROUP_V1_BIT: _resolver(hierarchy.v1_root, clock),
-            0: _resolver(hierarchy.v2_root, clock),
+            bit: make_resolver(root, clock) if root else Resolver() for bit, root in roots.items()
         }
         self._paths: dict[int, str] = {}
         self._ended_at: OrderedDict[int, float] = OrderedDict()
@@ -86,7 +68,7 @@ class CgroupPaths:
                     return path
         return None
 
-    def learn(self, events: Iterable[PathEvent]) -> None:
+    def learn(self, events: Iterable[CgroupEvent]) -> None:
         """Take in cgroups made and removed, and forget those that ended before the retention."""
         now_s = self._clock()
         for event in events:
@@ -131,7 +113,7 @@ class CgroupPaths:
         for resolver in self._resolvers.values():
             resolver.close()
 
-    def _whole_path(self, event: PathEvent) -> str:
+    def _whole_path(self, event: CgroupEvent) -> str:
         """Return an event's path, or a better one where the kernel side had to cut it."""
         if len(event.path.encode("utf-8", "replace")) < MAX_EVENT_PATH:
             return event.path
@@ -157,11 +139,5 @@ class CgroupPaths:
 
     def _forget(self, ended_before_s: float) -> None:
         ended_at = self._ended_at
-        for cgroup_id in list(
-            itertools.takewhile(lambda key: ended_at[key] <= ended_before_s, ended_at)
-        ):
-            del ended_at[cgroup_id], self._paths[cgroup_id]
-
-
-def _resolver(root: str | None, clock: Callable[[], float]) -> Resolver:
-    return NoResolver() if root is None else make_resolver(root, clock)
+        while ended_at and ended_at[next(iter(ended_at))] <= ended_before_s:
+            del self._paths[ended_at.popitem(last=False)[0]]

@@ -24,7 +24,6 @@ _PARENT, _SESSION, _FLAGS, _THREADS, _START = (number - _STATE for number in (4,
 """Fields of a stat line, by their numbers in proc(5) less that of the first behind comm."""
 _PF_KTHREAD = 0x0020_0000
 _DEAD = frozenset((b"Z", b"X", b"x"))
-_TGID_LINE = b"\nTgid:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +72,33 @@ def start_ticks(start_ns: int) -> int:
     return start_ns // NS_PER_TICK
 
 
-def read_process(tgid: int, start_ns: int, procfs: str = "/proc") -> ProcessInfo | None:
-    """Read the process *tgid* that started at *start_ns* (boot time).
+def read_process(tgid: int, start_ns: int | None, procfs: str = "/proc") -> ProcessInfo | None:
+    """Read the process *tgid* that started at *start_ns* (boot time), or whichever has it now.
 
     None when there is no such process (any more), also when *tgid* is by now another process.
     Never raises for what a process can do or be.
     """
-    return _read_pid(tgid, procfs, start_ticks(start_ns))
+    try:
+        # The directory pins the process: reads through it fail once the process is gone and
+        # never reach a successor that got the same pid.
+        process_fd = os.open(f"{procfs}/{tgid}", os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        stat = _parse_stat(_read("stat", _STAT_LIMIT, process_fd))
+        if stat is None or (start_ns is not None and start_ticks(start_ns) != stat.start_ticks):
+            return None
+        return _read_pinned(process_fd, stat)
+    finally:
+        os.close(process_fd)
 
 
 def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | None:
     """Read the process that the process or thread *pid* belongs to now: its tgid and more."""
-    tgid = _tgid_of(pid, procfs)
-    info = None if tgid is None else _read_pid(tgid, procfs, None)
-    return None if tgid is None or info is None else (tgid, info)
+    status = _read(f"{procfs}/{pid}/status", _FIRST_READ)
+    tgid = status.partition(b"\nTgid:")[2].partition(b"\n")[0].strip()
+    info = read_process(int(tgid), None, procfs) if tgid.isdigit() else None
+    return (int(tgid), info) if info else None
 
 
 def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
@@ -107,29 +119,20 @@ def parent_of(pid: int, procfs: str = "/proc") -> int | None:
     return None if stat is None else stat.parent
 
 
-def _read_pid(tgid: int, procfs: str, ticks: int | None) -> ProcessInfo | None:
-    """Read a process if it started at *ticks*, or whichever it is where that is None."""
-    try:
-        # The directory pins the process: reads through it fail once the process is gone and
-        # never reach a successor that got the same pid.
-        process_fd = os.open(f"{procfs}/{tgid}", os.O_PATH | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        stat = _parse_stat(_read("stat", _STAT_LIMIT, process_fd))
-        if stat is None or ticks not in (None, stat.start_ticks):
-            return None
-        return _read_pinned(process_fd, stat)
-    finally:
-        os.close(process_fd)
-
-
 def _read_pinned(process_fd: int, stat: _Stat) -> ProcessInfo:
     if stat.flags & _PF_KTHREAD:
         return ProcessInfo("", (), stat.parent, stat.start_ticks, is_kernel_thread=True)
     place = f"task/{_last_thread(process_fd)}/" if stat.leader_left else ""
-    exe = _read_exe(f"{place}exe", process_fd)
-    cmdline = _read_cmdline(f"{place}cmdline", process_fd)
+    try:
+        exe = decode(os.readlink(f"{place}exe".encode(), dir_fd=process_fd))
+    except OSError:
+        exe = ""
+    raw = _read(f"{place}cmdline", _FIRST_READ, process_fd)
+    if len(raw) == _FIRST_READ:
+        raw = _read(f"{place}cmdline", CMDLINE_LIMIT, process_fd)
+    # Programs that write their title over their arguments leave a run of NULs at the end.
+    text = decode(raw.rstrip(b"\0"))
+    cmdline = tuple(text.split("\0")) if text else ()
     return ProcessInfo(exe, cmdline, stat.parent, stat.start_ticks, stat.session)
 
 
@@ -157,28 +160,6 @@ def _parse_stat(raw: bytes) -> _Stat | None:
         return _Stat(fields[0], *(int(fields[number]) for number in numbers))
     except (IndexError, ValueError):
         return None
-
-
-def _tgid_of(pid: int, procfs: str) -> int | None:
-    status = _read(f"{procfs}/{pid}/status", _FIRST_READ)
-    tgid = status.partition(_TGID_LINE)[2].partition(b"\n")[0].strip()
-    return int(tgid) if tgid.isdigit() else None
-
-
-def _read_exe(path: str, process_fd: int) -> str:
-    try:
-        return decode(os.readlink(path.encode(), dir_fd=process_fd))
-    except OSError:
-        return ""
-
-
-def _read_cmdline(path: str, process_fd: int) -> tuple[str, ...]:
-    raw = _read(path, _FIRST_READ, process_fd)
-    if len(raw) == _FIRST_READ:
-        raw = _read(path, CMDLINE_LIMIT, process_fd)
-    # Programs that write their title over their arguments leave a run of NULs at the end.
-    text = decode(raw.rstrip(b"\0"))
-    return tuple(text.split("\0")) if text else ()
 
 
 def _read(path: str, limit: int, dir_fd: int | None = None) -> bytes:

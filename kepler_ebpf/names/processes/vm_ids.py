@@ -42,22 +42,18 @@ class VmIds:
         """
         known = self._by_tgid.get(tgid)
         if known is not None:
-            if _is_unchanged(known.info, info):
+            before = known.info
+            if (before.start_ticks, before.cmdline) == (info.start_ticks, info.cmdline):
                 return known.labels
             self.forget(tgid)
-        match = match_vm(info.cmdline, tgid, info.start_ticks, info.exe)
-        if match is None:
-            return None
-        labels = VmLabels(match.vm_id, match.vm_name, match.hypervisor)
-        return self._admit(_Vm(tgid, info, match.vm_id, labels)).labels
+        labels = match_vm(info.cmdline, tgid, info.start_ticks, info.exe)
+        return self._admit(_Vm(tgid, info, labels.vm_id, labels)) if labels else None
 
     def of_helper(self, comm: str) -> VmLabels | None:
         """Return the VM that a kernel thread of this name works for, None for any other."""
         owner = helper_owner(comm)
         found = None if owner is None else find_process(owner, self._procfs)
-        if found is None:
-            return None
-        return self.of_process(*found)
+        return self.of_process(*found) if found else None
 
     def __len__(self) -> int:
         """Return how many processes are remembered."""
@@ -71,17 +67,18 @@ class VmIds:
             if left:
                 self._by_id[vm.given_id] = left
 
-    def _admit(self, vm: _Vm) -> _Vm:
+    def _admit(self, vm: _Vm) -> VmLabels:
         conflicts = [other for other in self._by_id.get(vm.given_id, ()) if self._is_alive(other)]
         parent = self._parent(vm)
         if parent is not None:
             vm = replace(vm, labels=parent.labels)
         elif conflicts:
-            vm = replace(vm, labels=_made_unique(vm))
+            unique = f"{vm.given_id}-{unique_id(vm.tgid, vm.info.start_ticks)}"
+            vm = replace(vm, labels=replace(vm.labels, vm_id=unique))
         self._by_tgid[vm.tgid] = vm
         self._by_id[vm.given_id] = [*conflicts, vm]
         self._prune()
-        return vm
+        return vm.labels
 
     def _parent(self, vm: _Vm) -> _Vm | None:
         """Return the parent process that this one continues, when it is no VM of its own.
@@ -106,12 +103,3 @@ class VmIds:
 
     def _is_alive(self, vm: _Vm) -> bool:
         return is_alive(vm.tgid, vm.info.start_ticks, self._procfs)
-
-
-def _made_unique(vm: _Vm) -> VmLabels:
-    suffix = unique_id(vm.tgid, vm.info.start_ticks)
-    return replace(vm.labels, vm_id=f"{vm.labels.vm_id}-{suffix}")
-
-
-def _is_unchanged(before: ProcessInfo, now: ProcessInfo) -> bool:
-    return (before.start_ticks, before.cmdline) == (now.start_ticks, now.cmdline)

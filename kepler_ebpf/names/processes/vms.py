@@ -8,54 +8,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
+from kepler_ebpf.model.workloads import VmLabels
+
 Arguments = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class VmMatch:
-    """A VM found in a command line.
-
-    ``vm_id`` and ``vm_name`` are never empty. ``hypervisor`` is one of Kepler's kvm, virtualbox,
-    vmware, xen; Firecracker and Cloud Hypervisor are kvm, the interface they run on.
-    """
-
-    vm_id: str
-    vm_name: str
-    hypervisor: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a command line has, "" for what it does not."""
-
-    vm_id: str = ""
-    name: str = ""
-    hypervisor: str = "kvm"
-
-
-def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmMatch | None:
+def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmLabels | None:
     """Find the VM that a process runs; None for any other process.
 
     The id is the uuid, else another handle that the user gave (name, path of the configuration),
     else one made of *pid* and its start time in *ticks*, which no other VM on this host has.
-    The caller gives different ids to two VMs of one name.
+    The caller gives different ids to two VMs of one name. The hypervisor is one of Kepler's kvm,
+    virtualbox, vmware, xen; Firecracker and Cloud Hypervisor are kvm, the interface they run on.
     """
     for path in (*cmdline[:1], exe):
-        read = _reader_of(path.rpartition("/")[2])
+        read = _reader_of(path)
         found = read(cmdline[1:]) if read else None
         if found is not None:
-            return _complete(found, unique_id(pid, ticks))
+            unnamed = f"{found.hypervisor}-{unique_id(pid, ticks)}"
+            vm_id = found.vm_id or found.vm_name or unnamed
+            return VmLabels(vm_id, found.vm_name or vm_id, found.hypervisor)
     return None
 
 
 def is_hypervisor(*paths: str) -> bool:
     """Whether one of these executables (its path, argv[0]) is known to run VMs."""
-    return any(_reader_of(path.rpartition("/")[2]) for path in paths)
+    return any(map(_reader_of, paths))
 
 
 def unique_id(pid: int, ticks: int) -> str:
@@ -74,11 +56,6 @@ def helper_owner(comm: str) -> int | None:
 
 
 _HELPER = re.compile(r"(?:vhost-|kvm-pit/)([0-9]{1,10})")
-
-
-def _complete(found: _Found, fallback: str) -> VmMatch:
-    vm_id = found.vm_id or found.name or f"{found.hypervisor}-{fallback}"
-    return VmMatch(vm_id, found.name or vm_id, found.hypervisor)
 
 
 # --- options ----------------------------------------------------------------------------------
@@ -113,10 +90,10 @@ def _properties(value: str) -> dict[str, str]:
     return properties
 
 
-# --- hypervisors ------------------------------------------------------------------------------
+# --- hypervisors: what a command line has, "" for what it does not ----------------------------
 
 
-def _read_qemu(arguments: Arguments) -> _Found | None:
+def _read_qemu(arguments: Arguments) -> VmLabels | None:
     machine = _properties(_value(arguments, "machine", "M"))
     if "none" in (machine.get(""), machine.get("type")):
         return None  # libvirt looks up what QEMU can do: no VM is started
@@ -129,51 +106,48 @@ def _read_qemu(arguments: Arguments) -> _Found | None:
         _value(arguments, "id"),
         domain and f"xen-{domain}",
     )
-    return _Found(
-        vm_id=next(filter(None, handles), ""),
-        name=name.get("guest") or name.get("", ""),
-        hypervisor="xen" if domain else "kvm",
-    )
+    vm_id, vm_name = next(filter(None, handles), ""), name.get("guest") or name.get("", "")
+    return VmLabels(vm_id, vm_name, "xen" if domain else "kvm")
 
 
-def _read_kvm(arguments: Arguments) -> _Found | None:
+def _read_kvm(arguments: Arguments) -> VmLabels | None:
     """Read QEMU under the name that Proxmox gives it, which alone proves nothing."""
     named = _value(arguments, "id", "name", "uuid")
     return _read_qemu(arguments) if named else None
 
 
-def _read_xen(arguments: Arguments) -> _Found | None:
+def _read_xen(arguments: Arguments) -> VmLabels | None:
     """Read the device model of Xen's older tools, whose domain is given by -d."""
     found, domain = _read_qemu(arguments), _value(arguments, "d")
     if found is None:
         return None
-    vm_id = found.vm_id or (f"xen-{domain}" if domain else "")
-    return _Found(vm_id, found.name or _value(arguments, "domain-name"), "xen")
+    vm_name = found.vm_name or _value(arguments, "domain-name")
+    return VmLabels(found.vm_id or (domain and f"xen-{domain}"), vm_name, "xen")
 
 
-def _read_virtualbox(arguments: Arguments) -> _Found | None:
+def _read_virtualbox(arguments: Arguments) -> VmLabels | None:
     started = _value(arguments, "startvm", "s")
     if not started:
         return None  # the manager's window
-    return _Found(started, _value(arguments, "comment"), "virtualbox")
+    return VmLabels(started, _value(arguments, "comment"), "virtualbox")
 
 
-def _read_vmware(arguments: Arguments) -> _Found | None:
-    paths = [PurePosixPath(argument) for argument in arguments if argument.endswith(".vmx")]
-    return _Found(str(paths[-1]), paths[-1].stem, "vmware") if paths else _Found("", "", "vmware")
+def _read_vmware(arguments: Arguments) -> VmLabels | None:
+    path = next((argument for argument in reversed(arguments) if argument.endswith(".vmx")), "")
+    return VmLabels(path, PurePosixPath(path).stem, "vmware")
 
 
-def _read_firecracker(arguments: Arguments) -> _Found | None:
-    return _Found(_value(arguments, "id"))
+def _read_firecracker(arguments: Arguments) -> VmLabels | None:
+    return VmLabels(_value(arguments, "id"), "", "kvm")
 
 
-def _read_cloud_hypervisor(arguments: Arguments) -> _Found | None:
+def _read_cloud_hypervisor(arguments: Arguments) -> VmLabels | None:
     uuid = _properties(_value(arguments, "platform")).get("uuid", "")
     socket = _properties(_value(arguments, "api-socket"))
-    return _Found(uuid or socket.get("path") or socket.get("", ""))
+    return VmLabels(uuid or socket.get("path") or socket.get("", ""), "", "kvm")
 
 
-_Reader = Callable[[Arguments], _Found | None]
+_Reader = Callable[[Arguments], VmLabels | None]
 
 _HYPERVISORS: tuple[tuple[re.Pattern[str], _Reader], ...] = (
     (re.compile(r"\.?qemu-system-.+|qemu-kvm"), _read_qemu),
@@ -187,6 +161,7 @@ _HYPERVISORS: tuple[tuple[re.Pattern[str], _Reader], ...] = (
 
 
 @lru_cache(maxsize=1024)
-def _reader_of(program: str) -> _Reader | None:
+def _reader_of(path: str) -> _Reader | None:
     """Return what reads the arguments of a hypervisor's program, None for any other program."""
+    program = path.rpartition("/")[2]
     return next((read for pattern, read in _HYPERVISORS if pattern.fullmatch(program)), None)

@@ -115,7 +115,7 @@ def test_container_outside_of_pods(path: str, expected: tuple[str, str]) -> None
     """The id and the runtime are those of the path, and there is no pod."""
     match = match_container(path)
     assert match is not None
-    assert ((match.container_id, match.runtime), match.pod_uid) == (expected, "")
+    assert ((match.container_id, match.runtime), match.pod_id) == (expected, "")
 
 
 @pytest.mark.parametrize(("path", "runtime"), IN_POD.items())
@@ -123,7 +123,7 @@ def test_container_of_a_pod(path: str, runtime: str) -> None:
     """Both cgroup drivers, all QoS classes and nesting give the inner container and its pod."""
     match = match_container(path)
     assert match is not None
-    assert (match.container_id, match.runtime, match.pod_uid) == (ID, runtime, UID)
+    assert (match.container_id, match.runtime, match.pod_id) == (ID, runtime, UID)
 
 
 @pytest.mark.parametrize("path", NONE)
@@ -222,6 +222,13 @@ def test_part_of_a_path_above_containers(path: str, above: str) -> None:
     assert outside_of_containers(path) == above
 
 
+def test_a_path_made_to_be_slow_is_judged() -> None:
+    """However many words of a container it has, a path is looked through in one go."""
+    path = "/docker" * 3000 + f"/{'a' * 20_000}.service"
+    assert not resembles_container(path)
+    assert resembles_container(path + "/docker-0a1b2c3d")
+
+
 def test_short_id_keeps_names_whole() -> None:
     """Only a full id is shortened."""
     assert (short_id(ID), short_id("web-container-with-a-name")) == (
@@ -261,8 +268,8 @@ def test_ids_have_their_shape_whatever_the_path(path: str) -> None:
     assert match.container_id
     assert "/" not in match.container_id or "\\x2f" in path
     assert match.runtime == "unknown" or len(match.container_id) == 64 or "-" in match.container_id
-    assert match.pod_uid == match_pod(path)
-    assert match.pod_uid in {"", STATIC_UID, UID} or len(match.pod_uid) in {32, 36}
+    assert match.pod_id == match_pod(path)
+    assert match.pod_id in {"", STATIC_UID, UID} or len(match.pod_id) in {32, 36}
 
 
 @given(PATHS)

@@ -3,28 +3,19 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from cgroup_tree import CgroupTree, cgroup_tree, hierarchies
 from processes import waiting_shell
 
 from kepler_ebpf.kernel.layout import CGROUP_V1, PATH_LEN
-from kepler_ebpf.model.names import CGROUP_V1_BIT
+from kepler_ebpf.model.names import CGROUP_V1_BIT, CgroupEvent
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
 from kepler_ebpf.names.cgroups.kernfs import WALK_INTERVAL_S
 from kepler_ebpf.names.cgroups.paths import MAX_CHECKS, MAX_EVENT_PATH, CgroupPaths
 
 ID = "0123456789abcdef" * 4
 RETENTION_S = 60.0
-
-
-class Event(NamedTuple):
-    """What the kernel side tells of a cgroup."""
-
-    cgroup_id: int
-    path: str
-    removed: bool
 
 
 class Clock:
@@ -121,7 +112,9 @@ def test_v1_and_v2_ids_do_not_meet() -> None:
 
 def test_a_cgroup_that_came_and_went_is_named(unmounted: CgroupPaths) -> None:
     """Events name a cgroup that no look-up could have found."""
-    unmounted.learn([Event(7, "/docker/a", removed=False), Event(7, "/docker/a", removed=True)])
+    unmounted.learn(
+        [CgroupEvent(7, "/docker/a", removed=False), CgroupEvent(7, "/docker/a", removed=True)]
+    )
     assert unmounted.lookup(7) == "/docker/a"
     assert unmounted.is_ended(7)
     assert unmounted.take_ended() == (7,)
@@ -130,7 +123,7 @@ def test_a_cgroup_that_came_and_went_is_named(unmounted: CgroupPaths) -> None:
 
 def test_a_removal_alone_names_a_cgroup(unmounted: CgroupPaths) -> None:
     """A cgroup older than we are, first heard of at its end, is named."""
-    unmounted.learn([Event(7, "/docker/a", removed=True)])
+    unmounted.learn([CgroupEvent(7, "/docker/a", removed=True)])
     assert unmounted.lookup(7) == "/docker/a"
 
 
@@ -138,7 +131,9 @@ def test_an_ended_cgroup_is_forgotten_after_the_retention(
     unmounted: CgroupPaths, clock: Clock
 ) -> None:
     """Its name lasts as long as its energy is shown, and no longer."""
-    unmounted.learn([Event(7, "/docker/a", removed=True), Event(8, "/docker/b", removed=False)])
+    unmounted.learn(
+        [CgroupEvent(7, "/docker/a", removed=True), CgroupEvent(8, "/docker/b", removed=False)]
+    )
     clock.now_s = RETENTION_S - 1
     unmounted.learn([])
     assert unmounted.lookup(7) == "/docker/a"
@@ -149,7 +144,9 @@ def test_an_ended_cgroup_is_forgotten_after_the_retention(
 
 def test_a_reused_id_is_the_new_cgroup(unmounted: CgroupPaths, clock: Clock) -> None:
     """A second cgroup with the id of an ended one has its own name and life."""
-    unmounted.learn([Event(7, "/docker/a", removed=True), Event(7, "/docker/b", removed=False)])
+    unmounted.learn(
+        [CgroupEvent(7, "/docker/a", removed=True), CgroupEvent(7, "/docker/b", removed=False)]
+    )
     clock.now_s = 2 * RETENTION_S
     unmounted.learn([])
     assert (unmounted.lookup(7), unmounted.is_ended(7)) == ("/docker/b", False)
@@ -158,16 +155,16 @@ def test_a_reused_id_is_the_new_cgroup(unmounted: CgroupPaths, clock: Clock) -> 
 def test_a_path_that_was_cut_is_looked_up(tree: CgroupTree, paths: CgroupPaths) -> None:
     """An event has room for so much of a path; the container at its end must not be lost."""
     cgroup = tree.make("/" + "/".join(["x" * 200] * 3) + f"/docker/{ID}")
-    paths.learn([Event(cgroup.id, cgroup.path[:MAX_EVENT_PATH], removed=False)])
+    paths.learn([CgroupEvent(cgroup.id, cgroup.path[:MAX_EVENT_PATH], removed=False)])
     assert paths.lookup(cgroup.id) == cgroup.path
-    paths.learn([Event(cgroup.id, cgroup.path[:MAX_EVENT_PATH], removed=True)])
+    paths.learn([CgroupEvent(cgroup.id, cgroup.path[:MAX_EVENT_PATH], removed=True)])
     assert paths.lookup(cgroup.id) == cgroup.path
 
 
 def test_an_event_names_an_unknown_id_at_once(unmounted: CgroupPaths) -> None:
     """What was looked for in vain is found as soon as its event comes."""
     assert unmounted.lookup(7) is None
-    unmounted.learn([Event(7, "/docker/a", removed=False)])
+    unmounted.learn([CgroupEvent(7, "/docker/a", removed=False)])
     assert unmounted.lookup(7) == "/docker/a"
 
 
@@ -206,14 +203,14 @@ def test_a_path_too_long_to_be_told_is_unknown(deep_directory_fd: int) -> None:
     paths = CgroupPaths(hierarchy)
     cgroup_id = os.fstat(deep_directory_fd).st_ino | (CGROUP_V1_BIT if hierarchy.v1_root else 0)
     assert paths.lookup(cgroup_id) is None
-    paths.learn([Event(cgroup_id, "/d" * (MAX_EVENT_PATH // 2 + 1), removed=False)])
+    paths.learn([CgroupEvent(cgroup_id, "/d" * (MAX_EVENT_PATH // 2 + 1), removed=False)])
     paths.close()
 
 
 def test_a_cgroup_met_after_its_end_ends_again(clock: Clock) -> None:
     """Whoever asks for a cgroup that is known to be gone is told of its end once more."""
     paths = CgroupPaths(CgroupHierarchy("v2", None, None), RETENTION_S, clock)
-    paths.learn([Event(7, "/docker/a", removed=True)])
+    paths.learn([CgroupEvent(7, "/docker/a", removed=True)])
     assert paths.take_ended() == (7,)
     assert paths.lookup(7) == "/docker/a"
     assert paths.take_ended() == (7,)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kepler_ebpf.names.processes.vms import VmMatch, helper_owner, match_vm
+from kepler_ebpf.model.workloads import VmLabels
+from kepler_ebpf.names.processes.vms import helper_owner, match_vm
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 PID = 4242
@@ -13,51 +14,51 @@ TICKS = 99
 KNOWN = [
     (
         ("/usr/bin/qemu-system-x86_64", "-name", "guest=web,debug-threads=on", "-uuid", UUID),
-        VmMatch(UUID, "web", "kvm"),
+        VmLabels(UUID, "web", "kvm"),
     ),
-    (("qemu-system-aarch64", "--name=web", "--uuid", UUID), VmMatch(UUID, "web", "kvm")),
+    (("qemu-system-aarch64", "--name=web", "--uuid", UUID), VmLabels(UUID, "web", "kvm")),
     (
         ("/usr/libexec/qemu-kvm", "-name", "web,process=qemu:web", "-m", "512"),
-        VmMatch("web", "web", "kvm"),
+        VmLabels("web", "web", "kvm"),
     ),
-    (("qemu-system-x86_64", "-name", "guest=a,,b", "-uuid", UUID), VmMatch(UUID, "a,b", "kvm")),
-    (("qemu-system-x86_64", "-uuid", UUID), VmMatch(UUID, UUID, "kvm")),
-    (("qemu-system-x86_64", "-m", "512"), VmMatch("kvm-4242-99", "kvm-4242-99", "kvm")),
-    (("qemu-system-x86_64", "-name"), VmMatch("kvm-4242-99", "kvm-4242-99", "kvm")),
+    (("qemu-system-x86_64", "-name", "guest=a,,b", "-uuid", UUID), VmLabels(UUID, "a,b", "kvm")),
+    (("qemu-system-x86_64", "-uuid", UUID), VmLabels(UUID, UUID, "kvm")),
+    (("qemu-system-x86_64", "-m", "512"), VmLabels("kvm-4242-99", "kvm-4242-99", "kvm")),
+    (("qemu-system-x86_64", "-name"), VmLabels("kvm-4242-99", "kvm-4242-99", "kvm")),
     (
         ("/usr/bin/kvm", "-id", "101", "-name", "db,debug-threads=on", "-smbios", "type=1"),
-        VmMatch("101", "db", "kvm"),
+        VmLabels("101", "db", "kvm"),
     ),
     (
         ("/usr/bin/kvm", "-id", "101", "-name", "db", "-smbios", f"type=1,uuid={UUID}"),
-        VmMatch(UUID, "db", "kvm"),
+        VmLabels(UUID, "db", "kvm"),
     ),
-    (("/usr/bin/kvm", "-uuid", UUID), VmMatch(UUID, UUID, "kvm")),
-    (("qemu-dm", "-d", "7", "-domain-name", "dom"), VmMatch("xen-7", "dom", "xen")),
-    (("qemu-system-i386", "-xen-domid", "5", "-name", "dom"), VmMatch("xen-5", "dom", "xen")),
+    (("/usr/bin/kvm", "-uuid", UUID), VmLabels(UUID, UUID, "kvm")),
+    (("qemu-dm", "-d", "7", "-domain-name", "dom"), VmLabels("xen-7", "dom", "xen")),
+    (("qemu-system-i386", "-xen-domid", "5", "-name", "dom"), VmLabels("xen-5", "dom", "xen")),
     (
         ("/usr/lib/virtualbox/VBoxHeadless", "--comment", "web", "--startvm", UUID),
-        VmMatch(UUID, "web", "virtualbox"),
+        VmLabels(UUID, "web", "virtualbox"),
     ),
-    (("VirtualBoxVM", "--startvm", "web"), VmMatch("web", "web", "virtualbox")),
+    (("VirtualBoxVM", "--startvm", "web"), VmLabels("web", "web", "virtualbox")),
     (
         ("/usr/lib/vmware/bin/vmware-vmx", "-s", "x=y", "/vms/web/web server.vmx"),
-        VmMatch("/vms/web/web server.vmx", "web server", "vmware"),
+        VmLabels("/vms/web/web server.vmx", "web server", "vmware"),
     ),
-    (("vmware-vmx",), VmMatch("vmware-4242-99", "vmware-4242-99", "vmware")),
-    (("/firecracker", "--id", "fc-1", "--start-time-us", "1"), VmMatch("fc-1", "fc-1", "kvm")),
-    (("firecracker-v1.9.1-x86_64",), VmMatch("kvm-4242-99", "kvm-4242-99", "kvm")),
+    (("vmware-vmx",), VmLabels("vmware-4242-99", "vmware-4242-99", "vmware")),
+    (("/firecracker", "--id", "fc-1", "--start-time-us", "1"), VmLabels("fc-1", "fc-1", "kvm")),
+    (("firecracker-v1.9.1-x86_64",), VmLabels("kvm-4242-99", "kvm-4242-99", "kvm")),
     (
         ("cloud-hypervisor", "--api-socket", "path=/run/vm/a.sock", "--platform", f"uuid={UUID}"),
-        VmMatch(UUID, UUID, "kvm"),
+        VmLabels(UUID, UUID, "kvm"),
     ),
     (
         ("cloud-hypervisor", "--api-socket", "/run/vm/a.sock"),
-        VmMatch("/run/vm/a.sock", "/run/vm/a.sock", "kvm"),
+        VmLabels("/run/vm/a.sock", "/run/vm/a.sock", "kvm"),
     ),
     (
         ("cloud-hypervisor-static", "--api-socket", "fd=3"),
-        VmMatch("kvm-4242-99", "kvm-4242-99", "kvm"),
+        VmLabels("kvm-4242-99", "kvm-4242-99", "kvm"),
     ),
 ]
 
@@ -76,7 +77,7 @@ NONE = [
 
 
 @pytest.mark.parametrize(("cmdline", "expected"), KNOWN)
-def test_vm_of_a_command_line(cmdline: tuple[str, ...], expected: VmMatch) -> None:
+def test_vm_of_a_command_line(cmdline: tuple[str, ...], expected: VmLabels) -> None:
     """Each hypervisor's options give id, name and hypervisor."""
     assert match_vm(cmdline, PID, TICKS) == expected
 
@@ -90,7 +91,7 @@ def test_no_vm(cmdline: tuple[str, ...]) -> None:
 def test_executable_tells_where_the_name_does_not() -> None:
     """A hypervisor under another name is known by its executable."""
     found = match_vm(("my-vm", "-name", "web"), PID, TICKS, exe="/usr/bin/qemu-system-x86_64")
-    assert found == VmMatch("web", "web", "kvm")
+    assert found == VmLabels("web", "web", "kvm")
 
 
 def test_executable_tells_where_the_name_says_too_little() -> None:
