@@ -6,9 +6,9 @@ labels without the ``kepler_ebpf`` prefix are Kepler's own and never change here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from kepler_ebpf.model.snapshot import NodeView, Snapshot
 from kepler_ebpf.model.workloads import WorkloadView
 
 M = TypeVar("M", bound=Metric)
-T = TypeVar("T")
 
 # --- the host and the run -----------------------------------------------------------------------
 
@@ -54,18 +53,28 @@ HOST: tuple[SampledMetric[Host], ...] = (
 # --- the node -----------------------------------------------------------------------------------
 
 
-def _of_kinds(
-    name: str, text: str, energy_uj: Callable[[NodeView], Floats], *, power: bool = False
-) -> SampledMetric[Snapshot]:
-    """Make a metric of total energies, or with *power* of the interval's mean power."""
+def _of_kinds(name: str, what: str, field: str) -> Iterator[SampledMetric[Snapshot]]:
+    """Yield the total and the mean power of the energy in a *field* of the node, by kind."""
 
-    def read(snapshot: Snapshot) -> Samples:
-        seconds, unknown = (snapshot.interval_s, snapshot.unread_kinds) if power else (1.0, ())
-        figures = energy_uj(snapshot.node) / (UJ_PER_J * seconds)
-        samples = _by_kind(snapshot.node, figures)
-        return (sample for sample in samples if sample[0][0] not in unknown)
+    def watts(snapshot: Snapshot) -> Samples:
+        interval_uj = getattr(snapshot.node, f"interval_{field}")
+        samples = _by_kind(snapshot.node, interval_uj / (UJ_PER_J * snapshot.interval_s))
+        return (sample for sample in samples if sample[0][0] not in snapshot.unread_kinds)
 
-    return SampledMetric(name, text, ("zone", "path"), NODE, read=read)
+    yield SampledMetric(
+        f"{name}_joules_total",
+        f"Energy of the zone{what} since start, in joules.",
+        ("zone", "path"),
+        NODE,
+        read=lambda snapshot: _by_kind(snapshot.node, getattr(snapshot.node, field) / UJ_PER_J),
+    )
+    yield SampledMetric(
+        f"{name}_watts",
+        f"Mean power of the zone{what} over the last interval, in watts.",
+        ("zone", "path"),
+        NODE,
+        read=watts,
+    )
 
 
 def _by_kind(node: NodeView, figures: Floats) -> Iterator[tuple[tuple[str, str], float]]:
@@ -88,39 +97,9 @@ def _by_zone(
 
 
 NODES: tuple[SampledMetric[Snapshot], ...] = (
-    _of_kinds(
-        "kepler_node_cpu_joules_total",
-        "Energy of the zone since start, in joules.",
-        lambda node: node.energy_uj,
-    ),
-    _of_kinds(
-        "kepler_node_cpu_active_joules_total",
-        "Energy of the zone that work used since start, in joules.",
-        lambda node: node.active_uj,
-    ),
-    _of_kinds(
-        "kepler_node_cpu_idle_joules_total",
-        "Energy of the zone that idling used since start, in joules.",
-        lambda node: node.idle_uj,
-    ),
-    _of_kinds(
-        "kepler_node_cpu_watts",
-        "Mean power of the zone over the last interval, in watts.",
-        lambda node: node.interval_energy_uj,
-        power=True,
-    ),
-    _of_kinds(
-        "kepler_node_cpu_active_watts",
-        "Mean power that work used over the last interval, in watts.",
-        lambda node: node.interval_active_uj,
-        power=True,
-    ),
-    _of_kinds(
-        "kepler_node_cpu_idle_watts",
-        "Mean power that idling used over the last interval, in watts.",
-        lambda node: node.interval_idle_uj,
-        power=True,
-    ),
+    *_of_kinds("kepler_node_cpu", "", "energy_uj"),
+    *_of_kinds("kepler_node_cpu_active", " that work used", "active_uj"),
+    *_of_kinds("kepler_node_cpu_idle", " that idling used", "idle_uj"),
     figure(
         "kepler_node_cpu_usage_ratio",
         "Busy share of the CPU time in the last interval, from 0 to 1.",
@@ -165,7 +144,7 @@ def _seconds(_: Snapshot, view: WorkloadView) -> Columns:
     return [("", view.cpu_ns / NS_PER_S)]
 
 
-def _of_level(level: WorkloadLevel) -> Iterator[WorkloadMetric[Snapshot]]:
+def _of_level(level: WorkloadLevel) -> Iterator[WorkloadMetric]:
     prefix, by_zone = f"{level.prefix}_{level.name}_cpu", (*level.labels, "state", "zone")
     yield WorkloadMetric(
         f"{prefix}_joules_total",
@@ -259,14 +238,14 @@ def read_samples(
 
     *now_s* is a Unix time.
     """
-
-    def read(metrics: Iterable[SampledMetric[T]], source: T) -> Iterator[tuple[Metric, Samples]]:
-        return ((m, m.read(source)) for m in selected(metrics, host.levels))
-
-    yield from read(HOST, host)
+    sources: list[tuple[tuple[SampledMetric[Any], ...], object]] = [(HOST, host)]
     if snapshot is not None:
-        yield from read(NODES + OTHERS, snapshot)
-        yield from read(OWN_METRICS, snapshot.stats)
-        yield from read(AGE, max(0.0, now_s - snapshot.at_s))
-        if snapshot.pod_source is not None:
-            yield from read(POD_SOURCE, snapshot.pod_source)
+        sources += [
+            (NODES + OTHERS, snapshot),
+            (OWN_METRICS, snapshot.stats),
+            (AGE, max(0.0, now_s - snapshot.at_s)),
+            (POD_SOURCE, snapshot.pod_source),
+        ]
+    for metrics, source in sources:
+        if source is not None:
+            yield from ((m, m.read(source)) for m in selected(metrics, host.levels))

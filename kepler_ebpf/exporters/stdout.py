@@ -84,26 +84,16 @@ def _zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
 def _ran_records(view: WorkloadView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     for index in _order(view, snapshot):
         row = int(view.ran_rows[index])
-        labels = view.labels[row]
+        labels = {name: getattr(view.labels[row], name) for name in view.labels[row].__slots__}
+        watts = _watts(snapshot, snapshot.kinds, view.ran_uj[index])
+        joules = (view.energy_uj[row] / UJ_PER_J).tolist()
         yield {
-            **{name: _json_value(getattr(labels, name)) for name in labels.__slots__},
+            **{name: clean(v) if isinstance(v, str) else v for name, v in labels.items()},
             "state": State(int(view.state[row])).name.lower(),
-            "watts": dict(
-                zip(
-                    snapshot.kinds,
-                    _watts(snapshot, snapshot.kinds, view.ran_uj[index]),
-                    strict=True,
-                )
-            ),
-            "joules": dict(
-                zip(snapshot.kinds, (view.energy_uj[row] / UJ_PER_J).tolist(), strict=True)
-            ),
+            "watts": dict(zip(snapshot.kinds, watts, strict=True)),
+            "joules": dict(zip(snapshot.kinds, joules, strict=True)),
             "cpu_seconds": int(view.cpu_ns[row]) / NS_PER_S,
         }
-
-
-def _json_value(value: str | int) -> str | int:
-    return clean(value) if isinstance(value, str) else value
 
 
 def _watts(snapshot: Snapshot, kinds: tuple[str, ...], uj: Floats) -> list[float | None]:
@@ -128,11 +118,9 @@ def _node_lines(snapshot: Snapshot) -> Iterable[str]:
     yield f"{'ZONE':<10}{'SOCKET':<8}{'W':>10}{'ACTIVE W':>10}{'IDLE W':>10}{'J TOTAL':>14}"
     for record in _zone_records(snapshot):
         socket = "-" if record["socket"] is None else record["socket"]
-        yield (
-            f"{record['zone']:<10}{socket:<8}{_cell(record['watts'], 10)}"
-            f"{_cell(record['active_watts'], 10)}{_cell(record['idle_watts'], 10)}"
-            f"{_cell(record['joules'], 14)}"
-        )
+        powers = (_cell(record[name], 10) for name in ("watts", "active_watts", "idle_watts"))
+        joules = _cell(record["joules"], 14)
+        yield f"{record['zone']:<10}{socket:<8}{''.join(powers)}{joules}"
 
 
 def _cell(figure: float | None, width: int) -> str:

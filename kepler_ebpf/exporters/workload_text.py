@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.exporters.metric import Metric, WorkloadMetric
-from kepler_ebpf.model.arrays import Floats, Ints
+from kepler_ebpf.model.arrays import Ints
 from kepler_ebpf.model.pods import PodInfo, exported_label
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import State, WorkloadView
@@ -53,13 +53,13 @@ class WorkloadText:
     def __init__(
         self,
         node_name: str,
-        metrics: Iterable[WorkloadMetric[Snapshot]],
+        metrics: Iterable[WorkloadMetric],
         pod_info: Metric | None = None,
     ) -> None:
         """Render *metrics* and *pod_info*; *node_name* is a label of every line."""
         self._metrics = tuple(metrics)
-        self._labels = {m.level: _LabelTexts(node_name, m) for m in self._metrics}
-        self._pods = _PodInfo(node_name, pod_info) if pod_info else None
+        self._labels = {metric.level: _LabelTexts(node_name, metric) for metric in self._metrics}
+        self._pod_info = pod_info and (pod_info, _LabelTexts(node_name, pod_info))
 
     def chunks(
         self, snapshot: Snapshot, *, openmetrics: bool, names: frozenset[str]
@@ -68,40 +68,22 @@ class WorkloadText:
         for metric in self._metrics:
             if not names or metric.name in names:
                 view = snapshot.workloads[metric.level]
-                texts = self._labels[metric.level].of(view)
+                texts = self._labels[metric.level].of(view.labels)
                 yield header(metric, openmetrics=openmetrics)
                 yield from _family(metric, texts, snapshot, view)
-        pods = self._pods
-        if pods and snapshot.pod_infos and (not names or pods.metric.name in names):
-            yield header(pods.metric, openmetrics=openmetrics)
-            yield pods.text(snapshot.pod_infos)
-
-
-class _PodInfo:
-    """The lines of the pods' metric, rendered once for each tuple of pods."""
-
-    def __init__(self, node_name: str, metric: Metric) -> None:
-        self.metric = metric
-        self._values = attrgetter(*metric.labels)
-        self._constant = ("node_name", node_name)
-        self._infos: tuple[PodInfo, ...] = ()
-        self._text = ""
-
-    def text(self, infos: tuple[PodInfo, ...]) -> str:
-        """Return a line for each of *infos*."""
-        if infos is not self._infos:
-            self._infos, self._text = infos, "".join(map(self._line, infos))
-        return self._text
-
-    def _line(self, info: PodInfo) -> str:
-        own = zip(self.metric.labels, self._values(info), strict=True)
-        chosen = ((exported_label(name), value) for name, value in info.labels)
-        pairs = (f'{name}="{escape(value)}"' for name, value in (self._constant, *own, *chosen))
-        return f"{self.metric.name}{{{','.join(pairs)}}} 1.0\n"
+        if self._pod_info and snapshot.pod_infos:
+            info, labels = self._pod_info
+            if not names or info.name in names:
+                yield header(info, openmetrics=openmetrics)
+                texts = labels.of(snapshot.pod_infos)
+                yield from _lines(f"{info.name}{{", texts, "} ", [1.0] * len(texts))
 
 
 class _LabelTexts:
-    """The rendered labels of a table's rows, the same for each metric of its level."""
+    """The rendered labels of a table's rows, the same for each metric of its level.
+
+    Pods have the labels beside these that Kubernetes gave them.
+    """
 
     def __init__(self, node_name: str, metric: Metric) -> None:
         self._names = tuple(name for name in metric.labels if name not in {"state", "zone"})
@@ -110,24 +92,26 @@ class _LabelTexts:
         self._labels: tuple[Any, ...] = ()
         self._texts: list[str] = []
 
-    def of(self, view: WorkloadView) -> list[str]:
+    def of(self, rows: tuple[Any, ...]) -> list[str]:
         """Return the label text of each row, rendering only the rows whose object is new."""
-        if view.labels is not self._labels:
+        if rows is not self._labels:
             labels, texts = chain(self._labels, repeat(None)), chain(self._texts, repeat(""))
-            known = zip(view.labels, labels, texts, strict=False)
+            known = zip(rows, labels, texts, strict=False)
             self._texts = [text if new is old else self._render(new) for new, old, text in known]
-            self._labels = view.labels
+            self._labels = rows
         return self._texts
 
     def _render(self, labels: object | None) -> str:
         if labels is None:
             return ""
-        pairs = zip(self._names, self._values(labels), strict=True)
+        own = zip(self._names, self._values(labels), strict=True)
+        given = labels.labels if isinstance(labels, PodInfo) else ()
+        pairs = (*own, *((exported_label(name), value) for name, value in given))
         return ",".join([self._constant, *(f'{name}="{escape(str(v))}"' for name, v in pairs)])
 
 
 def _family(
-    metric: WorkloadMetric[Snapshot], texts: list[str], snapshot: Snapshot, view: WorkloadView
+    metric: WorkloadMetric, texts: list[str], snapshot: Snapshot, view: WorkloadView
 ) -> Iterator[str]:
     columns = tuple(metric.read(snapshot, view))
     for state_label, rows in _groups(metric, view):
@@ -135,7 +119,7 @@ def _family(
         for kind, column in columns:
             zone_label = f',zone="{kind}"' if kind else ""
             tail = f"{state_label}{zone_label}}} "
-            yield from _lines(f"{metric.name}{{", series, tail, column[rows])
+            yield from _lines(f"{metric.name}{{", series, tail, column[rows].tolist())
 
 
 def _groups(metric: Metric, view: WorkloadView) -> Iterator[tuple[str, Ints]]:
@@ -146,8 +130,7 @@ def _groups(metric: Metric, view: WorkloadView) -> Iterator[tuple[str, Ints]]:
         yield f',state="{state.name.lower()}"', np.flatnonzero(view.state == state)
 
 
-def _lines(head: str, series: list[str], tail: str, column: Floats) -> Iterator[str]:
-    figures = column.tolist()
+def _lines(head: str, series: list[str], tail: str, figures: list[float]) -> Iterator[str]:
     for start in range(0, len(series), CHUNK_LINES):
         part = slice(start, start + CHUNK_LINES)
         pairs = zip(series[part], figures[part], strict=True)
