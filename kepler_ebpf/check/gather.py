@@ -95,24 +95,13 @@ def process_view(context: CheckContext) -> Finding:
             f"{procfs} hides other users' processes: they have only their short name",
             "mount it without hidepid, or grant CAP_SYS_PTRACE",
         )
-    if _is_host_view(procfs):
+    if facts.shows_kernel_threads(procfs):
         return ok(f"{procfs} shows the host's processes")
     return lack(
         f"{procfs} shows a container's processes: others have only their short name",
         "share the host's PID namespace (hostPID: true, --pid=host), or mount the host's /proc "
         "and give it with --host.procfs",
     )
-
-
-def _is_host_view(procfs: str) -> bool:
-    of_init = facts.pid_namespace(procfs, "1")
-    if of_init is not None:
-        return of_init == facts.INITIAL_PID_NAMESPACE
-    # The namespace of PID 1 may be unreadable. Ours decides where this procfs is of our namespace.
-    is_ours = len(facts.own_pids(procfs)) == 1
-    if is_ours and facts.pid_namespace(procfs, "self") == facts.INITIAL_PID_NAMESPACE:
-        return True
-    return facts.shows_kernel_threads(procfs)
 
 
 def kubernetes(context: CheckContext) -> Finding:

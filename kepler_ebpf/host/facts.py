@@ -21,9 +21,6 @@ CAPABILITY_BITS = {
 }
 """Bit numbers of the capabilities that matter here, from linux/capability.h."""
 
-INITIAL_PID_NAMESPACE = 0xEFFFFFFC
-"""The inode of the host's PID namespace: fixed in the kernel (PROC_PID_INIT_INO)."""
-
 KTHREADD_PID = 2
 """Parent of the kernel's threads, which only the host's PID namespace has."""
 
@@ -44,10 +41,9 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 def effective_capabilities(procfs: str) -> frozenset[str]:
     """Read which of the capabilities that matter this process may use now."""
-    try:
-        mask = int(_own_status(procfs).get("CapEff", "0"), 16)
-    except ValueError:
-        mask = 0
+    status = read_text(Path(procfs, "self/status")) or ""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    mask = int(match[1], 16) if match else 0
     return frozenset(name for name, bit in CAPABILITY_BITS.items() if mask >> bit & 1)
 
 
@@ -55,29 +51,6 @@ def is_host_user_namespace(procfs: str) -> bool:
     """Whether the user ids of this process are the host's, without exception."""
     mapping = (read_text(Path(procfs, "self/uid_map")) or "").split()
     return mapping == ["0", "0", str(2**32 - 1)]
-
-
-def own_pids(procfs: str) -> tuple[int, ...]:
-    """Read the PIDs of this process, from the PID namespace of *procfs* inwards."""
-    try:
-        return tuple(map(int, _own_status(procfs).get("NSpid", "").split()))
-    except ValueError:
-        return ()
-
-
-def _own_status(procfs: str) -> dict[str, str]:
-    text = read_text(Path(procfs, "self/status")) or ""
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {key: value.strip() for key, _, value in pairs}
-
-
-def pid_namespace(procfs: str, pid: str) -> int | None:
-    """Read the inode of the PID namespace of process *pid* (or "self")."""
-    try:
-        link = Path(procfs, pid, "ns/pid").readlink()
-    except OSError:
-        return None
-    return int(re.sub(r"\D", "", str(link)) or 0)
 
 
 def shows_kernel_threads(procfs: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from kepler_ebpf.meters.energy_counter import EnergyCounter, Fault
-from kepler_ebpf.meters.zone_names import is_named
+from kepler_ebpf.meters.zone_names import kind_of
 from kepler_ebpf.model.energy import Zone
 
 LOG = logging.getLogger(__name__)
@@ -21,22 +22,31 @@ BOUND_W: Final = {"package": 1500.0, "core": 1500.0, "uncore": 500.0, "dram": 80
 """Highest power of one zone, about three times that of the largest parts of 2026."""
 
 
-class CounterSource(Protocol):
-    """One counter that can be read again and again.
+@dataclass(slots=True)
+class CounterSource:
+    """One counter: its descriptor, opened at the first reading and kept open.
 
+    ``read_fd`` returns the µJ that the descriptor shows; OSError or ValueError where it fails.
     ``counts_from_opening``: a perf event restarts at zero when it is opened anew. A file does not:
     another file may take its place, and opening it anew finds that one.
     """
 
-    @property
-    def counts_from_opening(self) -> bool:
-        """Whether the counter starts at zero when it is opened."""
+    open_it: Callable[[], int]
+    read_fd: Callable[[int], float]
+    counts_from_opening: bool
+    _fd: int = field(default=-1, init=False)
 
     def read_uj(self) -> float:
         """Read the counter, opening it first when closed; OSError or ValueError when it fails."""
+        if self._fd < 0:
+            self._fd = self.open_it()
+        return self.read_fd(self._fd)
 
     def close(self) -> None:
         """Close the counter; the next read opens it anew."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +74,11 @@ class CounterZone:
     faults: dict[Fault, int] = field(default_factory=lambda: dict.fromkeys(Fault, 0), init=False)
 
     def is_named(self, wanted: str) -> bool:
-        """Whether *wanted*, a kind or a kernel's name, means this zone."""
-        return any(is_named(name, wanted) for name in self.names)
+        """Whether *wanted*, a kind or a kernel's name, means this zone; a package has its dies."""
+        return any(
+            wanted in {name, kind_of(name)} or name.startswith(f"{wanted}-die-")
+            for name in self.names
+        )
 
     def read(self) -> None:
         """Read the raw value, None where that fails."""

@@ -6,11 +6,10 @@ from wrapping. On virtual hosts the PMU can be present and count nothing.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ from typing import Final
 from kepler_ebpf.host.regular_file import read_regular
 from kepler_ebpf.host.topology import parse_cpu_list
 from kepler_ebpf.meters.counter_meter import CounterMeter, open_counters
-from kepler_ebpf.meters.counter_zone import BOUND_W, CounterZone
+from kepler_ebpf.meters.counter_zone import BOUND_W, CounterSource, CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.perf_event import open_event
 from kepler_ebpf.meters.request import BusySource, MeterRefusedError, MeterRequest, Wait
@@ -72,17 +71,18 @@ def _counters(pmu: Path, request: MeterRequest) -> Iterator[CounterZone]:
         match = _EVENT.search(read_regular(path))
         if match is None:
             raise ValueError(f"{path} names no event number")
-        joules = float(read_regular(f"{path}.scale"))
+        read_fd = partial(_read_uj, float(read_regular(f"{path}.scale")) * UJ_PER_J)
         # The platform is one: every CPU shows the same psys counter.
         is_platform = kind == "psys"
         for cpu, package, name in cpus[:1] if is_platform else cpus:
             socket = None if is_platform else request.socket_of(package)
+            open_it = partial(open_event, pmu_type, int(match[1], 0), cpu)
             yield CounterZone(
                 zone=Zone(kind, socket, f"{path}:cpu{cpu}"),
                 names={name if kind == "package" else kind},
                 package=None if is_platform else package,
-                source=PerfCounter(partial(open_event, pmu_type, int(match[1], 0), cpu), joules),
-                counter=EnergyCounter(math.inf, bound_w=BOUND_W[kind]),
+                source=CounterSource(open_it, read_fd, counts_from_opening=True),
+                counter=EnergyCounter(bound_w=BOUND_W[kind]),
             )
 
 
@@ -99,35 +99,8 @@ def _pmu_cpus(sysfs: Path, pmu: Path) -> list[tuple[int, int, str]]:
     return named
 
 
-class PerfCounter:
-    """One event on one CPU, counting from zero; one count is ``joules``. *open_it* opens it.
-
-    Reopening goes on from the last value: the energy of the time while it was closed is not known.
-    """
-
-    __slots__ = ("_fd", "_last_uj", "_offset_uj", "_open", "_uj")
-    counts_from_opening = True
-
-    def __init__(self, open_it: Callable[[], int], joules: float) -> None:
-        self._open = open_it
-        self._uj = joules * UJ_PER_J
-        self._fd = -1
-        self._offset_uj = 0.0
-        self._last_uj = 0.0
-
-    def read_uj(self) -> float:
-        """Read the count; OSError when the event fails, ValueError when its CPU went away."""
-        if self._fd < 0:
-            self._fd = self._open()
-        count = os.read(self._fd, _COUNT_BYTES)
-        if len(count) != _COUNT_BYTES:
-            raise ValueError("the event has left its CPU")
-        self._last_uj = self._offset_uj + int.from_bytes(count, sys.byteorder) * self._uj
-        return self._last_uj
-
-    def close(self) -> None:
-        """Close the event; the next read opens a new one."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._offset_uj = self._last_uj
+def _read_uj(uj: float, fd: int) -> float:
+    count = os.read(fd, _COUNT_BYTES)
+    if len(count) != _COUNT_BYTES:
+        raise ValueError("the event has left its CPU")
+    return int.from_bytes(count, sys.byteorder) * uj

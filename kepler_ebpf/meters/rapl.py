@@ -11,12 +11,13 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from kepler_ebpf.host.regular_file import open_regular, read_regular
 from kepler_ebpf.meters.counter_meter import CounterMeter, open_counters
-from kepler_ebpf.meters.counter_zone import BOUND_W, CounterZone
+from kepler_ebpf.meters.counter_zone import BOUND_W, CounterSource, CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.request import BusySource, MeterRefusedError, MeterRequest, Wait
 from kepler_ebpf.meters.zone_names import kind_of, package_of
@@ -90,11 +91,12 @@ def _zone(path: Path, name: str, parent: str, request: MeterRequest) -> CounterZ
     if package is not None and socket is None:
         LOG.warning("%s: no CPU of package %d is online", path, package)
     wraps_at_uj = _read_number(path / "max_energy_range_uj") or math.inf
+    open_file = partial(open_regular, path / "energy_uj")
     return CounterZone(
         zone=Zone(kind, socket, str(path)),
         names={name},
         package=package,
-        source=CounterFile(path / "energy_uj"),
+        source=CounterSource(open_file, _read_uj, counts_from_opening=False),
         counter=EnergyCounter(wraps_at_uj, bound_w=_bound_w(path, kind)),
     )
 
@@ -120,28 +122,8 @@ def _read_number(path: Path) -> float | None:
     return float(text) if text is not None and text.isdigit() else None
 
 
-class CounterFile:
-    """One ``energy_uj`` file, kept open between readings."""
-
-    __slots__ = ("_fd", "_path")
-    counts_from_opening = False
-
-    def __init__(self, path: Path) -> None:
-        """Name the file; the first read opens it."""
-        self._path = path
-        self._fd = -1
-
-    def read_uj(self) -> int:
-        """Read the counter; OSError when it cannot be read, ValueError when it is not a number."""
-        if self._fd < 0:
-            self._fd = open_regular(self._path)
-        text = os.pread(self._fd, MAX_NUMBER_BYTES, 0).strip()
-        if not text.isdigit():
-            raise ValueError(f"not a number: {text!r}" if text else "empty")
-        return int(text)
-
-    def close(self) -> None:
-        """Close the file; the next read opens the file that has this path then."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+def _read_uj(fd: int) -> int:
+    text = os.pread(fd, MAX_NUMBER_BYTES, 0).strip()
+    if not text.isdigit():
+        raise ValueError(f"not a number: {text!r}" if text else "empty")
+    return int(text)

@@ -27,8 +27,3 @@ def package_of(name: str) -> int | None:
     """Return the physical package id in a kernel's name of a package or die; None for others."""
     match = _PACKAGE.fullmatch(name)
     return int(match[1]) if match else None
-
-
-def is_named(name: str, wanted: str) -> bool:
-    """Whether *wanted*, a kind or a name, selects the zone *name*; a package selects its dies."""
-    return wanted in {name, kind_of(name)} or name.startswith(f"{wanted}-die-")

@@ -8,10 +8,9 @@ from kepler_ebpf.host import facts
 
 
 def test_unreadable_procfs_gives_no_rights(tmp_path: Path) -> None:
-    """A procfs without files gives no capability, PID or mount."""
+    """A procfs without files gives no capability and no mount."""
     assert facts.effective_capabilities(str(tmp_path)) == frozenset()
-    assert facts.own_pids(str(tmp_path)) == ()
-    assert facts.pid_namespace(str(tmp_path), "1") is None
+    assert not facts.shows_kernel_threads(str(tmp_path))
     assert not facts.is_host_user_namespace(str(tmp_path))
     assert facts.mount_point(str(tmp_path), "tracefs") is None
 
@@ -20,10 +19,9 @@ def test_garbled_procfs_gives_no_rights(tmp_path: Path) -> None:
     """A file of another form is as one that cannot be read."""
     own = tmp_path / "self"
     own.mkdir()
-    (own / "status").write_text("CapEff: zz\nNSpid: 1 two\nno colon\n")
+    (own / "status").write_text("CapEff: zz\nno colon\n")
     (own / "mounts").write_text("none\n\nnone /sys/kernel/tracing tracefs rw 0 0\n")
     assert facts.effective_capabilities(str(tmp_path)) == frozenset()
-    assert facts.own_pids(str(tmp_path)) == ()
     assert facts.mount_point(str(tmp_path), "tracefs") == "/sys/kernel/tracing"
 
 

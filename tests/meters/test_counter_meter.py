@@ -6,12 +6,12 @@ import pytest
 from meter_requests import Cpus
 
 from kepler_ebpf.meters.counter_meter import CounterMeter
-from kepler_ebpf.meters.counter_zone import CounterZone
+from kepler_ebpf.meters.counter_zone import CounterSource, CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.model.energy import Zone
 
 
-class Source:
+class Source(CounterSource):
     """A counter that a test sets, and that fails where it has no value."""
 
     def __init__(self, energy_uj: float = 1e6, *, counts_from_opening: bool = False) -> None:

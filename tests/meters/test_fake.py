@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.meters.fake import MEAN_W, SWING, FakeMeter
 
 SECOND_NS = 1_000_000_000
@@ -22,12 +21,6 @@ def test_each_socket_has_its_zones_and_the_platform_is_one() -> None:
         ("package", 0), ("package", 1), ("psys", None),
     ]  # fmt: skip
     assert len({zone.path for zone in zones}) == 3
-
-
-def test_unknown_zone_is_an_error_that_names_those_there_are() -> None:
-    """The configuration key, the value and what is allowed."""
-    with pytest.raises(ConfigError, match=r"fake-cpu-meter.zones: 'gpu'.*\n.*package, core"):
-        FakeMeter(("gpu",))
 
 
 @given(steps_ns=st.lists(st.integers(1, 100 * SECOND_NS), min_size=1, max_size=20))

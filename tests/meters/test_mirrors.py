@@ -12,7 +12,7 @@ from meter_requests import Cpus, request_for
 from powercap import PowercapTree, ZoneSpec
 
 from kepler_ebpf.meters.counter_meter import CounterMeter
-from kepler_ebpf.meters.counter_zone import CounterZone
+from kepler_ebpf.meters.counter_zone import CounterSource, CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
 from kepler_ebpf.meters.rapl import open_meter
 from kepler_ebpf.model.energy import Zone
@@ -22,7 +22,7 @@ DIES = ("intel-rapl:0", "intel-rapl:1")
 DRAMS = ("intel-rapl:0:0", "intel-rapl:1:0")
 
 
-class Source:
+class Source(CounterSource):
     """A counter of some kind that shows what a test sets."""
 
     def __init__(self, *, counts_from_opening: bool = False) -> None:

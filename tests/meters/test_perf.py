@@ -6,6 +6,7 @@ CPU clock counts nanoseconds on any machine and whose dummy event counts nothing
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,17 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def replace_event_by_empty_file() -> None:
+    """Make the one open event end, as the kernel ends it when its CPU goes away."""
+    (event,) = (
+        int(path.name)
+        for path in Path("/proc/self/fd").iterdir()
+        if path.is_symlink() and "perf_event" in str(path.readlink())
+    )
+    with Path("/dev/null").open() as empty:
+        os.dup2(empty.fileno(), event)
+
+
 def unproved(sysfs: object, **wishes: object) -> CounterMeter:
     """Return a meter that has not been read yet."""
     return CounterMeter("perf", find_counters(request_for(sysfs, **wishes)), Cpus())
@@ -98,18 +110,23 @@ def test_counts_are_scaled_to_microjoules(build: Build) -> None:
     assert WATTS * 0.02 <= spent_j <= WATTS * (time.monotonic_ns() - started_ns) / 1e9
 
 
-def test_energy_goes_on_after_a_reopening(build: Build) -> None:
-    """A closed event starts again at zero; the figure does not fall."""
+def test_energy_goes_on_after_a_failure(build: Build) -> None:
+    """The event is opened anew and starts again at zero; the figure does not fall."""
     meter = unproved(build({"energy-pkg": CPU_CLOCK}))
     meter.read()
     time.sleep(0.005)
     before = meter.read()
-    meter.close()
+    replace_event_by_empty_file()
+    failed = meter.read()
+    again = meter.read()
+    time.sleep(0.005)
     after = meter.read()
     meter.close()
-    assert after.valid[0]
-    assert after.energy_uj[0] >= before.energy_uj[0]
-    assert sum(meter.stats.errors.values()) == 0
+    assert (failed.valid[0], again.valid[0], after.valid[0]) == (False, True, True)
+    assert failed.energy_uj == again.energy_uj == before.energy_uj
+    assert after.energy_uj[0] > before.energy_uj[0]
+    assert again.gaps[0] == before.gaps[0] + 1
+    assert meter.stats.errors[meter.zones[0].path, "read"] == 1
 
 
 def test_event_that_cannot_be_opened_fails_alone(build: Build) -> None:
