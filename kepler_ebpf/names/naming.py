@@ -100,7 +100,7 @@ class HostNaming(Naming):
         self._clock = clock
         self._units = options.units
         self._pods = pods
-        self._index = pods.index if pods else None
+        self._index = pods.index if pods else PodIndex()
         self._paths = CgroupPaths(hierarchy, options.retention_s, clock)
         self._runtimes = RuntimeNames(options.host_root)
         self._processes = ProcessNames(options.procfs, clock)
@@ -174,7 +174,7 @@ class HostNaming(Naming):
 
     def pod(self, pod_id: str) -> PodLabels:
         """See ``Naming``. The pod of another id, where a static pod was given that at the API."""
-        pod = self._index.pod(pod_id) if self._index else None
+        pod = self._index.pod(pod_id)
         if pod is None:
             return PodLabels(pod_id, "", "")
         if pod.pod_id != pod.cgroup_pod_id:

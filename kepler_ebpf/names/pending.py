@@ -33,7 +33,7 @@ class PendingNames:
     def __init__(
         self,
         has_ended: Callable[[Hashable], bool],
-        index: PodIndex | None,
+        index: PodIndex,
         limit: int,
     ) -> None:
         """*has_ended* is called with the keys of entries, *index* is that of the pods."""
@@ -69,7 +69,7 @@ class PendingNames:
         if not self._is_time(now_s):
             return
         # Read once, and before any look-up: another thread changes it.
-        version = self._index_version
+        version = self._index.version
         is_changed, self._version = self._version != version, version
         for key, entry in list(self._waiting.items()):
             if (is_changed and self._is_known(entry, now_s)) or (
@@ -86,16 +86,12 @@ class PendingNames:
         entries = self._due_live or self._due_ended
         return entries.popitem(last=False)[1] if entries else None
 
-    @property
-    def _index_version(self) -> int:
-        return self._index.version if self._index else 0
-
     def _is_time(self, now_s: float) -> bool:
-        return now_s >= self._retry_at_s or self._version != self._index_version
+        return now_s >= self._retry_at_s or self._version != self._index.version
 
     def _is_known(self, entry: PendingName, now_s: float) -> bool:
         """Whether the index has what *entry* waits for; if not, its patience begins to run out."""
-        if self._index is None or entry.is_known is None:
+        if entry.is_known is None:
             return False
         if entry.is_known(self._index):
             return True

@@ -100,7 +100,9 @@ def directories(kind: Kind, root: str) -> tuple[str, ...]:
     They are paths as seen from here, with the host's root directory at *root*.
     """
     texts = [_read(path) for path in config_files(kind, root)]
-    texts.append(_command_line(kind.pid_file, root))
+    pid = _read(follow(root, kind.pid_file)).strip()
+    if pid.isdigit():
+        texts.append(_read(f"{root.rstrip('/')}/proc/{pid}/cmdline").replace("\0", " "))
     texts += [_read(follow(root, path)) for text in texts for path in _values(_CONFIG_FLAG, text)]
     configured = [path for text in texts for path in _values(kind.setting, text)]
     usual = [path for pattern in kind.defaults for path in _matches(root, pattern)]
@@ -127,7 +129,10 @@ def follow(root: str, path: str) -> str:
         if name == "..":
             done = done[:-1] or [""]
             continue
-        target = _link("/".join([root.rstrip("/"), *done[1:], name]))
+        try:
+            target = os.readlink("/".join([root.rstrip("/"), *done[1:], name]))
+        except OSError:
+            target = ""
         links += target != ""
         if not target or links > MAX_LINKS:
             done.append(name)
@@ -135,13 +140,6 @@ def follow(root: str, path: str) -> str:
         done = [""] if target.startswith("/") else done
         names += target.split("/")[::-1]
     return root.rstrip("/") + "/".join(done) or "/"
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
 
 
 def _matches(root: str, pattern: str) -> list[str]:
@@ -167,11 +165,3 @@ def _read(path: str) -> str:
             return _COMMENT.sub("", file.read(CONFIG_LIMIT).decode("utf-8", "replace"))
     except OSError:
         return ""
-
-
-def _command_line(pid_file: str, root: str) -> str:
-    """Return the command line of the daemon whose pid is in that file."""
-    pid = _read(follow(root, pid_file)).strip() if pid_file else ""
-    return (
-        _read(f"{root.rstrip('/')}/proc/{pid}/cmdline").replace("\0", " ") if pid.isdigit() else ""
-    )

@@ -15,7 +15,7 @@ class Queue:
 
     def __init__(self, *ended: Hashable, index: PodIndex | None = None, limit: int = 10) -> None:
         """Begin empty; the owners of the keys *ended* have ended."""
-        self.names = PendingNames(lambda key: key in ended, index, limit)
+        self.names = PendingNames(lambda key: key in ended, index or PodIndex(), limit)
         self.tried: list[Hashable] = []
 
     def add(

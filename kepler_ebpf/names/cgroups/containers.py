@@ -10,8 +10,6 @@ import re
 
 from kepler_ebpf.model.workloads import ContainerLabels
 
-_SHORT_ID_LENGTH = 12
-
 # What a component may begin behind and end before. A colon stands for a slash where a runtime
 # with the cgroupfs driver was given a path for the systemd driver.
 _START = r"(?<![^/:])"
@@ -138,7 +136,7 @@ def has_short_id(container_id: str) -> bool:
 def short_id(container_id: str) -> str:
     """Return 12 digits of an id, as the runtimes' own tools show it; of names the innermost."""
     if _FULL_ID.fullmatch(container_id):
-        return container_id[:_SHORT_ID_LENGTH]
+        return container_id[:12]
     return container_id.rpartition("/")[2]
 
 

@@ -76,7 +76,9 @@ class CgroupPaths:
             self._ended_at.pop(event.cgroup_id, None)
             if event.removed:
                 self._end(event.cgroup_id, now_s)
-        self._forget(now_s - self._retention_s)
+        ended_at = self._ended_at
+        while ended_at and ended_at[next(iter(ended_at))] <= now_s - self._retention_s:
+            del self._paths[ended_at.popitem(last=False)[0]]
 
     def resync(self) -> None:
         """Have every remembered cgroup checked: the kernel has lost events."""
@@ -136,8 +138,3 @@ class CgroupPaths:
             return self._resolvers[cgroup_id & CGROUP_V1_BIT].exists(cgroup_id & ~CGROUP_V1_BIT)
         except OSError:
             return True
-
-    def _forget(self, ended_before_s: float) -> None:
-        ended_at = self._ended_at
-        while ended_at and ended_at[next(iter(ended_at))] <= ended_before_s:
-            del self._paths[ended_at.popitem(last=False)[0]]
