@@ -41,12 +41,22 @@ class Option:
         return self.parse is values.boolean
 
 
-def option(default: R, parse: Callable[[R], T], spelling: tuple[str, ...], text: str) -> T:
+def option(spelling: str, meaning: str, default: R, parse: Callable[[R], T]) -> T:
     """Make a field with its default value; *spelling* is the YAML key and any flags."""
     # Typed as the value, as dataclasses.field is: the field's type is then checked against it.
-    key, *flags = spelling
-    described = Option("", key, tuple(flags), text, default, parse)
+    key, *flags = spelling.split()
+    described = Option("", key, tuple(flags), meaning, default, parse)
     return field(default=parse(default), metadata={_OPTION: described})
+
+
+def switch(spelling: str, meaning: str, default: str = "false") -> bool:
+    """Make a field that is true or false."""
+    return option(spelling, meaning, default, values.boolean)
+
+
+def text(spelling: str, meaning: str) -> str:
+    """Make a field that takes any text; it is empty by default."""
+    return option(spelling, meaning, "", str)
 
 
 def options_of(config: type) -> tuple[Option, ...]:

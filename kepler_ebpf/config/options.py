@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from kepler_ebpf.config import values
-from kepler_ebpf.config.option import option, options_of, words_of
+from kepler_ebpf.config.option import option, options_of, switch, text, words_of
 from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.meters import AUTO, METER_NAMES
@@ -30,206 +30,179 @@ class Config:
     """The settings of one run; ``Config()`` holds the defaults. Durations are in seconds."""
 
     interval_s: float = option(
+        "monitor.interval --interval --monitor.interval",
+        "Length of an interval, from 10ms to 1h.",
         "1s",
         values.duration_s("10ms", "1h"),
-        ("monitor.interval", "--interval", "--monitor.interval"),
-        "Length of an interval, from 10ms to 1h.",
     )
     staleness_s: float = option(
+        "monitor.staleness",
+        "A scrape that finds older figures has the time since then counted as well.",
         "500ms",
         values.duration_s("0s", "1h"),
-        ("monitor.staleness",),
-        "A scrape that finds older figures has the time since then counted as well.",
     )
     max_terminated: int = option(
+        "monitor.maxTerminated --monitor.max-terminated",
+        "Number of ended workloads listed of each kind; 0 lists none, a negative number all.",
         "500",
         values.whole,
-        ("monitor.maxTerminated", "--monitor.max-terminated"),
-        "Number of ended workloads listed of each kind; 0 lists none, a negative number all.",
     )
     min_terminated_energy_j: float = option(
+        "monitor.minTerminatedEnergyThreshold",
+        "Joules that an ended process must have used to be listed; other workloads need none.",
         "10",
         values.joules,
-        ("monitor.minTerminatedEnergyThreshold",),
-        "Joules that an ended process must have used to be listed; other workloads need none.",
     )
     terminated_retention_s: float = option(
+        "ebpf.terminatedRetention --terminated-retention",
+        "Time that an ended workload stays listed, from 1s to 24h.",
         "2m",
         values.duration_s("1s", "24h"),
-        ("ebpf.terminatedRetention", "--terminated-retention"),
-        "Time that an ended workload stays listed, from 1s to 24h.",
     )
     sysfs: str = option(
-        "/sys", values.name, ("host.sysfs", "--host.sysfs"), "Directory of the host's sysfs."
+        "host.sysfs --host.sysfs", "Directory of the host's sysfs.", "/sys", values.name
     )
     procfs: str = option(
-        OWN_PROCFS, values.name, ("host.procfs", "--host.procfs"), "Directory of the host's procfs."
+        "host.procfs --host.procfs", "Directory of the host's procfs.", OWN_PROCFS, values.name
     )
     log_level: str = option(
+        "log.level --log.level",
+        f"Lowest severity that is logged: {words_of(LOG_LEVELS)}.",
         "info",
         values.choice(*LOG_LEVELS),
-        ("log.level", "--log.level"),
-        f"Lowest severity that is logged: {words_of(LOG_LEVELS)}.",
     )
     log_format: str = option(
+        "log.format --log.format",
+        "Form of the log on stderr: text or json.",
         "text",
         values.choice("text", "json"),
-        ("log.format", "--log.format"),
-        "Form of the log on stderr: text or json.",
     )
     metrics_levels: frozenset[str] = option(
+        "exporter.prometheus.metricsLevel --metrics",
+        f"Levels to export: {words_of(LEVELS, 'and')}.",
         DEFAULT_LEVELS,
         values.set_of(values.choice(*LEVELS)),
-        ("exporter.prometheus.metricsLevel", "--metrics"),
-        f"Levels to export: {words_of(LEVELS, 'and')}.",
     )
     listen_addresses: tuple[str, ...] = option(
+        "web.listenAddresses --web.listen-address",
+        "Addresses to serve metrics on, as HOST:PORT or :PORT.",
         (":28282",),
         values.each(values.listen_address, may_be_empty=False),
-        ("web.listenAddresses", "--web.listen-address"),
-        "Addresses to serve metrics on, as HOST:PORT or :PORT.",
     )
-    prometheus_enabled: bool = option(
-        "true",
-        values.boolean,
-        ("exporter.prometheus.enabled", "--exporter.prometheus"),
+    prometheus_enabled: bool = switch(
+        "exporter.prometheus.enabled --exporter.prometheus",
         "Serve metrics to Prometheus.",
+        default="true",
     )
     debug_collectors: tuple[str, ...] = option(
+        "exporter.prometheus.debugCollectors",
+        "Metrics of the program's own runtime: go (here Python's) and process.",
         ("go",),
         values.each(values.choice("go", "process")),
-        ("exporter.prometheus.debugCollectors",),
-        "Metrics of the program's own runtime: go (here Python's) and process.",
     )
-    stdout_enabled: bool = option(
-        "false",
-        values.boolean,
-        ("exporter.stdout.enabled", "--exporter.stdout"),
-        "Print each interval to standard output.",
+    stdout_enabled: bool = switch(
+        "exporter.stdout.enabled --exporter.stdout", "Print each interval to standard output."
     )
     stdout_format: str = option(
+        "ebpf.stdoutFormat --stdout-format",
+        "Form of a printed interval: table, or jsonl for one JSON object on a line.",
         "table",
         values.choice("table", "jsonl"),
-        ("ebpf.stdoutFormat", "--stdout-format"),
-        "Form of a printed interval: table, or jsonl for one JSON object on a line.",
     )
     rapl_zones: tuple[str, ...] = option(
-        (),
-        values.each(values.zone_name),
-        ("rapl.zones",),
+        "rapl.zones",
         f"Energy zones to read, by kind ({words_of(ZONE_KINDS)}) or by the kernel's name "
         "(such as package-0, package-0-die-1 or psys-1); an empty list means all.",
+        (),
+        values.each(values.zone_name),
     )
     preferred_meters: tuple[str, ...] = option(
+        "cpu.preferredMeters",
+        "Meters that the automatic choice tries first, in this order.",
         ("rapl", "perf"),
         values.each(values.choice(*METER_NAMES, *UNSUPPORTED_METERS)),
-        ("cpu.preferredMeters",),
-        "Meters that the automatic choice tries first, in this order.",
     )
     meter: str = option(
+        "ebpf.meter --meter",
+        f"Source of energy readings: {words_of([AUTO, *METER_NAMES])}.",
         AUTO,
         values.choice(AUTO, *METER_NAMES),
-        ("ebpf.meter", "--meter"),
-        f"Source of energy readings: {words_of([AUTO, *METER_NAMES])}.",
     )
-    fake_enabled: bool = option(
-        "false",
-        values.boolean,
-        ("dev.fake-cpu-meter.enabled",),
-        "Use invented energy readings, for demonstrations.",
+    fake_enabled: bool = switch(
+        "dev.fake-cpu-meter.enabled", "Use invented energy readings, for demonstrations."
     )
     fake_zones: tuple[str, ...] = option(
+        "dev.fake-cpu-meter.zones",
+        "Zones of the invented readings.",
         ("package", "core", "dram"),
         values.each(values.choice(*ZONE_KINDS)),
-        ("dev.fake-cpu-meter.zones",),
-        "Zones of the invented readings.",
     )
     bpf_loader: str = option(
+        "ebpf.loader --bpf-loader",
+        "Loader of the BPF programs: auto, core (compiled before) or bcc (compiled at start).",
         "auto",
         values.choice("auto", *LOADERS),
-        ("ebpf.loader", "--bpf-loader"),
-        "Loader of the BPF programs: auto, core (compiled before) or bcc (compiled at start).",
     )
     map_entries: int = option(
+        "ebpf.mapEntries --bpf-map-entries",
+        "Number of tasks that the kernel maps hold in one interval; 0 chooses by the host's size.",
         "0",
         values.zero_or_within(1_024, 4_194_304),
-        ("ebpf.mapEntries", "--bpf-map-entries"),
-        "Number of tasks that the kernel maps hold in one interval; 0 chooses by the host's size.",
     )
     cgroup_hierarchy: str = option(
+        "ebpf.cgroupHierarchy --cgroup-hierarchy",
+        f"Cgroup hierarchy of containers: auto, v2 or a v1 controller: {words_of(V1_CONTROLLERS)}.",
         "auto",
         values.choice("auto", "v2", *V1_CONTROLLERS),
-        ("ebpf.cgroupHierarchy", "--cgroup-hierarchy"),
-        f"Cgroup hierarchy of containers: auto, v2 or a v1 controller: {words_of(V1_CONTROLLERS)}.",
     )
-    bpf_stats: bool = option(
-        "false",
-        values.boolean,
-        ("ebpf.stats", "--bpf-stats"),
+    bpf_stats: bool = switch(
+        "ebpf.stats --bpf-stats",
         "Let the kernel measure the cost of the BPF programs; this adds to their cost.",
     )
-    kube_enabled: bool = option(
-        "false",
-        values.boolean,
-        ("kube.enabled", "--kube.enable"),
-        "Name the pods of this Kubernetes node.",
+    kube_enabled: bool = switch(
+        "kube.enabled --kube.enable", "Name the pods of this Kubernetes node."
     )
-    kube_config: str = option(
-        "",
-        str,
-        ("kube.config", "--kube.config"),
-        "Path of a kubeconfig, needed only outside of the cluster.",
+    kube_config: str = text(
+        "kube.config --kube.config", "Path of a kubeconfig, needed only outside of the cluster."
     )
-    kube_node_name: str = option(
-        "",
-        str,
-        ("kube.nodeName", "--kube.node-name"),
-        "This node's name in Kubernetes.",
-    )
+    kube_node_name: str = text("kube.nodeName --kube.node-name", "This node's name in Kubernetes.")
     kube_mode: str = option(
+        "kube.podInformer.mode",
+        "Source of the node's pods: kubelet or apiserver.",
         "kubelet",
         values.choice("kubelet", "apiserver"),
-        ("kube.podInformer.mode",),
-        "Source of the node's pods: kubelet or apiserver.",
     )
     kube_poll_interval_s: float = option(
+        "kube.podInformer.pollInterval",
+        "Time between two requests to the kubelet.",
         "15s",
         values.duration_s("1s", "1h"),
-        ("kube.podInformer.pollInterval",),
-        "Time between two requests to the kubelet.",
     )
-    kubelet_host: str = option(
-        "",
-        str,
-        ("ebpf.kubelet.host",),
+    kubelet_host: str = text(
+        "ebpf.kubelet.host",
         "Address of the kubelet, as HOST or HOST:PORT; by default NODE_IP, else the node's name.",
     )
-    kubelet_ca: str = option(
-        "",
-        str,
-        ("ebpf.kubelet.ca",),
+    kubelet_ca: str = text(
+        "ebpf.kubelet.ca",
         "File with the CA of the kubelet's certificate; by default the cluster's.",
     )
-    kubelet_verify: bool = option(
-        "true", values.boolean, ("ebpf.kubelet.verify",), "Verify the kubelet's certificate."
+    kubelet_verify: bool = switch(
+        "ebpf.kubelet.verify", "Verify the kubelet's certificate.", default="true"
     )
     pod_labels: tuple[str, ...] = option(
+        "ebpf.podLabels",
+        "Labels of pods that kepler_ebpf_pod_info has; an empty list means none.",
         (),
         values.each(values.pod_label),
-        ("ebpf.podLabels",),
-        "Labels of pods that kepler_ebpf_pod_info has; an empty list means none.",
     )
-    units: bool = option(
-        "false",
-        values.boolean,
-        ("ebpf.units", "--units"),
-        "Export systemd units and Slurm steps too, as --metrics unit does.",
+    units: bool = switch(
+        "ebpf.units --units", "Export systemd units and Slurm steps too, as --metrics unit does."
     )
     node_name: str = option(
+        "ebpf.nodeName --node-name",
+        "Value of the node_name label; by default the name in Kubernetes, else the host's.",
         os.uname().nodename,
         values.name,
-        ("ebpf.nodeName", "--node-name"),
-        "Value of the node_name label; by default the name in Kubernetes, else the host's.",
     )
 
     @property

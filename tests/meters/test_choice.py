@@ -12,7 +12,7 @@ from meter_requests import Cpus, request_for
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
 
 from kepler_ebpf.errors import SetupError
-from kepler_ebpf.meters import choice
+from kepler_ebpf.meters import MEASURING, choice
 from kepler_ebpf.meters.choice import open_meter, probe_meters
 from kepler_ebpf.meters.request import MeterRequest
 from kepler_ebpf.model.energy import Meter
@@ -105,7 +105,7 @@ def test_every_measuring_meter_is_opened_as_itself(
     asked: MeterRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One more in the registry is tried in its turn."""
-    monkeypatch.setattr(choice, "MEASURING", ("fake", *choice.MEASURING))
+    monkeypatch.setattr(choice, "MEASURING", ("fake", *MEASURING))
     assert opened(asked, moving(asked)).name == "fake"
 
 
