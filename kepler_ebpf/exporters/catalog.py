@@ -144,7 +144,7 @@ def _seconds(_: Snapshot, view: WorkloadView) -> Columns:
     return [("", view.cpu_ns / NS_PER_S)]
 
 
-def _of_level(level: WorkloadLevel) -> Iterator[WorkloadMetric]:
+def _of_level(level: WorkloadLevel) -> Iterator[WorkloadMetric[Snapshot]]:
     prefix, by_zone = f"{level.prefix}_{level.name}_cpu", (*level.labels, "state", "zone")
     yield WorkloadMetric(
         f"{prefix}_joules_total",

@@ -9,7 +9,6 @@ from typing import Generic, Literal, TypeVar
 from kepler_ebpf.host.topology import CpuInfo
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.levels import LEVELS
-from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import WorkloadView
 
 T = TypeVar("T")
@@ -57,13 +56,13 @@ class SampledMetric(Metric, Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadMetric(Metric):
+class WorkloadMetric(Metric, Generic[T]):
     """A metric with samples for each row of its level, ``read`` from a snapshot and the table.
 
     Its labels are attributes of the row's labels object, ``state`` and ``zone``.
     """
 
-    read: Callable[[Snapshot, WorkloadView], Columns]
+    read: Callable[[T, WorkloadView], Columns]
 
 
 def figure(

@@ -52,36 +52,11 @@ class Page(NamedTuple):
     body: bytearray
 
 
-class SnapshotCollector(Collector):
-    """Collects the metrics of few samples from ``snapshot``; None: those of the host only."""
+class MetricsPage(Collector):
+    """Renders the metrics page. Threads take turns, so many readers cost no more than one.
 
-    def __init__(self, host: Host, clock: Callable[[], float] = time.time) -> None:
-        """Collect from *host*; *clock* gives the Unix time against which the age is measured."""
-        self._host = host
-        self._clock = clock
-        self.snapshot: Snapshot | None = None
-
-    def describe(self) -> Iterator[Family]:
-        """Yield every family without samples, so that a name taken twice is an error at once."""
-        for metric in catalog.selected(catalog.SAMPLED, self._host.levels):
-            yield self._family(metric, ())
-
-    def collect(self) -> Iterator[Family]:
-        """Yield the families whose source exists."""
-        for metric, samples in catalog.read_samples(self._host, self.snapshot, self._clock()):
-            yield self._family(metric, samples)
-
-    def _family(self, metric: Metric, samples: Samples) -> Family:
-        node = {"node_name": clean(self._host.node_name)} if metric.node_name else {}
-        kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
-        family = kind(metric.family, metric.help, labels=[*node, *metric.labels])
-        for labels, value in samples:
-            family.add_metric([*node.values(), *map(clean, labels)], value)
-        return family
-
-
-class MetricsPage:
-    """Renders the metrics page. Threads take turns, so many readers cost no more than one."""
+    As a collector it has the metrics of few samples; before a page was rendered, the host's only.
+    """
 
     def __init__(
         self,
@@ -92,17 +67,19 @@ class MetricsPage:
         """Prepare the page of *host*; *debug_collectors* may name ``process`` and ``go``.
 
         ``go`` is Kepler's word for the language runtime: here Python and its garbage collector.
+        *clock* gives the Unix time against which the age of a snapshot is measured.
         """
         self._lock = threading.Lock()
-        self._levels = host.levels
-        self._collector = SnapshotCollector(host, clock)
+        self._host = host
+        self._clock = clock
+        self._snapshot: Snapshot | None = None
         self._workloads = WorkloadText(
             host.node_name,
             catalog.selected(catalog.WORKLOADS, host.levels),
             *catalog.selected([catalog.POD_INFO], host.levels),
         )
         self._registry = CollectorRegistry(auto_describe=True)
-        self._registry.register(self._collector)
+        self._registry.register(self)
         if "process" in debug_collectors:
             ProcessCollector(registry=self._registry)
         if "go" in debug_collectors:
@@ -122,15 +99,14 @@ class MetricsPage:
         *names* keeps only these metrics (sample names); empty keeps all. Changes no figure.
         """
         with self._lock:
-            snapshot = self._collector.snapshot = snapshot and exported(snapshot, self._levels)
+            self._snapshot = snapshot and exported(snapshot, self._host.levels)
             openmetrics = _prefers_openmetrics(accept)
-            chunks = self._chunks(snapshot, names, openmetrics=openmetrics)
+            chunks = self._chunks(names, openmetrics=openmetrics)
             body = _joined(chunks, compress=compress)
             return Page(OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, body)
 
-    def _chunks(
-        self, snapshot: Snapshot | None, names: frozenset[str], *, openmetrics: bool
-    ) -> Iterator[bytes]:
+    def _chunks(self, names: frozenset[str], *, openmetrics: bool) -> Iterator[bytes]:
+        snapshot = self._snapshot
         registry = self._registry.restricted_registry(names) if names else self._registry
         encode = openmetrics_text if openmetrics else plain_text
         yield encode(registry).removesuffix(EOF)
@@ -140,6 +116,24 @@ class MetricsPage:
                 time.sleep(PAUSE_S)
         if openmetrics:
             yield EOF
+
+    def describe(self) -> Iterator[Family]:
+        """Yield every family without samples, so that a name taken twice is an error at once."""
+        for metric in catalog.selected(catalog.SAMPLED, self._host.levels):
+            yield self._family(metric, ())
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families whose source exists."""
+        for metric, samples in catalog.read_samples(self._host, self._snapshot, self._clock()):
+            yield self._family(metric, samples)
+
+    def _family(self, metric: Metric, samples: Samples) -> Family:
+        node = {"node_name": clean(self._host.node_name)} if metric.node_name else {}
+        kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
+        family = kind(metric.family, metric.help, labels=[*node, *metric.labels])
+        for labels, value in samples:
+            family.add_metric([*node.values(), *map(clean, labels)], value)
+        return family
 
 
 def _prefers_openmetrics(accept: str) -> bool:

@@ -53,7 +53,7 @@ class WorkloadText:
     def __init__(
         self,
         node_name: str,
-        metrics: Iterable[WorkloadMetric],
+        metrics: Iterable[WorkloadMetric[Snapshot]],
         pod_info: Metric | None = None,
     ) -> None:
         """Render *metrics* and *pod_info*; *node_name* is a label of every line."""
@@ -111,7 +111,7 @@ class _LabelTexts:
 
 
 def _family(
-    metric: WorkloadMetric, texts: list[str], snapshot: Snapshot, view: WorkloadView
+    metric: WorkloadMetric[Snapshot], texts: list[str], snapshot: Snapshot, view: WorkloadView
 ) -> Iterator[str]:
     columns = tuple(metric.read(snapshot, view))
     for state_label, rows in _groups(metric, view):

@@ -18,7 +18,7 @@ from snapshots import HOST, Row, node, process, snapshot
 
 from kepler_ebpf.exporters.catalog import METRICS, SAMPLED
 from kepler_ebpf.exporters.metric import Metric
-from kepler_ebpf.exporters.prometheus import MetricsPage, SnapshotCollector
+from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.pods import PodSourceHealth
 from kepler_ebpf.model.snapshot import Snapshot
@@ -340,14 +340,14 @@ def test_debug_collectors_add_the_runtime_and_the_process() -> None:
 
 def test_collector_describes_its_families_without_samples() -> None:
     """A registry sees every name before the first scrape, and so any name taken twice."""
-    collector = SnapshotCollector(HOST)
+    collector = MetricsPage(HOST)
     described = list(collector.describe())
     assert {f.name for f in described} == {m.family for m in SAMPLED}
     assert not any(family.samples for family in described)
     registry = CollectorRegistry()
     registry.register(collector)
     with pytest.raises(ValueError, match="kepler_build_info"):
-        registry.register(SnapshotCollector(HOST))
+        registry.register(MetricsPage(HOST))
 
 
 def test_labels_of_the_host_are_valid_utf8() -> None:

@@ -176,7 +176,11 @@ class Connection:
             self._endpoint.apply_to(configuration)
         token = settings.get("BearerToken")
         if token and token["value"]:
-            headers["Authorization"] = _checked(token["value"].strip())
+            value = token["value"].strip()
+            if not (value.isascii() and value.isprintable()):
+                # No header can carry it, and it must not reach an error message either.
+                raise ApiError("credentials", "the token holds characters that no token can have")
+            headers["Authorization"] = value
         return headers
 
     def _failure(self, error: Exception) -> ApiError:
@@ -213,13 +217,6 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
         inner = error.args[0] if error.args else None
         error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
     return None
-
-
-def _checked(token: str) -> str:
-    """Return *token*; one that no header can carry must not reach an error message either."""
-    if token.isascii() and token.isprintable():
-        return token
-    raise ApiError("credentials", "the token holds characters that no token can have")
 
 
 def _retry_after_s(header: str) -> float:

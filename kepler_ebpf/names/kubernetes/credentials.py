@@ -114,10 +114,6 @@ class ServiceAccount:
     directory: Path = SERVICE_ACCOUNT_DIR
     environ: Mapping[str, str] | None = None
 
-    def look(self) -> Configuration:
-        """Read them, as ``load`` does: they are files alone."""
-        return self.load()
-
     def load(self) -> Configuration:
         """Read the token and the CA as they are now. Raises ConfigError where there are none."""
         from kubernetes.client import Configuration
@@ -139,6 +135,9 @@ class ServiceAccount:
                 "token is mounted (automountServiceAccountToken)",
             ) from error
         return configuration
+
+    look = load
+    """They are files alone."""
 
 
 Credentials = KubeConfigFile | ServiceAccount
