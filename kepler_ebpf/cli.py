@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -131,9 +131,8 @@ class VerbCommand(click.Command):
             config = configure(params)
             # numpy's BLAS starts threads by default, which small arrays do not need.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-            module, _, function = self._verb.function.partition(":")
             own_flags = {str(flag.name): params[str(flag.name)] for flag in self._verb.flags}
-            status = getattr(import_module(module), function)(config, **own_flags)
+            status = resolve_name(self._verb.function)(config, **own_flags)
         sys.exit(status or 0)
 
 

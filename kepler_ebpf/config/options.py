@@ -15,8 +15,8 @@ from kepler_ebpf.config.option import option, options_of, switch, text, words_of
 from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.meters import AUTO, METER_NAMES
+from kepler_ebpf.meters.zone_names import ZONE_KINDS
 from kepler_ebpf.model.levels import DEFAULT_LEVELS, LEVELS
-from kepler_ebpf.model.zones import ZONE_KINDS
 from kepler_ebpf.names.cgroups.hierarchy import V1_CONTROLLERS
 
 UNSUPPORTED_METERS = ("hwmon",)

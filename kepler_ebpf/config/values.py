@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.listen import parse_address
-from kepler_ebpf.meters.zone_names import kind_of
-from kepler_ebpf.model.zones import ZONE_KINDS
+from kepler_ebpf.meters.zone_names import ZONE_KINDS, kind_of
 
 T = TypeVar("T")
 Texts = tuple[str, ...]

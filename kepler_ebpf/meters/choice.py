@@ -67,20 +67,14 @@ def probe_meters(request: MeterRequest, wait: Wait = time.sleep) -> list[MeterPr
 
 
 def _probe(name: str, request: MeterRequest, wait: Wait) -> MeterProbe:
-    idle = BusyTime(0, (0,) * len(request.cpus_per_socket))
+    idle, is_named = BusyTime(0, (0,) * len(request.cpus_per_socket)), name == request.meter
     try:
         meter = _open(name, request, lambda: idle, wait)
     except MeterRefusedError as error:
         blocks_auto = request.meter == AUTO and isinstance(error, ZonesUnavailableError)
-        return MeterProbe(
-            name,
-            available=False,
-            detail=error.problem,
-            remedy=error.remedy,
-            is_required=blocks_auto or name == request.meter,
-        )
+        return MeterProbe(name, False, error.problem, error.remedy, is_named or blocks_auto)
     meter.close()
-    return MeterProbe(name, True, _describe(meter.zones), "", name == request.meter)
+    return MeterProbe(name, True, _describe(meter.zones), "", is_named)
 
 
 def _first_working(request: MeterRequest, busy: BusySource, wait: Wait) -> Meter:

@@ -119,12 +119,10 @@ class CounterZone:
         """
         kind, socket = self.zone.kind, self.zone.socket
         if kind == "psys":
-            is_stuck = sum(worked_ns) >= MIN_WORK_NS
-        elif kind == "uncore" or socket is None:
-            is_stuck = False
+            work_ns = sum(worked_ns)
         else:
-            is_stuck = worked_ns[socket] >= MIN_WORK_NS
-        if is_stuck and not self.counter.at_zero:
+            work_ns = 0 if kind == "uncore" or socket is None else worked_ns[socket]
+        if work_ns >= MIN_WORK_NS and not self.counter.at_zero:
             self.faults[Fault.STUCK] += 1
         if not self.source.counts_from_opening:
             # Another file may have taken its place: the next read opens that one.

@@ -63,8 +63,7 @@ def describe(request: MeterRequest) -> str:
 
 def coefficients_for(architecture: str, vendor: str) -> Coefficients:
     """Look up the figures for a machine (``x86_64``) and CPU vendor (``GenuineIntel``)."""
-    any_vendor = COEFFICIENTS.get((architecture, ""), ANY)
-    return COEFFICIENTS.get((architecture, vendor), any_vendor)
+    return COEFFICIENTS.get((architecture, vendor)) or COEFFICIENTS.get((architecture, ""), ANY)
 
 
 class EstimateMeter:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from kepler_ebpf.model.zones import ZONE_KINDS
+ZONE_KINDS = ("package", "core", "uncore", "dram", "psys")
+"""Every kind, as metrics name it."""
 
 _PACKAGE = re.compile(r"package-(\d+)(?:-die-\d+)?", re.ASCII)
 _PSYS = re.compile(r"psys(?:-\d+)?", re.ASCII)
