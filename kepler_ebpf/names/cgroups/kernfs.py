@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import time
 from collections.abc import Callable
@@ -48,8 +49,8 @@ class Resolver:
         """Find the cgroup's path below the mount point; None when there is none with this id."""
         return None
 
-    def exists(self, kernfs_id: int) -> bool:  # noqa: ARG002
-        """Whether it may still be there; False only when it is certainly gone."""
+    def exists(self, kernfs_id: int, since_s: float) -> bool:  # noqa: ARG002
+        """Whether it may still be there, at *since_s* or later; False when it is certainly gone."""
         return True
 
     def close(self) -> None:
@@ -94,7 +95,7 @@ class HandleResolver(Resolver):
         finally:
             os.close(fd)
 
-    def exists(self, kernfs_id: int) -> bool:
+    def exists(self, kernfs_id: int, since_s: float) -> bool:  # noqa: ARG002
         """See ``Resolver``."""
         fd = _open_by_id(self._root_fd, kernfs_id)
         if fd is None:
@@ -114,33 +115,32 @@ class WalkResolver(Resolver):
         """Use the hierarchy mounted at *root*; nothing is read yet."""
         self._root = os.fsencode(root.rstrip("/"))
         self._clock = clock
-        self._walked_at: float | None = None
+        self._walked_at_s = -math.inf
         self._paths: dict[int, bytes] = {}
 
     def path(self, kernfs_id: int) -> str | None:
         """See ``Resolver``. A cgroup younger than the last walk is found by the next one."""
         if not self._is_there(kernfs_id):
-            self._walk_if_due()
+            self._walk_unless(self._clock() - WALK_INTERVAL_S)
         path = self._paths.get(kernfs_id)
         return None if path is None else decode(_below(self._root, path))
 
-    def exists(self, kernfs_id: int) -> bool:
-        """See ``Resolver``. Certain only right after a walk."""
-        if self._is_there(kernfs_id) or not self._walk_if_due():
+    def exists(self, kernfs_id: int, since_s: float) -> bool:
+        """See ``Resolver``. One walk is enough for all that are looked for with one *since_s*."""
+        if self._is_there(kernfs_id):
             return True
+        self._walk_unless(since_s)
         return kernfs_id in self._paths
 
     def _is_there(self, kernfs_id: int) -> bool:
         path = self._paths.get(kernfs_id)
         return path is not None and _has_inode(path, kernfs_id)
 
-    def _walk_if_due(self) -> bool:
-        now = self._clock()
-        if self._walked_at is not None and now - self._walked_at < WALK_INTERVAL_S:
-            return False
-        self._walked_at = now
-        self._paths = _walk(self._root)
-        return True
+    def _walk_unless(self, after_s: float) -> None:
+        """Walk, unless the last walk was after that."""
+        if self._walked_at_s <= after_s:
+            self._walked_at_s = self._clock()
+            self._paths = _walk(self._root)
 
 
 def path_of_fd(fd: int) -> bytes:

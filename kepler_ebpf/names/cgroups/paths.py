@@ -46,6 +46,7 @@ class CgroupPaths:
         self._ended_at: OrderedDict[int, float] = OrderedDict()
         self._newly_ended: dict[int, None] = {}
         self._to_check: deque[int] = deque()
+        self._resync_at_s = 0.0
 
     def lookup(self, cgroup_id: int) -> str | None:
         """Find the path within its hierarchy ("/" is the root); None when it is not known (yet)."""
@@ -82,6 +83,7 @@ class CgroupPaths:
 
     def resync(self) -> None:
         """Have every remembered cgroup checked: the kernel has lost events."""
+        self._resync_at_s = self._clock()
         self._to_check = deque(self._paths.keys() - self._ended_at.keys())
 
     @property
@@ -135,6 +137,7 @@ class CgroupPaths:
 
     def _exists(self, cgroup_id: int) -> bool:
         try:
-            return self._resolvers[cgroup_id & CGROUP_V1_BIT].exists(cgroup_id & ~CGROUP_V1_BIT)
+            resolver = self._resolvers[cgroup_id & CGROUP_V1_BIT]
+            return resolver.exists(cgroup_id & ~CGROUP_V1_BIT, self._resync_at_s)
         except OSError:
             return True

@@ -61,7 +61,7 @@ def test_a_name_that_is_no_text(tree: CgroupTree, resolver: Resolver) -> None:
     """Bytes that are no UTF-8 become replacement characters, and the cgroup is still found."""
     cgroup = tree.make("/" + os.fsdecode(b"x\xff"))
     assert resolver.path(inode_of(cgroup.directory)) == cgroup.path[:-1] + "�"
-    assert resolver.exists(inode_of(cgroup.directory))
+    assert resolver.exists(inode_of(cgroup.directory), 0.0)
 
 
 def test_a_removed_cgroup_has_no_path(tree: CgroupTree, resolver: Resolver) -> None:
@@ -69,7 +69,7 @@ def test_a_removed_cgroup_has_no_path(tree: CgroupTree, resolver: Resolver) -> N
     cgroup = tree.make("/gone")
     inode = inode_of(cgroup.directory)
     cgroup.remove()
-    assert not resolver.exists(inode)
+    assert not resolver.exists(inode, 0.0)
     assert resolver.path(inode) is None
 
 
@@ -107,7 +107,7 @@ def test_a_tree_is_walked_at_most_once_a_second(tree: CgroupTree) -> None:
     cgroup = tree.make("/young")
     inode = inode_of(cgroup.directory)
     assert resolver.path(inode) is None
-    assert resolver.exists(inode)
+    assert resolver.exists(inode, 0.0)
     now_s[0] += WALK_INTERVAL_S
     assert resolver.path(inode) == cgroup.path
 
@@ -116,7 +116,7 @@ def test_a_tree_is_walked_at_most_once_a_second(tree: CgroupTree) -> None:
 def test_without_a_mounted_hierarchy_nothing_is_known(root: str) -> None:
     """A root that is not there gives no path, and no certainty that anything is gone."""
     resolver = make_resolver(root)
-    assert (resolver.path(1), resolver.exists(1)) == (None, True)
+    assert (resolver.path(1), resolver.exists(1, 0.0)) == (None, True)
     resolver.close()
 
 

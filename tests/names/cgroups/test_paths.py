@@ -180,6 +180,19 @@ def test_an_unknown_id_is_found_once_it_is_there(tmp_path: Path, clock: Clock) -
     paths.close()
 
 
+def test_every_lost_removal_is_noticed_by_one_walk(tmp_path: Path, clock: Clock) -> None:
+    """Where the tree has to be walked, no cgroup that is gone stays for good after a resync."""
+    paths = CgroupPaths(CgroupHierarchy("v2", None, str(tmp_path)), RETENTION_S, clock)
+    (tmp_path / "kept").mkdir()
+    kept = (tmp_path / "kept").stat().st_ino
+    paths.learn([CgroupEvent(number, "/gone", removed=False) for number in (1, 2, 3)])
+    assert paths.lookup(kept) == "/kept"
+    paths.resync()
+    paths.check()
+    assert (paths.take_ended(), paths.has_checks) == ((1, 2, 3), False)
+    paths.close()
+
+
 @pytest.fixture
 def deep_directory_fd() -> Iterator[int]:
     """Give the directory of a real cgroup whose path is longer than the kernel tells in one go."""
