@@ -8,7 +8,6 @@ caller gives the known keys and parses the values.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def read_file(
         walk = _Walk(loader, keys, opaque)
         root = loader.get_single_node()
         if root is not None:
-            _refuse_doubles(root)
+            _refuse_doubles(root, "", set())
             walk.section(root, "")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -71,34 +70,25 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _refuse_doubles(root: yaml.Node) -> None:
+def _refuse_doubles(node: yaml.Node, prefix: str, seen: set[yaml.Node]) -> None:
     """Refuse a key that is given twice in one map: YAML itself takes the last one."""
-    pending, seen = [(root, "")], set[int]()
-    while pending:
-        node, key = pending.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            pending += _distinct(node, key)
-        elif isinstance(node, yaml.SequenceNode):
-            pending += [(item, key) for item in node.value]
-
-
-def _distinct(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[yaml.Node, str]]:
+    if node in seen:
+        return
+    seen.add(node)
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_doubles(item, prefix, seen)
     lines: dict[str, int] = {}
-    for key_node, value in node.value:
+    for key_node, value in node.value if isinstance(node, yaml.MappingNode) else ():
         where = _location(key_node.start_mark)
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError(f"{where}: a key is {_shape(key_node)}", "want a plain word")
         key = _join(prefix, key_node)
         if key in lines:
-            raise ConfigError(
-                f"{where}: {key} is given twice, first on line {lines[key]}",
-                "keep one of the two",
-            )
+            problem = f"{where}: {key} is given twice, first on line {lines[key]}"
+            raise ConfigError(problem, "keep one of the two")
         lines[key] = key_node.start_mark.line + 1
-        yield value, key
+        _refuse_doubles(value, key, seen)
 
 
 @dataclass(frozen=True, slots=True)

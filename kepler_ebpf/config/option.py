@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,8 +10,6 @@ from kepler_ebpf.config import values
 
 T = TypeVar("T")
 R = TypeVar("R", str, tuple[str, ...])
-
-_OPTION = "option"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ def option(spelling: str, meaning: str, default: R, parse: Callable[[R], T]) -> 
     # Typed as the value, as dataclasses.field is: the field's type is then checked against it.
     key, *flags = spelling.split()
     described = Option("", key, tuple(flags), meaning, default, parse)
-    return field(default=parse(default), metadata={_OPTION: described})
+    return field(default=parse(default), metadata={"option": described})
 
 
 def switch(spelling: str, meaning: str, default: str = "false") -> bool:
@@ -57,14 +54,6 @@ def switch(spelling: str, meaning: str, default: str = "false") -> bool:
 def text(spelling: str, meaning: str) -> str:
     """Make a field that takes any text; it is empty by default."""
     return option(spelling, meaning, "", str)
-
-
-def options_of(config: type) -> tuple[Option, ...]:
-    """Return the options of a dataclass whose fields were all made by ``option``."""
-    return tuple(
-        dataclasses.replace(item.metadata[_OPTION], field=item.name)
-        for item in dataclasses.fields(config)
-    )
 
 
 def words_of(words: Iterable[str], last: str = "or") -> str:

@@ -8,10 +8,10 @@ are allowed come from the registries of the other packages.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from kepler_ebpf.config import values
-from kepler_ebpf.config.option import option, options_of, switch, text, words_of
+from kepler_ebpf.config.option import option, switch, text, words_of
 from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.meters import AUTO, METER_NAMES
@@ -216,5 +216,5 @@ class Config:
         return "/" if self.procfs == OWN_PROCFS else f"{self.procfs}/1/root"
 
 
-OPTIONS = options_of(Config)
+OPTIONS = tuple(replace(item.metadata["option"], field=item.name) for item in fields(Config))
 """Every setting, in the order of Config's fields."""

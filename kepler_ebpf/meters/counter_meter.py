@@ -56,8 +56,6 @@ def open_counters(
 class CounterMeter:
     """Reads every zone's counter; a zone that fails is marked invalid, counted and tried again."""
 
-    is_estimate = False
-
     def __init__(
         self,
         name: str,
@@ -66,7 +64,7 @@ class CounterMeter:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Take over the zones, which ``close`` closes. *clock* returns monotonic ns."""
-        self.name = name
+        self._name = name
         self._busy = busy
         self._clock = clock
         self._items = self._live = tuple(items)
@@ -87,7 +85,7 @@ class CounterMeter:
             for item in self._items
             for fault, count in item.faults.items()
         }
-        return MeterStats(self.name, self.is_estimate, faults)
+        return MeterStats(self._name, is_estimate=False, errors=faults)
 
     @property
     def max_wait_s(self) -> float:
@@ -149,7 +147,7 @@ class CounterMeter:
         lacking = [name for name in names if not any(item.is_named(name) for item in kept)]
         has = ", ".join(sorted({name for item in self._items for name in item.names}))
         problem = (
-            f"rapl.zones: the {self.name} meter has no {' or '.join(lacking)} here, only {has}"
+            f"rapl.zones: the {self._name} meter has no {' or '.join(lacking)} here, only {has}"
         )
         if not kept:
             raise ZonesUnavailableError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kepler_ebpf.meters.request import BusySource, MeterRequest, Wait
@@ -20,18 +19,13 @@ LOG = logging.getLogger(__name__)
 _UJ_PER_W_NS: Final = UJ_PER_J / NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """Watts of one logical CPU when idle and when busy, the rest of the package shared out."""
+Coefficients = tuple[float, float]
+"""Watts of one logical CPU when idle and when busy, the rest of the package shared out."""
 
-    idle_w: float
-    busy_w: float
-
-
-COEFFICIENTS: Final = {
-    ("x86_64", "GenuineIntel"): Coefficients(0.7, 4.0),
-    ("x86_64", "AuthenticAMD"): Coefficients(0.5, 2.0),
-    ("aarch64", ""): Coefficients(0.5, 1.8),
+COEFFICIENTS: Final[dict[tuple[str, str], Coefficients]] = {
+    ("x86_64", "GenuineIntel"): (0.7, 4.0),
+    ("x86_64", "AuthenticAMD"): (0.5, 2.0),
+    ("aarch64", ""): (0.5, 1.8),
 }
 """By architecture and CPU vendor ("" for any): an order of magnitude for each logical CPU.
 
@@ -39,7 +33,7 @@ Source class: published whole-server power benchmarks of 2018 to 2023, idle and 
 divided by the server's hardware threads, rounded. A given part can be off by a factor of two.
 """
 
-ANY: Final = Coefficients(0.6, 3.0)
+ANY: Final = (0.6, 3.0)
 """For CPUs that the table does not list: between the listed ones, no better founded."""
 
 
@@ -54,9 +48,9 @@ def open_meter(request: MeterRequest, busy: BusySource, _: Wait) -> EstimateMete
 
 def describe(request: MeterRequest) -> str:
     """Return the watts that the estimate would use on this host, in words."""
-    figures = coefficients_for(request.cpu_architecture, request.cpu_vendor)
+    idle_w, busy_w = coefficients_for(request.cpu_architecture, request.cpu_vendor)
     return (
-        f"{figures.idle_w} W idle to {figures.busy_w} W busy for each logical CPU of "
+        f"{idle_w} W idle to {busy_w} W busy for each logical CPU of "
         f"{request.cpu_architecture} {request.cpu_vendor}".rstrip()
     )
 
@@ -69,8 +63,6 @@ def coefficients_for(architecture: str, vendor: str) -> Coefficients:
 class EstimateMeter:
     """Models one package zone for each socket from the CPU time that was used on it."""
 
-    name = "estimate"
-    is_estimate = True
     max_wait_s = math.inf
 
     def __init__(
@@ -78,13 +70,14 @@ class EstimateMeter:
     ) -> None:
         """Start counting now. ``cpus_per_socket`` are logical CPUs, in socket order."""
         self._busy = busy
-        self._busy_w = coefficients.busy_w - coefficients.idle_w
-        self._idle_w = [coefficients.idle_w * cpus for cpus in cpus_per_socket]
+        idle_w, busy_w = coefficients
+        self._busy_w = busy_w - idle_w
+        self._idle_w = [idle_w * cpus for cpus in cpus_per_socket]
         self._last = busy()
         self._total_uj = [0.0] * len(cpus_per_socket)
         self._valid = (True,) * len(cpus_per_socket)
         self._gaps = (0,) * len(cpus_per_socket)
-        self.stats = MeterStats(self.name, self.is_estimate)
+        self.stats = MeterStats("estimate", is_estimate=True)
         self.zones = tuple(
             Zone("package", socket, f"estimate/package-{socket}")
             for socket in range(len(cpus_per_socket))

@@ -25,8 +25,6 @@ def open_meter(request: MeterRequest, _: BusySource, __: Wait) -> FakeMeter:
 class FakeMeter:
     """Counts energy of a power that swings around a fixed mean once a minute."""
 
-    name = "fake"
-    is_estimate = True
     max_wait_s = math.inf
 
     def __init__(
@@ -41,7 +39,7 @@ class FakeMeter:
             for kind in kinds or DEFAULT_KINDS
             for socket in ([None] if kind == "psys" else range(sockets))
         )
-        self.stats = MeterStats(self.name, self.is_estimate)
+        self.stats = MeterStats("fake", is_estimate=True)
         self._mean_w = [MEAN_W[zone.kind] for zone in self.zones]
         self._valid = (True,) * len(self.zones)
         self._gaps = (0,) * len(self.zones)

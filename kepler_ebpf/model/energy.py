@@ -41,7 +41,10 @@ class MeterReading:
 
 @dataclass(frozen=True, slots=True)
 class MeterStats:
-    """A meter: its name, whether it models, and faults by (zone path, reason)."""
+    """A meter: its name, whether it models, and faults so far by (zone path, reason).
+
+    The reasons are read, jump, stuck and gap.
+    """
 
     name: str
     is_estimate: bool
@@ -52,20 +55,12 @@ class Meter(Protocol):
     """A source of energy readings. ``read`` never raises for one zone; see ``MeterReading``."""
 
     @property
-    def name(self) -> str:
-        """The meter's name, one of ``meters.METER_NAMES``."""
-
-    @property
-    def is_estimate(self) -> bool:
-        """True where the energy is modelled, not measured."""
-
-    @property
     def zones(self) -> tuple[Zone, ...]:
         """The zones, in the order of every reading; a zone that draws nothing stays at 0."""
 
     @property
     def stats(self) -> MeterStats:
-        """Faults so far by (zone path, reason); the reasons are read, jump, stuck and gap."""
+        """The meter's name and kind, and its faults so far."""
 
     @property
     def max_wait_s(self) -> float:

@@ -119,7 +119,7 @@ def _retention(config: Config) -> Retention:
 
 
 def _describe(meter: Meter) -> str:
-    label = f"{meter.name} (an ESTIMATE, not measured)" if meter.is_estimate else meter.name
+    label = meter.stats.name + (" (an ESTIMATE, not measured)" if meter.stats.is_estimate else "")
     zones = ", ".join(
         zone.kind if zone.socket is None else f"{zone.kind}-{zone.socket}" for zone in meter.zones
     )

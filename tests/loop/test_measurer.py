@@ -22,7 +22,7 @@ DRAM_FAILS = (True, False)
 class FailingMeter:
     """A meter of two zones, whose energy a test decides, and which of them can be read."""
 
-    name, is_estimate, zones, max_wait_s = "test", False, ZONES, 1e9
+    zones, max_wait_s = ZONES, 1e9
     stats = MeterStats("test", is_estimate=False)
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ def moving(asked: MeterRequest) -> Callable[[float], None]:
 def test_auto_takes_rapl_where_it_moves(asked: MeterRequest) -> None:
     """Real counters come first."""
     meter = opened(asked, moving(asked))
-    assert (meter.name, meter.is_estimate) == ("rapl", False)
+    assert (meter.stats.name, meter.stats.is_estimate) == ("rapl", False)
 
 
 def test_auto_falls_back_to_the_estimate_and_logs_why(
@@ -54,7 +54,7 @@ def test_auto_falls_back_to_the_estimate_and_logs_why(
     """Every refused meter gives its reason, and the estimate is announced."""
     caplog.set_level(logging.INFO)
     meter = opened(asked)
-    assert (meter.name, meter.is_estimate) == ("estimate", True)
+    assert (meter.stats.name, meter.stats.is_estimate) == ("estimate", True)
     log = caplog.text
     assert "the rapl meter does not work here: there is no RAPL zone" in log
     assert "the perf meter does not work here: there is no power PMU" in log
@@ -64,7 +64,7 @@ def test_auto_falls_back_to_the_estimate_and_logs_why(
 def test_auto_skips_counters_that_stand_still(asked: MeterRequest) -> None:
     """A tree that does not move is no meter."""
     PowercapTree(Path(asked.sysfs), "single_socket")
-    assert opened(asked).name == "estimate"
+    assert opened(asked).stats.name == "estimate"
 
 
 def test_rapl_by_name_and_absent_is_an_error(asked: MeterRequest) -> None:
@@ -85,20 +85,20 @@ def test_fake_switched_on_in_the_configuration_comes_first(asked: MeterRequest) 
     """As in Kepler, the development key wins over the hardware."""
     wish = replace(asked, fake_enabled=True, fake_zones=("package",))
     meter = opened(wish, moving(asked))
-    assert meter.name == "fake"
+    assert meter.stats.name == "fake"
     assert [zone.kind for zone in meter.zones] == ["package"]
 
 
 def test_preferred_meters_come_first(asked: MeterRequest) -> None:
     """In the order of the configuration."""
     wish = replace(asked, preferred_meters=("fake", "rapl"))
-    assert opened(wish, moving(asked)).name == "fake"
+    assert opened(wish, moving(asked)).stats.name == "fake"
 
 
 @pytest.mark.parametrize("name", ["rapl", "estimate", "fake"])  # Not every kernel has perf's PMU.
 def test_meter_of_the_registry_opens_by_name(asked: MeterRequest, name: str) -> None:
     """A line in the registry and a module of that name are enough."""
-    assert opened(replace(asked, meter=name), moving(asked)).name == name
+    assert opened(replace(asked, meter=name), moving(asked)).stats.name == name
 
 
 def test_every_measuring_meter_is_opened_as_itself(
@@ -106,7 +106,7 @@ def test_every_measuring_meter_is_opened_as_itself(
 ) -> None:
     """One more in the registry is tried in its turn."""
     monkeypatch.setattr(choice, "MEASURING", ("fake", *MEASURING))
-    assert opened(asked, moving(asked)).name == "fake"
+    assert opened(asked, moving(asked)).stats.name == "fake"
 
 
 # --- wanted zones -----------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_estimate_names_the_wanted_zones_it_lacks(
     asked: MeterRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without any counter the estimate measures packages, whatever is wanted."""
-    assert opened(replace(asked, rapl_zones=("psys", "package"))).name == "estimate"
+    assert opened(replace(asked, rapl_zones=("psys", "package"))).stats.name == "estimate"
     assert "the estimate has no zone psys, only package" in caplog.text
 
 
@@ -175,6 +175,6 @@ def test_driven_tree_works_with_real_time(asked: MeterRequest) -> None:
         meter = open_meter(asked, Cpus())
         reading = meter.read()
         meter.close()
-    assert meter.name == "rapl"
+    assert meter.stats.name == "rapl"
     assert all(reading.valid)
     assert sum(meter.stats.errors.values()) == 0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from meter_requests import Cpus
 
-from kepler_ebpf.meters.estimate import ANY, Coefficients, EstimateMeter, coefficients_for
+from kepler_ebpf.meters.estimate import ANY, EstimateMeter, coefficients_for
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def cpus() -> Cpus:
 @pytest.fixture
 def meter(cpus: Cpus) -> EstimateMeter:
     """Return a meter of two sockets with 4 and 2 CPUs, 1 W idle and 3 W busy each."""
-    return EstimateMeter(cpus, (4, 2), Coefficients(idle_w=1.0, busy_w=3.0))
+    return EstimateMeter(cpus, (4, 2), (1.0, 3.0))
 
 
 def test_one_package_zone_for_each_socket(meter: EstimateMeter) -> None:
@@ -30,7 +30,7 @@ def test_one_package_zone_for_each_socket(meter: EstimateMeter) -> None:
 
 def test_it_is_labelled_as_an_estimate(meter: EstimateMeter) -> None:
     """Exporters label the energy by this."""
-    assert meter.is_estimate
+    assert meter.stats.is_estimate
 
 
 def test_first_reading_is_zero(meter: EstimateMeter) -> None:

@@ -39,4 +39,4 @@ def test_power_stays_near_its_mean(steps_ns: list[int]) -> None:
 
 def test_it_is_labelled_as_no_measurement() -> None:
     """Nobody takes a demonstration for a measurement."""
-    assert FakeMeter().is_estimate
+    assert FakeMeter().stats.is_estimate
