@@ -15,19 +15,8 @@ from pathlib import Path
 
 import click
 
-from kepler_ebpf.check import kernel
-from kepler_ebpf.check.finding import (
-    CheckContext,
-    Finding,
-    Status,
-    can_run,
-    from_error,
-    lack,
-    note,
-    ok,
-    to_json,
-    to_table,
-)
+from kepler_ebpf.check import finding, kernel
+from kepler_ebpf.check.finding import CheckContext, Finding, Status, from_error, lack, note, ok
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.exporters.listen import open_listeners
@@ -43,8 +32,8 @@ Check = Callable[[CheckContext], Finding]
 def check(config: Config, *, as_json: bool) -> int:
     """Print the findings as a table or as JSON; return 0 where `run` can work, else 1."""
     findings = gather(config)
-    click.echo(to_json(findings) if as_json else to_table(findings))
-    return 0 if can_run(findings) else 1
+    click.echo(finding.to_json(findings) if as_json else finding.to_table(findings))
+    return 0 if finding.can_run(findings) else 1
 
 
 def gather(config: Config) -> list[Finding]:

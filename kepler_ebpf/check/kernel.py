@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -121,10 +122,10 @@ def tracefs(context: CheckContext) -> Finding:
 
 def locked_memory(context: CheckContext) -> Finding:
     """Judge the limit of locked memory, which binds BPF maps on old kernels."""
-    limit = facts.locked_memory_limit_bytes()
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if context.kernel >= CHARGED_MAPS_KERNEL:
         return note("its limit does not bind BPF on this kernel")
-    if limit is None or context.may("CAP_SYS_RESOURCE"):
+    if limit == resource.RLIM_INFINITY or context.may("CAP_SYS_RESOURCE"):
         return ok("no limit, or one that may be raised")
     return lack(
         f"limited to {limit} bytes, which binds BPF maps on this kernel",

@@ -6,7 +6,6 @@ What cannot be read is None or empty, never a guess. `check` judges the facts.
 from __future__ import annotations
 
 import re
-import resource
 from pathlib import Path
 
 from kepler_ebpf.host.regular_file import read_regular
@@ -20,9 +19,6 @@ CAPABILITY_BITS = {
     "CAP_BPF": 39,
 }
 """Bit numbers of the capabilities that matter here, from linux/capability.h."""
-
-KTHREADD_PID = 2
-"""Parent of the kernel's threads, which only the host's PID namespace has."""
 
 
 def read_text(path: Path) -> str | None:
@@ -54,17 +50,11 @@ def is_host_user_namespace(procfs: str) -> bool:
 
 
 def shows_kernel_threads(procfs: str) -> bool:
-    """Whether *procfs* lists the kernel's threads, as only the host's does."""
-    return read_text(Path(procfs, str(KTHREADD_PID), "comm")) == "kthreadd"
+    """Whether PID 2 is the parent of the kernel's threads, as in the host's *procfs* only."""
+    return read_text(Path(procfs, "2/comm")) == "kthreadd"
 
 
 def mount_point(procfs: str, kind: str) -> str | None:
     """Find the first mount of one kind of file system in this process's mount namespace."""
     mounts = [line.split() for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines()]
     return next((fields[1] for fields in mounts if fields[2:3] == [kind]), None)
-
-
-def locked_memory_limit_bytes() -> int | None:
-    """Read the soft limit of locked memory; None where there is no limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    return None if soft == resource.RLIM_INFINITY else soft

@@ -59,16 +59,13 @@ class NonBlockingHandler(logging.StreamHandler[TextIO]):
 
 
 class RepeatFilter(logging.Filter):
-    """Drops a message that was logged within *quiet_s*; the next one that passes has their count.
+    """Drops a message that was logged within QUIET_S; the next one that passes has their count.
 
     All debug messages pass.
     """
 
-    def __init__(
-        self, quiet_s: float = QUIET_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._quiet_s = quiet_s
         self._clock = clock
         self._logged: dict[tuple[int, str], tuple[float, int]] = {}
 
@@ -78,7 +75,7 @@ class RepeatFilter(logging.Filter):
             return True
         now_s, key = self._clock(), (record.levelno, record.getMessage())
         logged_s, dropped = self._logged.get(key, (-math.inf, 0))
-        if now_s - logged_s < self._quiet_s:
+        if now_s - logged_s < QUIET_S:
             self._logged[key] = (logged_s, dropped + 1)
             return False
         if len(self._logged) >= MAX_REMEMBERED:

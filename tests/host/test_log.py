@@ -99,14 +99,14 @@ def test_traceback_of_a_bug_is_kept(form: logging.Formatter) -> None:
 
 def test_repeated_message_is_logged_once() -> None:
     """A fault at every tick is one line, not a hundred a second."""
-    repeats = RepeatFilter(quiet_s=300.0, clock=lambda: 0.0)
+    repeats = RepeatFilter(clock=lambda: 0.0)
     assert [repeats.filter(record("zone failed")) for _ in range(3)] == [True, False, False]
 
 
 def test_message_is_logged_again_with_its_count() -> None:
     """After the quiet time the next one has the number of dropped ones."""
     now = [0.0]
-    repeats = RepeatFilter(quiet_s=300.0, clock=lambda: now[0])
+    repeats = RepeatFilter(clock=lambda: now[0])
     for _ in range(3):
         repeats.filter(record("zone %s failed", logging.WARNING, "dram"))
     now[0] = 301.0
