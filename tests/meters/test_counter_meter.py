@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from meter_requests import Cpus
 
@@ -16,7 +18,7 @@ class Source(CounterSource):
 
     def __init__(self, energy_uj: float = 1e6, *, counts_from_opening: bool = False) -> None:
         self.counts_from_opening = counts_from_opening
-        self.energy_uj: float | None = energy_uj
+        self.energy_uj: Any = energy_uj
         self.openings = 0
         self._is_open = False
 

@@ -200,7 +200,7 @@ def test_energy_of_counters_that_meet_now_and_then_is_kept(pairs: list[tuple[int
     """No total falls, and two counters that differ in the end have all their energy."""
     sources = Source(), Source()
     meter = meter_of(*sources)
-    last = (0.0, 0.0)
+    last: tuple[float, ...] = (0.0, 0.0)
     for step, rise in enumerate(pairs):
         # The second one falls behind every second time, as two parts drift apart.
         sources[0].energy_uj += 4 + rise[0]

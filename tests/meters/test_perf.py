@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from meter_requests import Cpus, request_for
@@ -65,7 +66,7 @@ def replace_event_by_empty_file() -> None:
         os.dup2(empty.fileno(), event)
 
 
-def unproved(sysfs: object, **wishes: object) -> CounterMeter:
+def unproved(sysfs: object, **wishes: Any) -> CounterMeter:
     """Return a meter that has not been read yet."""
     return CounterMeter("perf", find_counters(request_for(sysfs, **wishes)), Cpus())
 
