@@ -31,7 +31,7 @@ class Pair:
 
 
 PAIRS: dict[str, Pair] = {
-    "product_lines": Pair(product_lines.sample, rounds=1),
+    "product_lines": Pair(product_lines.sample, 1.0, rounds=1),
     "bpf_ns_per_switch": Pair(switch_cost.sample, rounds=2 * ROUNDS),
     "pages_per_interval": Pair(pages.sample),
     "wakeups_per_s": Pair(wakeups.sample),
