@@ -27,7 +27,7 @@ class Source(CounterSource):
             raise OSError("it fails")
         self.openings += not self._is_open
         self._is_open = True
-        return self.energy_uj
+        return float(self.energy_uj)
 
     def close(self) -> None:
         self._is_open = False
