@@ -4,6 +4,6 @@ Each joule and nanosecond credited is in exactly one row of each level it belong
 retired of that level. Totals never fall. In come records with their shares of energy, and names;
 nothing here reads a meter or a kernel map, and nothing formats.
 
-A row belongs to a ``Table``: cgroups, processes (a row for each series), and the groups of either,
-which are sums (containers, pods and units of cgroups, virtual machines of processes).
+A row belongs to a ``Table``: cgroups, processes (a row for each series), and the groups of either
+(containers, pods and units of cgroups, virtual machines of processes).
 """

@@ -13,7 +13,7 @@ from kepler_ebpf.ledger.records import LinkedRecords
 from kepler_ebpf.ledger.table import Retention, Table
 from kepler_ebpf.model.arrays import Ints
 from kepler_ebpf.model.names import CgroupName, Naming
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State, UnitLabels, WorkloadView
+from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State, UnitLabels
 
 LATE_INTERVALS = 2
 """A removed cgroup is kept for so many configured intervals, for the last slices of its tasks."""
@@ -25,10 +25,10 @@ GONE = 0
 class CgroupTotals:
     """Cgroups by id; each has links to its container, its pod and its unit.
 
-    A container is the sum of its cgroups; a pod of those in its containers, and of those that name
-    the pod and no container; a unit of its cgroups whatever else these are. Each joule is counted
-    once per level: what a cgroup used in one container or pod stays there when it moves to
-    another.
+    A container has what its cgroups used in it; a pod what its containers have, and what cgroups
+    used that name the pod and no container; a unit what its cgroups used whatever else these are.
+    Each joule is counted once per level: what a cgroup used in one container or pod stays there
+    when it moves to another.
     """
 
     def __init__(self, kinds: int, naming: Naming, retention: Retention) -> None:
@@ -49,15 +49,13 @@ class CgroupTotals:
 
     # --- each batch
 
-    def rows_of(self, cgroup_ids: Iterable[int]) -> Ints:
+    def rows_of(self, cgroup_ids: list[int]) -> Ints:
         """Return the cgroup row of each id; unknown ones are named."""
-        ids = list(cgroup_ids)
-        rows = [self._row_by_id.get(cgroup_id, GONE) for cgroup_id in ids]
-        if GONE in rows:
-            for cgroup_id in sorted(set(ids) - self._row_by_id.keys()):
-                self._open(cgroup_id)
-            rows = [self._row_by_id[cgroup_id] for cgroup_id in ids]
-        return np.array(rows, np.int64)
+        for cgroup_id in sorted(set(cgroup_ids) - self._row_by_id.keys()):
+            name = self._naming.cgroup(cgroup_id)
+            row = self._row_by_id[cgroup_id] = self.cgroups.add(name)
+            self._assign(row, name)
+        return np.array([self._row_by_id[cgroup_id] for cgroup_id in cgroup_ids], np.int64)
 
     def containers_of(self, rows: Ints) -> Ints:
         """Return the container row of cgroups, ``NONE`` where that is listed no longer."""
@@ -65,9 +63,10 @@ class CgroupTotals:
         return np.where(links == RETIRED, NONE, links)
 
     def credit(self, rows: Ints, records: LinkedRecords) -> None:
-        """Add what was used to the cgroups *rows* (records,)."""
-        for part, grid in records.parts:
-            self.cgroups.credit(rows[part], records.weights[part], grid)
+        """Add what was used to the cgroups *rows* (records,), and to what they belong to."""
+        self.cgroups.credit(rows, records.weights, records.recent)
+        for table in self._groups:
+            table.credit_groups(rows, records)
 
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the batch."""
@@ -84,28 +83,20 @@ class CgroupTotals:
         gone, _, _ = (table.retire_due(self._retention, rank) for table in self._groups)
         return gone
 
-    def view(self) -> WorkloadView:
-        """Return the totals of the cgroups."""
-        cgroups = self.cgroups
-        retired = cgroups.energy_uj[GONE], int(cgroups.cpu_ns[GONE])
-        return cgroups.make_view((cgroups.energy_uj, cgroups.cpu_ns), cgroups.shown(), retired)
-
     # --- names
-
-    def container_of(self, cgroup_id: int) -> int:
-        """Return the container row of a cgroup by its id, ``NONE`` where it has none."""
-        return int(self.containers.links[self._row_by_id.get(cgroup_id, GONE)])
 
     def container_id(self, container: int) -> str:
         """Return the id of a container by its row, "" for ``NONE``."""
         return self.containers.label(container).container_id if container > RETIRED else ""
 
-    def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> None:
+    def relabel_cgroup(self, cgroup_id: int, name: CgroupName) -> tuple[int, int]:
         """Give a cgroup a better name; where that has no container or pod, both stay.
 
-        Of a cgroup that is gone the container, which is listed for longer, is named.
+        Of a cgroup that is gone the container, which is listed for longer, is named. Return the
+        container that the cgroup was in, and the one that it is in.
         """
         row = self._row_by_id.get(cgroup_id, GONE)
+        had = int(self.containers.links[row])
         if row != GONE:
             self.cgroups.set_label(row, name)
             self._assign(row, name)
@@ -113,6 +104,7 @@ class CgroupTotals:
         if name.container and container != NONE:
             self.containers.set_label(container, name.container)
             self._set_pod(container, self._pod_row(name.container.pod_id))
+        return had, int(self.containers.links[row])
 
     def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
         """Show a listed pod under new labels; an id in them is its id from now on.
@@ -130,59 +122,45 @@ class CgroupTotals:
 
     # --- inside
 
-    def _open(self, cgroup_id: int) -> None:
-        name = self._naming.cgroup(cgroup_id)
-        row = self._row_by_id[cgroup_id] = self.cgroups.add(name, (NONE, NONE, NONE))
-        self._assign(row, name)
-
     def _assign(self, row: int, name: CgroupName) -> None:
         """Link a cgroup to the container, the pod and the unit of *name*."""
         had, had_pod, unit = self.cgroups.columns[row].tolist()
-        container = self._container_row(name.container) if name.container else had
-        pod = self._pod_row(name.container.pod_id if name.container else "")
+        rows, container, pod = np.array([row]), had, NONE
+        if name.container:
+            container = self.containers.open(name.container_id, name.container)
+            pod = self._pod_row(name.container.pod_id)
         pod = pod or self._pod_row(name.pod_id)
         pod = pod or int(self.containers.columns["pod"][container]) or had_pod
         if container > RETIRED:
             self._set_pod(container, pod)
-        rows = np.array([row])
         self.containers.relink(rows, container)
         # What it used in another container is in a pod with that or is in none.
         self.pods.relink(rows, pod, stay=had not in {NONE, container})
         if name.unit and unit == NONE:
-            self.units.relink(rows, self._unit_row(name.unit))
-
-    def _container_row(self, labels: ContainerLabels) -> int:
-        container_id = labels.container_id
-        return self.containers.row_of(container_id) or self.containers.open(
-            container_id, labels, (NONE,)
-        )
-
-    def _unit_row(self, labels: UnitLabels) -> int:
-        return self.units.row_of(labels.unit) or self.units.open(labels.unit, labels)
+            self.units.relink(rows, self.units.open(name.unit.unit, name.unit))
 
     def _pod_row(self, pod_id: str) -> int:
         row = self.pods.row_of(pod_id)
         if row != NONE or not pod_id:
             return row
         labels = self._naming.pod(pod_id)
-        return self.pods.row_of(labels.pod_id) or self.pods.open(labels.pod_id, labels)
+        return self.pods.open(labels.pod_id, labels)
 
     def _set_pod(self, container: int, pod: int) -> None:
         """Make a container part of a pod, and show it there; ``NONE`` leaves it where it is."""
         had = int(self.containers.columns["pod"][container])
         if pod not in {NONE, had}:
-            self.pods.relink(np.flatnonzero(self.containers.links == container), pod)
             if had == NONE:
                 self.pods.add_from(self.containers, np.array([container]), np.array([pod]))
+            self.pods.relink(np.flatnonzero(self.containers.links == container), pod, stay=True)
             self.containers.columns["pod"][container] = pod
         self._show_pod(container)
 
     def _show_pod(self, container: int) -> None:
         """Let a container's labels name the pod that has its energy."""
         pod = int(self.containers.columns["pod"][container])
-        labels = self.containers.label(container)
-        if pod > RETIRED and labels.pod_id != self.pods.label(pod).pod_id:
-            pod_id = self.pods.label(pod).pod_id
+        if pod > RETIRED:
+            labels, pod_id = self.containers.label(container), self.pods.label(pod).pod_id
             self.containers.set_label(container, replace(labels, pod_id=pod_id))
 
     def _end_removed(self, grid: int) -> None:
@@ -196,10 +174,7 @@ class CgroupTotals:
                 self._removed[cgroup_id] = grid + LATE_INTERVALS
             elif until <= grid:
                 del self._removed[cgroup_id]
-                forgotten.append(self._row_by_id.pop(cgroup_id, GONE))
-        rows = np.array([row for row in forgotten if row != GONE], np.int64)
-        if len(rows):
-            for table in self._groups:
-                table.relink(rows, NONE)
-            self.cgroups.move(rows, np.full(len(rows), GONE))
-            self.cgroups.release(rows)
+                if self._row_by_id.pop(cgroup_id, None):
+                    forgotten.append(row)
+        if forgotten:
+            self.cgroups.move(np.array(forgotten), np.full(len(forgotten), GONE))

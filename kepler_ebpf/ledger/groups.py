@@ -1,4 +1,4 @@
-"""Workloads that are sums: containers, pods and units of cgroups, virtual machines of processes."""
+"""Workloads of several members: containers, pods and units of cgroups, machines of processes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from kepler_ebpf.ledger.records import LinkedRecords
 from kepler_ebpf.ledger.table import Label, Retention, Table
-from kepler_ebpf.model.arrays import Floats, Ints
+from kepler_ebpf.model.arrays import Ints
 from kepler_ebpf.model.workloads import State, WorkloadView
 
 NONE = 0
@@ -21,9 +22,8 @@ RETIRED = 1
 class GroupTable(Table[Label]):
     """Groups by id; *column* of the table *members* has the group of each member.
 
-    The total of a group is what its members have, and its row here, the base: what members had
-    that have left or are gone, less what members had before they came from another group. So a
-    change of a link moves no total. A group runs while one of its members does.
+    What a member uses is added to the group it is in then, and stays there. A group runs while one
+    of its members does.
     """
 
     def __init__(
@@ -38,7 +38,6 @@ class GroupTable(Table[Label]):
         self._members, self._column = members, column
         self._row_by_id: dict[str, int] = {}
         self._seen_changes = 0
-        self._shown_uj: Floats = np.zeros_like(self.energy_uj)
 
     @property
     def links(self) -> Ints:
@@ -52,9 +51,11 @@ class GroupTable(Table[Label]):
         """Return the row of a group, ``NONE`` where it is not listed."""
         return self._row_by_id.get(group_id, NONE)
 
-    def open(self, group_id: str, label: Label, values: Sequence[object] = ()) -> int:
-        """Start a group that is not listed."""
-        row = self._row_by_id[group_id] = self.add(label, values)
+    def open(self, group_id: str, label: Label) -> int:
+        """Return the row of a group, which starts under *label* where it is not listed."""
+        row = self.row_of(group_id)
+        if row == NONE:
+            row = self._row_by_id[group_id] = self.add(label)
         return row
 
     def rename(self, old_id: str, new_id: str) -> int:
@@ -68,38 +69,50 @@ class GroupTable(Table[Label]):
         return into
 
     def retire_due(self, keep: Retention, rank: int) -> Ints:
-        """Retire the groups that are to be listed no longer, and return their rows.
+        """Retire groups that are to be listed no longer, however little they used; return the rows.
 
         The kind *rank* chooses which ended groups are listed.
         """
-        self.refresh()
-        if not (self.state[: self.size] == State.TERMINATED).any():
-            return np.zeros(0, np.int64)
-        gone = self.due(keep, self.totals()[0][:, rank])
+        self._refresh()
+        gone = self.due(keep._replace(min_uj=0.0), rank)
         if len(gone):
             self._absorb(gone, RETIRED)
         return gone
 
     # --- members
 
-    def relink(self, rows: Ints, to: int | Ints, *, stay: bool = False) -> None:
-        """Make members part of the groups *to*, one or (rows,).
+    def relink(self, rows: Ints, to: int, *, stay: bool = False) -> None:
+        """Make members part of the group *to*.
 
         What a member had so far stays in the group it leaves. What it had in no group comes
         along, unless it is to *stay* as well.
         """
-        to = np.broadcast_to(to, len(rows))
-        had = self.links[rows]
-        leaves = had != to
         if not stay:
-            leaves &= had != NONE
-        if leaves.any():
-            self.add_from(self._members, rows[leaves], had[leaves])
-            self.add_from(self._members, rows[leaves], to[leaves], sign=-1)
+            new = rows[self.links[rows] == NONE]
+            self.add_from(self._members, new, np.full(len(new), to))
         self.links[rows] = to
         self.changes += 1
 
-    def refresh(self) -> None:
+    def credit_groups(self, members: Ints, records: LinkedRecords) -> None:
+        """Add what *records* used to the groups of the *members* (records,)."""
+        groups = self.links[members]
+        if groups.any():
+            self.credit(groups, records.weights, records.recent)
+
+    def states(self) -> list[int]:
+        """Return the state of each row now."""
+        self._refresh()
+        states: list[int] = self.state.tolist()
+        return states
+
+    def view(self) -> WorkloadView:
+        """Return the totals now, and the last closed interval."""
+        self._refresh()
+        return self.make_view([RETIRED])
+
+    # --- inside
+
+    def _refresh(self) -> None:
         """Let groups run that have a running member, and end the others."""
         members, state = self._members, self.state[: self.size]
         if self.changes + members.changes == self._seen_changes or not self._row_by_id:
@@ -112,40 +125,11 @@ class GroupTable(Table[Label]):
         state[has_running & (state == State.TERMINATED)] = State.RUNNING
         self._seen_changes = self.changes + members.changes
 
-    # --- totals
-
-    def totals(self) -> tuple[Floats, Ints]:
-        """Return energy (rows, kinds) and CPU ns (rows,) of every group."""
-        energy_uj, cpu_ns = self.energy_uj[: self.size].copy(), self.cpu_ns[: self.size].copy()
-        rows = np.flatnonzero(self.links[: self._members.size])
-        groups = self.links[rows]
-        np.add.at(cpu_ns, groups, self._members.cpu_ns[rows])
-        for kind in range(energy_uj.shape[1]):
-            np.add.at(energy_uj[:, kind], groups, self._members.energy_uj[rows, kind])
-        return energy_uj, cpu_ns
-
-    def view(self) -> WorkloadView:
-        """Return the totals now, and the last closed interval."""
-        self.refresh()
-        energy_uj, cpu_ns = self.totals()
-        # A sum in another order may differ in its last bit, and no counter may fall by it.
-        self._shown_uj.resize(self.energy_uj.shape, refcheck=False)
-        np.maximum(energy_uj, self._shown_uj[: self.size], out=energy_uj)
-        self._shown_uj[: self.size] = energy_uj
-        links = self.links
-        shown = self.shown() + [(links[rows], uj) for rows, uj in self._members.shown()]
-        retired = energy_uj[RETIRED], int(cpu_ns[RETIRED])
-        return self.make_view((energy_uj, cpu_ns), shown, retired)
-
-    # --- inside
-
     def _absorb(self, rows: Ints, into: int) -> None:
         """Make *rows* a part of another group, and free them."""
         for table, column in self.linked:
             links = table.columns[column]
             links[np.isin(links, rows)] = into
         self.move(rows, np.full(len(rows), into))
-        self.release(rows)
-        self._shown_uj[rows[rows < len(self._shown_uj)]] = 0.0
         gone = set(rows.tolist())
         self._row_by_id = {key: row for key, row in self._row_by_id.items() if row not in gone}

@@ -7,7 +7,6 @@ the retired. Totals never fall, and reading changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.ledger.cgroups import CgroupTotals
@@ -35,9 +34,9 @@ class Ledger:
         if not zones:
             raise ValueError("a ledger needs at least one zone")
         self.kinds = zone_kinds(zones)
-        self._groups = CgroupTotals(len(self.kinds), naming, replace(retention, min_uj=0.0))
-        self._processes = ProcessTotals(len(self.kinds), naming, self._groups, retention)
-        self._tables = (*self._groups.tables, self._processes.processes, self._processes.vms)
+        self.groups = CgroupTotals(len(self.kinds), naming, retention)
+        self._processes = ProcessTotals(len(self.kinds), naming, self.groups, retention)
+        self._tables = (*self.groups.tables, self._processes.processes, self._processes.vms)
         self._node = NodeTotals(zones)
         self._grid = 0
         self._views: dict[str, WorkloadView] | None = None
@@ -53,23 +52,23 @@ class Ledger:
         self._views = None
         self._node.credit(batch)
         rank = self.kinds.index(self._node.primary_kind())
-        if len(batch.records):
-            rows = self._groups.rows_of(batch.records["cgroup_id"].tolist())
-            records = link(batch, self._groups.containers_of(rows))
-            self._groups.credit(rows, records)
-            self._processes.credit(records, rank)
         for table in self._tables:
-            table.close(batch.end_s, batch.last_closed)
+            table.begin(batch.end_s, batch.shown)
+        if len(batch.records):
+            rows = self.groups.rows_of(batch.records["cgroup_id"].tolist())
+            records = link(batch, self.groups.containers_of(rows))
+            self.groups.credit(rows, records)
+            self._processes.credit(records, rank)
         if len(batch.interval_grid):
             self._grid = int(batch.interval_grid[-1])
-        self._processes.close(rank, gone_containers=self._groups.close(self._grid, rank))
+        self._processes.close(rank, gone_containers=self.groups.close(self._grid, rank))
 
     def ended_cgroups(self, cgroup_ids: Iterable[int]) -> None:
         """Note that cgroups were removed, before or after their last records are credited.
 
         A container none of whose cgroups is left is terminated with the next batch.
         """
-        self._groups.ended(cgroup_ids)
+        self.groups.ended(cgroup_ids)
 
     def ended_processes(self, tgids: Pids, start_ns: Starts) -> None:
         """Note that processes are gone whose end the kernel side could not report."""
@@ -92,9 +91,7 @@ class Ledger:
         What it used in no container or pod so far is theirs.
         """
         self._views = None
-        had = self._groups.container_of(cgroup_id)
-        self._groups.relabel_cgroup(cgroup_id, name)
-        container = self._groups.container_of(cgroup_id)
+        had, container = self.groups.relabel_cgroup(cgroup_id, name)
         if container != had:
             self._processes.move_cgroup(cgroup_id, had, container)
 
@@ -105,7 +102,7 @@ class Ledger:
         listed under that too, the two are one, with the energy of both.
         """
         self._views = None
-        self._groups.relabel_pod(pod_id, labels)
+        self.groups.relabel_pod(pod_id, labels)
 
     # --- reading
 
@@ -114,20 +111,16 @@ class Ledger:
         if self._views is None:
             self._views = {
                 "process": self._processes.view(),
-                "container": self._groups.containers.view(),
+                "container": self.groups.containers.view(),
                 "vm": self._processes.vms.view(),
-                "pod": self._groups.pods.view(),
-                "unit": self._groups.units.view(),
+                "pod": self.groups.pods.view(),
+                "unit": self.groups.units.view(),
             }
         return self._views
 
     def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, int]:
         """Return a process's energy (kinds,) in µJ and its CPU ns; zeros if it is not listed."""
         return self._processes.totals_of(tgid, start_ns)
-
-    def cgroups(self) -> WorkloadView:
-        """Return the totals of the cgroups; their labels are ``CgroupName``."""
-        return self._groups.view()
 
     def node(self, usage_ratio: float) -> NodeView:
         """Return the node's totals and last closed interval, with its busy share 0..1."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kepler_ebpf.attribution import zone_kinds
-from kepler_ebpf.ledger.arrays import frozen
 from kepler_ebpf.ledger.records import Batch
+from kepler_ebpf.ledger.table import frozen
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import PRIMARY_ORDER, Zone
 from kepler_ebpf.model.snapshot import NodeView
@@ -19,28 +19,22 @@ class NodeTotals:
         self._zones = zones
         self._total_uj: Floats = frozen(np.zeros((4, len(zones))))
         self._recent_uj: dict[int, Floats] = {}
-        self._last_closed: int | None = None
+        self._shown = 0
 
     def credit(self, batch: Batch) -> None:
         """Add the energy of the intervals of *batch*."""
-        energy, closed = batch.attribution, batch.last_closed
-        given_uj = np.array(
-            (
-                energy.active_uj + energy.idle_uj,
-                energy.active_uj,
-                energy.idle_uj,
-                energy.unattributed_uj,
-            )
-        )
+        energy, self._shown = batch.attribution, batch.shown
+        active_uj, idle_uj = energy.active_uj, energy.idle_uj
+        given_uj = np.array((active_uj + idle_uj, active_uj, idle_uj, energy.unattributed_uj))
         self._total_uj = frozen(self._total_uj + given_uj.sum(axis=1))
-        self._last_closed = closed
-        recent = {
-            grid: uj for grid, uj in self._recent_uj.items() if closed is None or grid >= closed
-        }
-        first = 0 if closed is None else int(batch.interval_grid.searchsorted(closed))
-        for index, grid in enumerate(batch.interval_grid[first:].tolist(), first):
-            recent[grid] = recent.get(grid, 0.0) + given_uj[:, index]
-        self._recent_uj = recent
+        recent_uj = [
+            *self._recent_uj.items(),
+            *zip(batch.interval_grid.tolist(), given_uj.swapaxes(0, 1), strict=True),
+        ]
+        self._recent_uj = {}
+        for number, uj in recent_uj:
+            if number >= batch.shown:
+                self._recent_uj[number] = self._recent_uj.get(number, 0.0) + uj
 
     def primary_kind(self) -> str:
         """Return the kind that ranks ended workloads: the first in order that has ever moved."""
@@ -51,18 +45,17 @@ class NodeTotals:
 
     def view(self, usage_ratio: float) -> NodeView:
         """Return the totals and the last closed interval, with the node's busy share 0..1."""
-        closed, zones = self._last_closed, self._zones
-        shown = [uj for grid, uj in self._recent_uj.items() if closed is None or grid == closed]
-        interval_uj = frozen(np.sum(shown, axis=0) if shown else np.zeros((4, len(zones))))
+        interval_uj = self._recent_uj.get(self._shown, np.zeros_like(self._total_uj))
         energy_uj, active_uj, idle_uj, unattributed_uj = self._total_uj
+        interval_energy_uj, interval_active_uj, interval_idle_uj, _ = frozen(interval_uj)
         return NodeView(
-            zones=zones,
+            zones=self._zones,
             energy_uj=energy_uj,
             active_uj=active_uj,
             idle_uj=idle_uj,
             unattributed_uj=unattributed_uj,
-            interval_energy_uj=interval_uj[0],
-            interval_active_uj=interval_uj[1],
-            interval_idle_uj=interval_uj[2],
+            interval_energy_uj=interval_energy_uj,
+            interval_active_uj=interval_active_uj,
+            interval_idle_uj=interval_idle_uj,
             usage_ratio=usage_ratio,
         )

@@ -13,20 +13,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from kepler_ebpf.ledger.arrays import frozen
+from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.ledger.cgroups import CgroupTotals
 from kepler_ebpf.ledger.groups import NONE
 from kepler_ebpf.ledger.records import (
     LinkedRecords,
     Pids,
     Starts,
-    ended,
     group_by_process,
     identities_of,
     identity_of,
 )
 from kepler_ebpf.ledger.series import RETIRED_COMM, RETIRED_ROW, ProcessTable, make_label
-from kepler_ebpf.ledger.table import Retention
+from kepler_ebpf.ledger.table import Retention, frozen
 from kepler_ebpf.model.arrays import Bools, Floats, Ints, Records
 from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
 from kepler_ebpf.model.usage import OVERFLOW_COMM
@@ -37,7 +36,10 @@ FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
 
 
 class ProcessTotals:
-    """Processes by identity, and their virtual machines. *groups* has their containers."""
+    """Processes by identity, and their virtual machines. *groups* has their containers.
+
+    ``[retired]`` and ``[overflow]`` rows have pid 0, and run as long as their container does.
+    """
 
     def __init__(
         self, kinds: int, naming: Naming, groups: CgroupTotals, retention: Retention
@@ -48,6 +50,9 @@ class ProcessTotals:
         self._groups = groups
         self._retention = retention
         self._ended: set[int] = set()
+        self._sums: dict[tuple[str, int], int] = {}
+        self._sum_row(RETIRED_COMM, NONE)
+        self._retired_uj: Floats = np.zeros(kinds)
 
     # --- each batch
 
@@ -58,14 +63,10 @@ class ProcessTotals:
         of that container. *rank* is the kind that chooses which ended processes are listed.
         """
         rows = self._rows_of(records, rank)
-        others = np.flatnonzero(self.processes.columns["container"][rows] != records.containers)
-        vms = self.processes.columns["vm"][rows[others]]
-        self._put(rows, others, records.containers, RETIRED_COMM)
-        for part, grid in records.parts:
-            self.processes.credit(rows[part], records.weights[part], grid)
-            if vms.any():
-                of_part = (others >= part.start) & (others < part.stop)
-                self.vms.credit(vms[of_part], records.weights[others[of_part]], grid)
+        self.vms.credit_groups(rows, records)
+        is_elsewhere = self.processes.columns["container"][rows] != records.containers
+        self._put(rows, is_elsewhere, records.containers, RETIRED_COMM)
+        self.processes.credit(rows, records.weights, records.recent)
 
     def ended(self, tgids: Pids, starts: Starts) -> None:
         """Note processes that are gone, known or not; they end with the batch."""
@@ -91,28 +92,33 @@ class ProcessTotals:
         Of *gone_containers*, which are listed no longer, no process is.
         """
         table = self.processes
-        self._end_noted()
+        rows = np.array([table.owned_row(identity) for identity in self._ended], np.int64)
+        rows = rows[(rows != RETIRED_ROW) & (table.state[rows] == State.RUNNING)]
+        if len(rows):
+            table.set_state(rows, State.TERMINATED)
+        self._ended.clear()
         if len(gone_containers):
             inside = np.isin(table.columns["container"], gone_containers).nonzero()[0]
             table.drop(inside, np.full(len(inside), RETIRED_ROW))
-        gone = table.due(self._retention, table.energy_uj[: table.size, rank])
-        containers = table.columns["container"][gone].tolist()
+            gone = set(gone_containers.tolist())
+            self._sums = {key: row for key, row in self._sums.items() if key[1] not in gone}
+        due = table.due(self._retention, rank)
+        containers = table.columns["container"][due].tolist()
         retired = [self._sum_row(RETIRED_COMM, container) for container in containers]
-        table.drop(gone, np.array(retired, np.int64))
-        self.vms.retire_due(replace(self._retention, min_uj=0.0), rank)
+        table.drop(due, np.array(retired, np.int64))
+        self.vms.retire_due(self._retention, rank)
 
     def view(self) -> WorkloadView:
         """Return the totals of the processes; the retired are among the rows."""
-        table, sums = self.processes, self.processes.sums
-        rows = [row for (comm, _), row in sums.items() if comm == RETIRED_COMM]
-        retired = table.energy_uj[rows].sum(axis=0), int(table.cpu_ns[rows].sum())
-        view = table.make_view((table.energy_uj, table.cpu_ns), table.shown(), retired)
-        self._groups.containers.refresh()
+        sums, container_states = self._sums.items(), self._groups.containers.states()
+        view = self.processes.make_view([row for (comm, _), row in sums if comm == RETIRED_COMM])
+        # A sum in another order may differ in its last bit, and no counter may fall by it.
+        self._retired_uj = frozen(np.maximum(self._retired_uj, view.retired_uj))
         state = view.state.copy()
-        for (_, container), row in sums.items():
+        for (_, container), row in sums:
             if container != NONE:
-                state[row] = self._groups.containers.state[container]
-        return replace(view, state=frozen(state))
+                state[row] = container_states[container]
+        return replace(view, state=frozen(state), retired_uj=self._retired_uj)
 
     # --- names
 
@@ -141,7 +147,7 @@ class ProcessTotals:
         """Return the row of each record's process, or that of its container's overflow."""
         table, tasks, changes = self.processes, records.tasks, self.processes.changes
         rows = table.rows_of(records.identities)
-        has_ended = np.flatnonzero(ended(tasks)).tolist()
+        has_ended = np.flatnonzero(tasks["flags"] & FLAG_ENDED).tolist()
         self._ended.update([records.identities[index] for index in has_ended])
         is_overflow = tasks["tgid"] == 0
         new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
@@ -152,18 +158,22 @@ class ProcessTotals:
         self._follow(records, rows)
         if table.changes != changes:
             rows = table.rows_of(records.identities)
-        self._put(rows, np.flatnonzero(is_overflow), records.containers, OVERFLOW_COMM)
+        self._put(rows, is_overflow, records.containers, OVERFLOW_COMM)
         return rows
 
-    def _put(self, rows: Ints, index: Ints, containers: Ints, comm: str) -> None:
-        """Let the records at *index* be in the rows named *comm* of their containers."""
-        if len(index):
-            of_index = containers[index]
-            for container in np.unique(of_index).tolist():
-                rows[index[of_index == container]] = self._sum_row(comm, container)
+    def _put(self, rows: Ints, is_put: Bools, containers: Ints, comm: str) -> None:
+        """Let the records that are to be *is_put* be in the rows *comm* of their *containers*."""
+        for container in np.unique(containers[is_put]).tolist():
+            rows[is_put & (containers == container)] = self._sum_row(comm, container)
 
     def _sum_row(self, comm: str, container: int) -> int:
-        return self.processes.sum_row(comm, container, self._groups.container_id(container))
+        """Return the row named *comm* of a container, made where there is none yet."""
+        row = self._sums.get((comm, container))
+        if row is None:
+            label = make_label(0, 0, comm, "", self._groups.container_id(container))
+            row = self._sums[comm, container] = self.processes.add(label)
+            self.processes.columns["container"][row] = container
+        return row
 
     # --- inside: processes that are listed
 
@@ -223,7 +233,7 @@ class ProcessTotals:
             self._open(records, index)
 
     def _open(self, records: LinkedRecords, index: int) -> None:
-        table, task, identity = self.processes, records.tasks[index], records.identities[index]
+        table, task = self.processes, records.tasks[index]
         tgid, start_ns = int(task["tgid"]), int(task["process_start_ns"])
         container = int(records.containers[index])
         container_id = self._groups.container_id(container)
@@ -234,7 +244,7 @@ class ProcessTotals:
         earlier = int(table.columns["start_ns"][table.newest(tgid)])
         self._ended.add(identity_of(tgid, min(earlier, start_ns)))
         facts = (task[field] for field in FACTS.values())
-        row = table.open(identity, label, (start_ns, tgid, *facts, container, NONE))
+        row = table.open(label, (start_ns, tgid, *facts, container))
         if name.vm:
             table.set_vm(row, name.vm)
 
@@ -253,15 +263,6 @@ class ProcessTotals:
         is_older = parent["start_ns"] <= task["process_start_ns"]
         is_same = parent["exec_id"] == task["exec_id"] and parent["comm"] == task["process_comm"]
         return self.processes.label(row).exe if is_older and is_same else ""
-
-    # --- inside: processes that have ended
-
-    def _end_noted(self) -> None:
-        rows = np.array([self.processes.owned_row(identity) for identity in self._ended], np.int64)
-        self._ended.clear()
-        rows = rows[(rows != RETIRED_ROW) & (self.processes.state[rows] == State.RUNNING)]
-        if len(rows):
-            self.processes.set_state(rows, State.TERMINATED)
 
 
 def comm_of(task: Records) -> str:

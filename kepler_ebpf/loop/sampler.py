@@ -189,7 +189,7 @@ class Sampler:
                 grid=numbers[measured.interval_of],
                 attribution=attribution,
                 interval_grid=numbers,
-                last_closed=self._last_closed,
+                shown=self._shown_number,
                 end_s=measured.intervals[-1].usage.end_ns / NS_PER_S,
             )
         )
@@ -215,13 +215,13 @@ class Sampler:
             deps.ledger.ended_processes(*deps.exits.gone(deps.ledger.running_processes))
 
     @property
-    def _last_closed(self) -> int | None:
-        return self._number - 1 if self._number else None
+    def _shown_number(self) -> int:
+        """The last configured interval that has ended; before one has, the first."""
+        return max(self._number - 1, 0)
 
     def _parts_shown(self, intervals: list[Interval]) -> list[Interval]:
         """Return the parts of the last closed configured interval and of the running one."""
-        least = self._last_closed or 0
-        return [interval for interval in intervals if interval.number >= least]
+        return [interval for interval in intervals if interval.number >= self._shown_number]
 
     def _apply_names(self) -> None:
         ledger, updates = self._deps.ledger, self._deps.names.updates()
@@ -236,8 +236,8 @@ class Sampler:
     # --- publishing
 
     def _publish(self, *, closed: bool) -> None:
-        deps, closed_number = self._deps, self._last_closed
-        parts = [p for p in self._shown if closed_number is None or p.number == closed_number]
+        deps = self._deps
+        parts = [part for part in self._shown if part.number == self._shown_number]
         views, sockets = deps.ledger.views(), [part.usage.sockets for part in parts]
         busy_ns = sum(sum(each.busy_ns) for each in sockets)
         window_ns = busy_ns + sum(sum(each.idle_ns) for each in sockets)

@@ -1,7 +1,6 @@
 """Whatever is credited is at each level in exactly one place, and stays there."""
 
 from collections import defaultdict
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,7 +84,7 @@ def test_every_level_holds_everything_credited(story, retention):
     for world, said in play(story, retention):
         inside = said[np.isin(said["cgroup_id"], IN_CONTAINERS)]
         assert_holds(world.processes, said)
-        assert_holds(world.ledger.cgroups(), said)
+        assert_holds(world.cgroups, said)
         assert_holds(world.containers, inside)
         assert_holds(world.pods, inside)
 
@@ -115,7 +114,7 @@ def sums_by_container(view):
 @given(intervals, retentions)
 def test_a_machine_has_all_of_its_processes(story, retention):
     """The rows of virtual machines and the retired have what their listed processes used."""
-    retention = replace(retention, most=-1, min_uj=0.0)
+    retention = retention._replace(most=-1, min_uj=0.0)
     for world, said in play(story, retention):
         assert_holds(world.vms, said[np.isin(said["tgid"], [1, 2])])
 
@@ -149,7 +148,7 @@ def test_rows_that_ran_add_up_to_the_interval(story, retention):
     """The last interval's rows are listed, each once, and have what was credited in it."""
     for (world, _), (records_now, _) in zip(play(story, retention), story, strict=True):
         said_ns = sum(int(each["cpu_ns"][0]) for each in records_now)
-        for view in (world.processes, world.ledger.cgroups()):
+        for view in (world.processes, world.cgroups):
             assert (view.state[view.ran_rows] != State.FREE).all()
             assert len(set(view.ran_rows.tolist())) == len(view.ran_rows)
         assert world.processes.ran_uj[:, 0].sum() == pytest.approx(said_ns)

@@ -170,7 +170,7 @@ def test_a_removed_cgroup_is_forgotten():
     for cgroup_id in range(2, 30):
         world.ledger.ended_cgroups([cgroup_id])
         world.interval(record(cgroup_id=cgroup_id, ended=True))
-    assert len(world.ledger.cgroups().labels) <= 3
+    assert len(world.cgroups.labels) <= 3
 
 
 def test_a_machine_ends_with_its_last_process():

@@ -85,14 +85,14 @@ RETENTIONS = st.builds(
 )
 
 
-@given(st.lists(STEPS, max_size=20), RETENTIONS)
-def test_nothing_is_lost_doubled_or_taken_back(steps, retention):
+@given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]))
+def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns):
     """Processes and cgroups have all; no other level has more; no series falls or is twice."""
-    world, before = World(retention), {}
+    world, before = World(retention, uj_per_ns), {}
     for step in steps:
         step(world)
         credited_uj = world.ledger.node(0.0).active_uj - world.ledger.node(0.0).unattributed_uj
-        for view in (world.processes, world.ledger.cgroups()):
+        for view in (world.processes, world.cgroups):
             np.testing.assert_allclose(everything(view)[0], credited_uj, rtol=1e-9, atol=1e-6)
         credited_ns = everything(world.processes)[1]
         for view in (world.containers, world.pods, world.vms, world.units):

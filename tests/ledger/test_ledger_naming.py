@@ -1,5 +1,7 @@
 """Names are asked for once, followed when they change, and bring along what came before them."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_world import World, by, container, listed, record, rows_of, vm
@@ -245,10 +247,13 @@ def test_a_container_name_learned_later_is_shown():
     world = World()
     world.names.cgroups[2] = CgroupName("/a", container("a"))
     world.interval(record(cgroup_id=2))
-    named = container("a")
+    named = replace(container("a"), container_name="web")
     world.ledger.relabel_cgroup(2, CgroupName("/a", named))
     world.ledger.relabel_cgroup(3, CgroupName("/b", container("nobody")))
     assert only(world.containers) is named
+    labels = world.containers.labels
+    world.ledger.relabel_cgroup(2, CgroupName("/a", replace(named)))
+    assert world.containers.labels is labels
 
 
 def test_a_pod_learned_later_has_all_its_containers_energy():
@@ -272,6 +277,17 @@ def test_a_cgroup_that_goes_to_a_container_of_a_pod_leaves_its_energy_behind():
     assert by(world.pods, "pod_id")["p"][:2] == (5.0, 5)
     containers = by(world.containers, "container_id")
     assert (containers["a"][:2], containers["b"][:2]) == ((1_000.0, 1_000), (5.0, 5))
+
+
+def test_a_pod_learned_later_has_nothing_of_a_container_that_its_cgroup_left():
+    """It has the energy of its container, not what the cgroup used in another one before."""
+    world = World()
+    world.names.cgroups[2] = CgroupName("/a", container("a"))
+    world.interval(record(cgroup_id=2))
+    world.ledger.relabel_cgroup(2, CgroupName("/b", container("b")))
+    world.interval(record(cgroup_id=2, cpu_ns=5))
+    world.ledger.relabel_cgroup(2, CgroupName("/b", container("b", "p")))
+    assert by(world.pods, "pod_id") == {"p": (5.0, 5, State.RUNNING)}
 
 
 def test_two_pods_that_claim_one_container_share_no_joule():

@@ -88,7 +88,7 @@ def test_a_container_that_ended_before_it_was_known_is_named():
     world.ledger.ended_cgroups([2])
     for _ in range(5):
         world.interval()
-    assert not [label for label in world.ledger.cgroups().labels if label]
+    assert not [label for label in world.cgroups.labels if label]
     world.ledger.relabel_cgroup(2, CgroupName("/docker/a", container("a", "uid"), "uid"))
     world.interval()
     assert by(world.containers, "pod_id") == {"uid": (1_000.0, 1_000, State.TERMINATED)}

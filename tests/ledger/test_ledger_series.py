@@ -158,6 +158,17 @@ def test_an_earlier_owner_that_is_seen_late_shares_the_row_only():
     assert world.ledger.running_processes()[1].tolist() == [2]
 
 
+def test_late_records_of_the_last_owners_of_a_pid_are_in_its_series():
+    """Those of earlier ones, if any come, are among the retired."""
+    world = World()
+    for start in range(1, 11):
+        world.interval(record(start=start, cpu_ns=1, ended=True))
+    world.interval(*(record(start=start, cpu_ns=10, ended=True) for start in (1, 9)))
+    world.interval(record(start=10, cpu_ns=100, ended=True))
+    assert by(world.processes, "start_ns") == {10: (120.0, 120, TERMINATED)}
+    assert retired(world)[""] == (10.0, 10, RUNNING)
+
+
 def test_a_late_record_does_not_relabel_a_process_that_has_ended():
     """Another process of its pid may be what it was: that series must not start anew."""
     world = world_of_two()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
+from kepler_ebpf.ledger.cgroups import GONE
 from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
 from kepler_ebpf.ledger.series import RETIRED_COMM
 from kepler_ebpf.model.arrays import Records
@@ -74,8 +75,9 @@ class Names:
 class World:
     """A ledger of two zones, package and dram, and a clock that moves a second an interval."""
 
-    def __init__(self, retention: Retention = KEEP_ALL) -> None:
+    def __init__(self, retention: Retention = KEEP_ALL, uj_per_ns=1.0) -> None:
         self.names = Names()
+        self.uj_per_ns = uj_per_ns
         self.ledger = Ledger(ZONES, self.names, retention)
         self.now_s = 0.0
         self.grid = 0
@@ -85,7 +87,7 @@ class World:
 
         Each has *uj* package µJ, its CPU ns where that is not given, and a quarter of it in dram.
         """
-        self._credit([concatenated(records)], uj, self.grid - 1 if self.grid else None)
+        self._credit([concatenated(records)], uj, max(self.grid - 1, 0))
 
     def interval(self, *records, uj=None, seconds=1.0) -> None:
         """Credit *records* as ``credit`` does, with the end of the interval."""
@@ -100,18 +102,23 @@ class World:
         self._credit([concatenated(records) for records in intervals], None, last)
         self.grid = last + 1
 
-    def _credit(self, intervals, uj, last_closed) -> None:
+    def _credit(self, intervals, uj, shown) -> None:
         grid = np.arange(self.grid, self.grid + len(intervals))
         self.ledger.credit(
             Batch(
                 records=concatenated(intervals),
                 grid=np.repeat(grid, [len(tasks) for tasks in intervals]),
-                attribution=attribution([shares(tasks, uj) for tasks in intervals]),
+                attribution=attribution([self._shares(tasks, uj) for tasks in intervals]),
                 interval_grid=grid,
-                last_closed=last_closed,
+                shown=shown,
                 end_s=self.now_s,
             )
         )
+
+    def _shares(self, tasks, uj) -> np.ndarray:
+        """Return the energy (tasks, kinds) of *tasks*: *uj* each, or by their CPU time."""
+        package_uj = tasks["cpu_ns"] * self.uj_per_ns if uj is None else np.full(len(tasks), uj)
+        return np.column_stack((package_uj, package_uj / 4.0))
 
     @property
     def processes(self):
@@ -133,16 +140,14 @@ class World:
     def units(self):
         return self.ledger.views()["unit"]
 
+    @property
+    def cgroups(self):
+        return self.ledger.groups.cgroups.make_view([GONE])
+
 
 def concatenated(records) -> Records:
     """Return several arrays of records as one."""
     return np.concatenate([np.zeros(0, TASK), *records])
-
-
-def shares(tasks, uj=None) -> np.ndarray:
-    """Return the energy (tasks, kinds) of *tasks*: *uj* each, or a µJ for each ns of CPU time."""
-    package_uj = tasks["cpu_ns"].astype(float) if uj is None else np.full(len(tasks), float(uj))
-    return np.column_stack((package_uj, package_uj / 4))
 
 
 def attribution(intervals) -> Attribution:
@@ -201,6 +206,7 @@ def totals_by_series(world):
     """Return energy by kind and CPU ns of every row, by its labels without the start."""
     totals = {}
     for level, view in world.ledger.views().items():
+        totals[level, "retired"] = np.append(view.retired_uj, view.retired_cpu_ns)
         for row, label in enumerate(view.labels):
             if label:
                 key = (level, replace(label, start_ns=0) if level == "process" else label)
