@@ -19,6 +19,7 @@ from kepler_ebpf.kernel.libbpf import enable_stats
 OPERATIONS = 100_000
 COMMANDS = 1_000
 ROUNDS = 3
+PIPES = ("one_cpu_ns", "two_cpus_ns")
 
 _RUN_NS = re.compile(r"^run_time_ns:\t(\d+)$", re.MULTILINE)
 _RUN_COUNT = re.compile(r"^run_cnt:\t(\d+)$", re.MULTILINE)
@@ -34,21 +35,26 @@ class Runs:
 
 def measure() -> Iterator[Figure]:
     """Send messages through a pipe, with and without the programs, on one CPU and on two."""
-    ns = sample(OURS)
+    ns = _ns(OURS)
     details: Details = {
         **{name: rounded(figure) for name, figure in ns.items()},
         **_pipe_with_and_without(f"{two_cpus()[0]}"),
     }
-    value = max(ns["one_cpu_ns"], ns["two_cpus_ns"])
-    yield Figure("bpf_ns_per_switch", value, "ns", Bar(250), details)
+    yield Figure("bpf_ns_per_switch", max(ns[name] for name in PIPES), "ns", Bar(250), details)
 
 
 def sample(checkout: Checkout) -> dict[str, float]:
-    """Nanoseconds of a checkout's programs for each run beside a pipe, and for each command."""
+    """Nanoseconds of a checkout's programs for each run beside a pipe."""
+    ns = _ns(checkout)
+    return {name: ns[name] for name in PIPES}
+
+
+def _ns(checkout: Checkout) -> dict[str, float]:
+    """Return the same, and nanoseconds for each short command, its record included."""
     first, second = two_cpus()
     with running("--interval", "1s", checkout=checkout) as exporter, _statistics():
         ns = {}
-        for name, cpus in (("one_cpu_ns", f"{first}"), ("two_cpus_ns", f"{first},{second}")):
+        for name, cpus in zip(PIPES, (f"{first}", f"{first},{second}"), strict=True):
             before = _runs(exporter.pid)
             _pipe_us(cpus)
             after = _runs(exporter.pid)
