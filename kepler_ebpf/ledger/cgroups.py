@@ -1,4 +1,4 @@
-"""The totals of cgroups, and of the containers, pods and units they belong to."""
+"""The totals of cgroups, and of the containers, pods and others they belong to."""
 
 from __future__ import annotations
 
@@ -12,35 +12,43 @@ from kepler_ebpf.ledger.groups import NONE, RETIRED, GroupTable
 from kepler_ebpf.ledger.records import LinkedRecords
 from kepler_ebpf.ledger.table import Retention, Table
 from kepler_ebpf.model.arrays import Ints
+from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.names import CgroupName, Naming
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State, UnitLabels
+from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State
 
 LATE_INTERVALS = 2
 """A removed cgroup is kept for so many configured intervals, for the last slices of its tasks."""
+
+BY_PATH = [level.name for level in WORKLOAD_LEVELS.values() if level.by_path]
+"""The kinds of workloads that the name of a cgroup may have beside its container and pod."""
 
 GONE = 0
 """The row of cgroups with what forgotten ones had."""
 
 
 class CgroupTotals:
-    """Cgroups by id; each has links to its container, its pod and its unit.
+    """Cgroups by id; each has links to its container, its pod and the others found by its path.
 
     A container has what its cgroups used in it; a pod what its containers have, and what cgroups
-    used that name the pod and no container; a unit what its cgroups used whatever else these are.
+    used that name the pod and no container; a workload found by path what its cgroups used whatever
+    else these are.
     Each joule is counted once per level: what a cgroup used in one container or pod stays there
     when it moves to another.
     """
 
     def __init__(self, kinds: int, naming: Naming, retention: Retention) -> None:
-        columns = [("container", "i8"), ("pod", "i8"), ("unit", "i8")]
+        columns = [(name, "i8") for name in ("container", "pod", *BY_PATH)]
         self.cgroups: Table[CgroupName] = Table(kinds, columns, reserved=1)
         self.containers: GroupTable[ContainerLabels] = GroupTable(
             kinds, self.cgroups, "container", [("pod", "i8")]
         )
         self.pods: GroupTable[PodLabels] = GroupTable(kinds, self.cgroups, "pod")
         self.pods.linked.append((self.containers, "pod"))
-        self.units: GroupTable[UnitLabels] = GroupTable(kinds, self.cgroups, "unit")
-        self._groups: tuple[GroupTable[Any], ...] = (self.containers, self.pods, self.units)
+        self.by_path: dict[str, GroupTable[Any]] = {
+            level: GroupTable(kinds, self.cgroups, level) for level in BY_PATH
+        }
+        others = self.by_path.values()
+        self._groups: tuple[GroupTable[Any], ...] = (self.containers, self.pods, *others)
         self.tables: tuple[Table[Any], ...] = (self.cgroups, *self._groups)
         self._naming = naming
         self._retention = retention
@@ -123,8 +131,8 @@ class CgroupTotals:
     # --- inside
 
     def _assign(self, row: int, name: CgroupName) -> None:
-        """Link a cgroup to the container, the pod and the unit of *name*."""
-        had, had_pod, unit = self.cgroups.columns[row].tolist()
+        """Link a cgroup to the container, the pod and the other workloads of *name*."""
+        had, had_pod, *_ = self.cgroups.columns[row].tolist()
         rows, container, pod = np.array([row]), had, NONE
         if name.container:
             container = self.containers.open(name.container_id, name.container)
@@ -136,8 +144,10 @@ class CgroupTotals:
         self.containers.relink(rows, container)
         # What it used in another container is in a pod with that or is in none.
         self.pods.relink(rows, pod, stay=had not in {NONE, container})
-        if name.unit and unit == NONE:
-            self.units.relink(rows, self.units.open(name.unit.unit, name.unit))
+        for level, labels in name.groups:
+            if self.cgroups.columns[level][row] == NONE:
+                group = self.by_path[level]
+                group.relink(rows, group.open(labels, labels))
 
     def _pod_row(self, pod_id: str) -> int:
         row = self.pods.row_of(pod_id)

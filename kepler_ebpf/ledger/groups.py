@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class GroupTable(Table[Label]):
         super().__init__(kinds, columns, reserved=2)
         self.linked: list[tuple[Table[Any], str]] = [(members, column)]
         self._members, self._column = members, column
-        self._row_by_id: dict[str, int] = {}
+        self._row_by_id: dict[Hashable, int] = {}
         self._seen_changes = 0
 
     @property
@@ -47,11 +47,11 @@ class GroupTable(Table[Label]):
 
     # --- groups
 
-    def row_of(self, group_id: str) -> int:
+    def row_of(self, group_id: Hashable) -> int:
         """Return the row of a group, ``NONE`` where it is not listed."""
         return self._row_by_id.get(group_id, NONE)
 
-    def open(self, group_id: str, label: Label) -> int:
+    def open(self, group_id: Hashable, label: Label) -> int:
         """Return the row of a group, which starts under *label* where it is not listed."""
         row = self.row_of(group_id)
         if row == NONE:

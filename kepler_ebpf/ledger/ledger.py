@@ -114,7 +114,7 @@ class Ledger:
                 "container": self.groups.containers.view(),
                 "vm": self._processes.vms.view(),
                 "pod": self.groups.pods.view(),
-                "unit": self.groups.units.view(),
+                **{level: table.view() for level, table in self.groups.by_path.items()},
             }
         return self._views
 

@@ -6,10 +6,11 @@ better names come later (``Ledger.relabel_process`` and the others).
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, UnitLabels, VmLabels
+from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, VmLabels
 
 CGROUP_V1_BIT = 1 << 63
 """Set in the id of a cgroup of a v1 hierarchy; inode numbers repeat across hierarchies."""
@@ -53,12 +54,15 @@ class ProcessIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CgroupName:
-    """A cgroup: its path, and the container, the pod ("" for none) and the unit it belongs to."""
+    """A cgroup: its path, and the container and the pod ("" for none) that it belongs to.
+
+    ``groups`` are the workloads of other kinds that the path is in: level and labels of each.
+    """
 
     path: str
     container: ContainerLabels | None = None
     pod_id: str = ""
-    unit: UnitLabels | None = None
+    groups: tuple[tuple[str, Hashable], ...] = ()
 
     @property
     def container_id(self) -> str:

@@ -64,14 +64,14 @@ _DIGITS = re.compile(r"[0-9a-f]{2,}|[0-9]")
 class NamingOptions:
     """Where names are read (the procfs mount, the host's root directory as seen from here).
 
-    ``retention_s`` is how long the path of an ended cgroup is kept. Systemd units and Slurm steps
-    are named only with ``units``.
+    ``retention_s`` is how long the path of an ended cgroup is kept. Of the workloads that are found
+    in its path, those of ``levels`` are named.
     """
 
     procfs: str = "/proc"
     host_root: str = "/"
     retention_s: float = 120.0
-    units: bool = False
+    levels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class HostNaming(Naming):
     ) -> None:
         """Name the cgroups of *hierarchy*; without *pods* a pod is known by its uid only."""
         self._clock = clock
-        self._units = options.units
+        self._levels = options.levels
         self._pods = pods
         self._index = pods.index if pods else PodIndex()
         self._paths = CgroupPaths(hierarchy, options.retention_s, clock)
@@ -213,11 +213,11 @@ class HostNaming(Naming):
         path = self._paths.lookup(cgroup_id)
         if path is None:
             return self._retry_later(cgroup_id, CgroupName(""), give_up_at_s)
-        name = resolve(path, units=self._units)
+        name = resolve(path, self._levels)
         is_overhead = name.container is not None and is_kata_overhead(path)
         sandbox = self._paths.find_sandbox(name.container_id) if is_overhead else None
         if sandbox:
-            name = replace(resolve(sandbox, units=False), path=path, unit=name.unit)
+            name = replace(resolve(sandbox), path=path, groups=name.groups)
         unknown = None
         if self._pods is not None:
             name, unknown = resolve_pod(name, self._pods)

@@ -1,13 +1,14 @@
-"""From the path of a cgroup to its container, pod and unit: a pure function of path and indexes."""
+"""From the path of a cgroup to container, pod and others: a pure function of path and indexes."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
 from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.names.cgroups.containers import match_container, match_pod
-from kepler_ebpf.names.cgroups.units import match_unit
+from kepler_ebpf.names.cgroups.kinds import match_kinds
 from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex
 
 Unknown = tuple[str, str]
@@ -25,10 +26,9 @@ class PodDirectory(Protocol):
         """Look a container up by its full id."""
 
 
-def resolve(path: str, *, units: bool) -> CgroupName:
-    """Return what is in the path alone, with the unit only where *units* are wanted."""
-    unit = match_unit(path) if units else None
-    return CgroupName(path, match_container(path), match_pod(path), unit)
+def resolve(path: str, levels: Collection[str] = ()) -> CgroupName:
+    """Return what is in the path alone; of the kinds found by path those of *levels*."""
+    return CgroupName(path, match_container(path), match_pod(path), match_kinds(path, levels))
 
 
 def resolve_pod(name: CgroupName, pods: PodDirectory) -> tuple[CgroupName, Unknown | None]:

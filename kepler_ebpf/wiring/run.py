@@ -93,7 +93,7 @@ def _naming_options(config: Config) -> NamingOptions:
         procfs=config.procfs,
         host_root=config.host_root,
         retention_s=config.terminated_retention_s,
-        units="unit" in config.levels,
+        levels=config.levels,
     )
 
 

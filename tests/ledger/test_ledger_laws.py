@@ -30,7 +30,7 @@ CGROUP_NAMES = st.builds(
         "/x",
         container(container_id, pod_id) if container_id else None,
         pod_id,
-        UnitLabels(unit, "systemd") if unit else None,
+        (("unit", UnitLabels(unit, "systemd")),) if unit else (),
     ),
     st.sampled_from(["", "a", "b"]),
     st.sampled_from(["", "p", "q"]),

@@ -11,7 +11,7 @@ from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.model.workloads import PodLabels, State, UnitLabels
 
 STATIC = CgroupName("/hash/a", container("a", "hash"), "hash")
-UNIT = UnitLabels("cron.service", "systemd")
+UNIT = (("unit", UnitLabels("cron.service", "systemd")),)
 NAMED = PodLabels("uid", "etcd-0", "kube-system")
 
 
@@ -177,8 +177,8 @@ def assert_pods_add_up(world: World) -> None:
 def test_a_unit_is_the_sum_of_its_cgroups():
     """Whatever else they are: a container that a unit started is the unit's as well."""
     world = World()
-    world.names.cgroups[2] = CgroupName("/cron.service", unit=UNIT)
-    world.names.cgroups[3] = CgroupName("/cron.service/a", container("a"), unit=UNIT)
+    world.names.cgroups[2] = CgroupName("/cron.service", groups=UNIT)
+    world.names.cgroups[3] = CgroupName("/cron.service/a", container("a"), groups=UNIT)
     world.interval(record(cgroup_id=2, cpu_ns=10), record(11, cgroup_id=3, cpu_ns=3))
     units = world.units
     assert by(units, "unit") == {"cron.service": (13.0, 13, State.RUNNING)}
@@ -188,7 +188,10 @@ def test_a_unit_is_the_sum_of_its_cgroups():
 def test_a_unit_ends_with_its_last_cgroup():
     """Restarted, it runs again under the same name and goes on counting."""
     world = World()
-    world.names.cgroups |= {2: CgroupName("/u", unit=UNIT), 3: CgroupName("/u", unit=UNIT)}
+    world.names.cgroups |= {
+        2: CgroupName("/u", groups=UNIT),
+        3: CgroupName("/u", groups=UNIT),
+    }
     world.interval(record(cgroup_id=2, cpu_ns=10))
     world.ledger.ended_cgroups([2])
     world.interval()
@@ -200,7 +203,7 @@ def test_a_unit_ends_with_its_last_cgroup():
 def test_a_unit_that_ended_is_folded_after_its_time():
     """Its energy is among the retired then, with what comes late."""
     world = World(Retention(for_s=2.0, most=-1, min_uj=0.0))
-    world.names.cgroups[2] = CgroupName("/u", unit=UNIT)
+    world.names.cgroups[2] = CgroupName("/u", groups=UNIT)
     world.interval(record(cgroup_id=2, cpu_ns=10))
     world.ledger.ended_cgroups([2])
     world.interval()
@@ -215,7 +218,7 @@ def test_a_path_learned_later_brings_the_units_energy():
     world = World()
     world.names.cgroups[2] = CgroupName("")
     world.interval(record(cgroup_id=2, cpu_ns=10))
-    world.ledger.relabel_cgroup(2, CgroupName("/u", unit=UNIT))
+    world.ledger.relabel_cgroup(2, CgroupName("/u", groups=UNIT))
     world.interval(record(cgroup_id=2, cpu_ns=3))
     units = world.units
     assert by(units, "unit") == {"cron.service": (13.0, 13, State.RUNNING)}

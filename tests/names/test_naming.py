@@ -77,10 +77,10 @@ class World:
         self.naming = self.named_by(self.pods)
         self.naming.begin_batch(60.0)
 
-    def named_by(self, pods: Pods | None, *, units: bool = False) -> HostNaming:
+    def named_by(self, pods: Pods | None, levels: frozenset[str] = frozenset()) -> HostNaming:
         """Return a naming of its own on the same disk, with other pods."""
         hierarchy = CgroupHierarchy("v2", None, None)
-        options = NamingOptions(host_root=str(self.root), units=units)
+        options = NamingOptions(host_root=str(self.root), levels=levels)
         return HostNaming(hierarchy, options, pods, self.clock)
 
     def make(self, path: str, cgroup_id: int = 7) -> int:
@@ -354,10 +354,10 @@ def test_a_pod_the_api_learns_of_later(world: World) -> None:
 def test_units_are_named_where_they_are_wanted(world: World) -> None:
     """The unit of a cgroup is part of its name only where units are wanted."""
     event = CgroupEvent(7, "/system.slice/cron.service", removed=False)
-    with_units = world.named_by(None, units=True)
+    with_units = world.named_by(None, levels=frozenset({"unit"}))
     with_units.learn_cgroups([event])
-    assert with_units.cgroup(7).unit == UnitLabels("cron.service", "systemd")
-    assert world.name(event.path).unit is None
+    assert with_units.cgroup(7).groups == (("unit", UnitLabels("cron.service", "systemd")),)
+    assert world.name(event.path).groups == ()
 
 
 # --- processes

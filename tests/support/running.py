@@ -202,9 +202,8 @@ def page_of(text: str, *, is_openmetrics: bool = False) -> Page:
 def assert_conserved(page: Page) -> None:
     """Hold the law of conservation against one page, in every zone."""
     for zone in page.zones():
-        placed_j = (
-            page.total("kepler_process_cpu_joules_total", zone=zone)
-            + page.total("kepler_ebpf_unattributed_joules_total", zone=zone)
+        placed_j = page.total("kepler_process_cpu_joules_total", zone=zone) + page.total(
+            "kepler_ebpf_unattributed_joules_total", zone=zone
         )
         active_j = page.total("kepler_node_cpu_active_joules_total", zone=zone)
         assert placed_j == pytest.approx(active_j, rel=1e-9)
