@@ -21,7 +21,9 @@ energies_uj = st.one_of(st.just(0.0), st.floats(1e-3, 1e12))
 
 def share(tasks, zones, energy_uj, times, unowned=None):
     """Attribute one interval; *times* are the busy, idle and lost ns of its sockets."""
-    return attribute(measured_of((tasks, interval_of(energy_uj, *times, unowned=unowned))), zones)
+    busy_ns, idle_ns, lost_ns = times
+    interval = interval_of(energy_uj, busy_ns, idle_ns, lost_ns, unowned)
+    return attribute(measured_of((tasks, interval)), zones)
 
 
 @st.composite

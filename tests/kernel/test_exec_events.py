@@ -7,6 +7,7 @@ import struct
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trackers import LOADERS, LOADS
@@ -55,9 +56,9 @@ def run():
     """Start commands that wait for their end; what still runs when the test ends is killed."""
     processes = []
 
-    def begin(*command: object, **options: object) -> subprocess.Popen:
+    def begin(*command: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            list(map(os.fspath, command)),
+            [str(part) for part in command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             **options,

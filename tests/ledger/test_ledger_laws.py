@@ -1,5 +1,7 @@
 """What holds after each step, whatever runs, ends, moves and is named in whatever order."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,7 +90,8 @@ RETENTIONS = st.builds(
 @given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]))
 def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns):
     """Processes and cgroups have all; no other level has more; no series falls or is twice."""
-    world, before = World(retention, uj_per_ns), {}
+    world = World(retention, uj_per_ns)
+    before: dict[Any, float] = {}
     for step in steps:
         step(world)
         credited_uj = world.ledger.node(0.0).active_uj - world.ledger.node(0.0).unattributed_uj

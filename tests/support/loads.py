@@ -195,7 +195,7 @@ def exec_in_mounts() -> None:
     try:
         program = _mount(kind, parts, shell)
     except OSError as error:
-        wait(f"refused {kind}: {os.strerror(error.errno)}")
+        wait(f"refused {kind}: {error.strerror}")
         return
     os.execv(program, [str(program), "-c", "echo; read line"])  # noqa: S606
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from kepler_ebpf.meters.request import BusyTime, MeterRequest
 
 SECOND_NS = 1_000_000_000
 
 
-def request_for(sysfs: object, sockets: int = 1, **wishes: object) -> MeterRequest:
+def request_for(sysfs: object, sockets: int = 1, **wishes: Any) -> MeterRequest:
     """Return a request for a host with these sockets, of two CPUs each."""
     asked = MeterRequest(
         package_ids=tuple(range(sockets)),
