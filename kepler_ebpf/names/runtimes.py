@@ -28,6 +28,7 @@ from kepler_ebpf.names.runtime_dirs import (
     Kind,
     config_files,
     directories,
+    matches,
 )
 
 LOG = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class RuntimeNames:
         found = None
         for kind in _KINDS_OF_RUNTIME.get(runtime, KINDS):
             for directory in self._directories_of(kind):
-                for name in _names_in(directory, kind, container_id):
+                for name in _names_in(self._root, directory, kind, container_id):
                     if name:
                         return name
                     found = ""
@@ -124,13 +125,15 @@ class RuntimeNames:
         )
 
 
-def _names_in(directory: str, kind: Kind, container_id: str) -> Iterator[str]:
+def _names_in(root: str, directory: str, kind: Kind, container_id: str) -> Iterator[str]:
     """Yield what the files about a container in a runtime's directory call it, "" for no name."""
     for pattern, name_in in _FILES[kind]:
-        for path in glob.glob(pattern.format(id=container_id), root_dir=directory):
-            name = name_in(_read(f"{directory}/{path}"), container_id)
-            if name is not None:
-                yield _plain(name)
+        folder, _, file = pattern.format(id=container_id).rpartition("/")
+        for place in matches(root, f"{directory.removeprefix(root.rstrip('/'))}/{folder}"):
+            for path in glob.glob(file, root_dir=place):
+                name = name_in(_read(f"{place}/{path}"), container_id)
+                if name is not None:
+                    yield _plain(name)
 
 
 def unreadable(root: str = "/") -> list[tuple[str, str]]:

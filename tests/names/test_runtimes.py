@@ -146,6 +146,7 @@ def test_a_long_list_cut_in_the_middle_gives_the_short_id(tmp_path: Path) -> Non
 TASK = f"io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"
 DOCKERS = f"containers/{ID}/config.v2.json"
 LIST = "overlay-containers/containers.json"
+ESCAPED = r'{"data-root": "\/mnt\/d\u00e9"}'
 UNIT = "[Service]\nExecStart=/usr/bin/dockerd {}\n"
 
 ELSEWHERE = {
@@ -203,6 +204,59 @@ ELSEWHERE = {
         f"mnt/{DOCKERS}",
         {"run/docker.pid": "77\n", "proc/77/cmdline": "dockerd\0--data-root\0/mnt\0"},
     ),
+    "options that begin with the flag": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"etc/sysconfig/docker": "OPTIONS='-g /mnt'\n"},
+    ),
+    "escapes": ("docker", f"mnt/d\u00e9/{DOCKERS}", {"etc/docker/daemon.json": ESCAPED}),
+    "comments": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"etc/docker/daemon.json": '{\n // moved\n "data-root": "/mnt", // here\n}'},
+    ),
+    "line that goes on": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {"usr/local/lib/systemd/system/docker.service": UNIT.format("--data-root \\\n /mnt")},
+    ),
+    "environment file": (
+        "docker",
+        f"mnt/{DOCKERS}",
+        {
+            "etc/systemd/system/docker.service": "[Service]\nEnvironmentFile=-/opt/docker.env\n",
+            "opt/docker.env": "OPTIONS=--data-root=/mnt\n",
+        },
+    ),
+    "containerd's imports": (
+        "containerd",
+        f"srv/state/{TASK}",
+        {
+            "etc/containerd/config.toml": 'imports = [\n "/etc/none", # no\n "/opt/*/c.toml",\n]\n',
+            "opt/c/c.toml": 'version = 3\n"state" = "/srv/state"\n',
+        },
+    ),
+    "an import beside": (
+        "containerd",
+        f"srv/state/{TASK}",
+        {
+            "etc/containerd/config.toml": 'imports = ["own/c.toml"]\n',
+            "etc/containerd/own/c.toml": 'state = "/srv/state"\n',
+        },
+    ),
+    "storage.conf.d": (
+        "podman",
+        f"srv/c/{LIST}",
+        {"usr/share/containers/storage.conf.d/a.conf": 'graphroot = "/srv/c"\n'},
+    ),
+    "storage named by a unit": (
+        "podman",
+        f"srv/c/{LIST}",
+        {
+            "etc/systemd/system/podman.service": "Environment=CONTAINERS_STORAGE_CONF=/opt/s\n",
+            "opt/s": 'graphroot = "/srv/c"\n',
+        },
+    ),
     "userns-remap": ("docker", f"var/lib/docker/165536.165536/{DOCKERS}", {}),
     "graphroot": (
         "podman",
@@ -234,12 +288,21 @@ def test_files_are_found_where_the_configuration_puts_them(
     assert RuntimeNames(str(tmp_path)).name(ID, runtime) == "web"
 
 
-@pytest.mark.parametrize("target", ["/mnt/docker", "../../mnt/docker"])
-def test_a_linked_directory_is_followed_below_the_hosts_root(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("var/lib/docker", "/mnt/docker"),
+        ("var/lib/docker", "../../mnt/docker"),
+        ("var/lib/docker/containers", "/mnt/docker/containers"),
+    ],
+)
+def test_a_linked_directory_is_followed_below_the_hosts_root(
+    tmp_path: Path, link: str, target: str
+) -> None:
     """A link is followed as the host does, whose root is not ours."""
     put(tmp_path, f"mnt/docker/{DOCKERS}", b'{"Name": "/web"}')
-    (tmp_path / "var/lib").mkdir(parents=True)
-    (tmp_path / "var/lib/docker").symlink_to(target)
+    (tmp_path / link).parent.mkdir(parents=True)
+    (tmp_path / link).symlink_to(target)
     assert RuntimeNames(str(tmp_path)).name(ID, "docker") == "web"
 
 
