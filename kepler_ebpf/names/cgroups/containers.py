@@ -39,7 +39,7 @@ _CONTAINERS = tuple(
         (rf"{_START}(?![^/]*conmon)[^/:]+[-:]{_ID}", "unknown"),
         (rf"{_START}lxc(?:\.payload[./]|/){_NAME}(?=/|\Z)", "unknown"),
         # libvirt registers VMs in the same way, as machine-qemu\x2d1\x2dname.scope.
-        (rf"{_START}machine-(?!qemu\\x2d){_NAME}{_SCOPE}", "unknown"),
+        (rf"{_START}machine-(?!qemu\\x2d|ch\\x2d[0-9]){_NAME}{_SCOPE}", "unknown"),
         (rf"{_START}systemd-nspawn@{_NAME}{_SERVICE}", "unknown"),
     )
 )
@@ -62,7 +62,10 @@ _TOOLS = (
 _SIGNS = tuple(
     (re.compile(rf"(?<![^/]){above}"), re.compile(sign))
     for above, sign in (
-        ("", r"(?<![0-9a-z])[0-9a-f]{64}(?![0-9a-z])|(?<![^/])(?:apptainer|singularity)-[0-9]"),
+        ("", r"(?<![0-9a-z])[0-9a-f]{64}(?![0-9a-z])"),
+        ("", r"(?<![^/])(?:apptainer|singularity)[-/][0-9]"),
+        ("", r"(?<![^/-])buildkit[-/][0-9a-z]{25}(?![0-9a-z])"),
+        ("", r"(?<![^/])container_(?:e[0-9]+_)?[0-9]{10,}_"),
         (rf"{_TOOLS}\b", "[0-9a-f-]{8}"),
         ("kubepods", "[-/]pod"),
     )

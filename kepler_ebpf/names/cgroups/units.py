@@ -14,10 +14,11 @@ from kepler_ebpf.names.cgroups.containers import outside_of_containers
 _SYSTEMD = re.compile(r"(?<=/)[^/]+\.(?:service|scope)(?=/|\Z)")
 # Below /slurm/uid_N of a v1 hierarchy, or below the scope of slurmstepd in v2; with several
 # daemons on a host the node's name is part of either. Slurm 26.05 names a job's cgroup by its
-# SLUID, older ones by its number.
+# SLUID, older ones by its number. Whatever a step's cgroup is in is a job.
 _SLURM = re.compile(
     r"/(?:slurm(?:_[^/]+)?|(?:[^/]+_)?slurmstepd\.scope)(?:/uid_[0-9]+)?"
-    r"/(?:job_(?P<job>[0-9]+)|(?P<sluid>s[0-9A-Z]{8,}))(?:/step_(?P<step>[^/]+))?(?=/|\Z)"
+    r"/(?:job_(?P<job>[^/]+)|(?P<sluid>s[0-9A-Z]{8,}|[^/]+(?=/step_)))"
+    r"(?:/step_(?P<step>[^/]+))?(?=/|\Z)"
 )
 
 

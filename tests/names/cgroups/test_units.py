@@ -39,6 +39,9 @@ SLURM = {
     "/system.slice/node7_slurmstepd.scope/job_12/step_interactive/slurm": "12.interactive",
     "/system.slice/slurmstepd.scope/job_12/step_0+1/user": "12.0+1",
     f"/system.slice/slurmstepd.scope/job_12/step_0/user/libpod-{ID}.scope": "12.0",
+    "/system.slice/slurmstepd.scope/job_12_3/step_0/user": "12_3.0",
+    "/system.slice/slurmstepd.scope/s5k1kkyayg5d00/step_0/user": "s5k1kkyayg5d00.0",
+    "/slurm/job_12/step_0": "12.0",
     f"{SLUID}/step_0/user/task_0": "s5K1KKYAYG5D00.0",
     f"{SLUID}/step_batch/slurm": "s5K1KKYAYG5D00.batch",
     SLUID: "s5K1KKYAYG5D00",
@@ -58,6 +61,7 @@ NONE = (
     "/machine.slice/systemd-nspawn@web.service/payload/system.slice/cron.service",
     "/job_12/step_0",
     "/slurmy/uid_1000/job_12",
+    "/slurm/uid_1000",
     "/a.services/b.scoped",
 )
 
