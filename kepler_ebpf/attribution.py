@@ -8,8 +8,8 @@ the tasks that are known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,26 +19,13 @@ from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.usage import Measured
 
 
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """CPU time in ns, each of shape (intervals, sockets), or (intervals,) of a zone's sockets."""
+class _Times(NamedTuple):
+    """CPU time in ns, each of shape (intervals,): of the sockets that a zone measures."""
 
-    window_ns: Floats
     busy_ns: Floats
+    idle_ns: Floats
     lost_ns: Floats
     owned_ns: Floats
-
-    def of(self, zone: Zone) -> _Times:
-        """Return the times of the sockets that *zone* measures."""
-        arrays = (self.window_ns, self.busy_ns, self.lost_ns, self.owned_ns)
-        sockets = self.window_ns.shape[1]
-        if zone.socket is None:
-            return _Times(*(array.sum(axis=1) for array in arrays))
-        if not 0 <= zone.socket < sockets:
-            raise ValueError(
-                f"zone {zone.path} measures socket {zone.socket}, the node has {sockets}"
-            )
-        return _Times(*(array[:, zone.socket] for array in arrays))
 
 
 @lru_cache(maxsize=8)
@@ -54,18 +41,19 @@ def attribute(measured: Measured, zones: tuple[Zone, ...]) -> Attribution:
     any CPU time is idle. Raises ValueError for a zone of a socket that the node does not have.
     """
     intervals, kinds = measured.intervals, zone_kinds(zones)
-    energy_uj = np.array([each.energy_uj for each in intervals]).reshape(-1, len(zones))
-    unowned = np.array([each.unowned for each in intervals]).reshape(-1, len(zones))
+    energy_uj = np.array([interval.energy_uj for interval in intervals])
+    unowned = np.array([interval.unowned for interval in intervals])
     cpu_ns = measured.records["cpu_ns"].astype(np.float64)
     socket = measured.records["socket"]
-    times = _times(measured, cpu_ns)
-    uj_per_ns = np.zeros((*times.window_ns.shape, len(kinds)))
+    times = _times_by_socket(measured, cpu_ns)
+    uj_per_ns = np.zeros((*times.shape[1:], len(kinds)))
     active_uj, unattributed_uj = np.zeros_like(energy_uj), np.zeros_like(energy_uj)
     for index, zone in enumerate(zones):
-        of_zone = times.of(zone)
-        active_uj[:, index] = energy_uj[:, index] * _ratio(of_zone.busy_ns, of_zone.window_ns)
+        sockets = _sockets_of(zone, times.shape[2])
+        of_zone = _Times(*times[:, :, sockets].sum(axis=2))
+        window_ns = of_zone.busy_ns + of_zone.idle_ns
+        active_uj[:, index] = energy_uj[:, index] * _ratio(of_zone.busy_ns, window_ns)
         rate, unowned_part = _rate(active_uj[:, index], of_zone, unowned[:, index])
-        sockets = slice(None) if zone.socket is None else slice(zone.socket, zone.socket + 1)
         uj_per_ns[:, sockets, kinds.index(zone.kind)] += rate[:, np.newaxis]
         unattributed_uj[:, index] = active_uj[:, index] * unowned_part
     return Attribution(
@@ -89,16 +77,21 @@ def residual_ratio(measured: Measured, attribution: Attribution, zones: tuple[Zo
     return float(gap.max(initial=0.0))
 
 
-def _times(measured: Measured, cpu_ns: Floats) -> _Times:
-    """Return the CPU time of each interval and socket."""
-    sockets = [each.usage.sockets for each in measured.intervals]
-    busy_ns = np.array([each.busy_ns for each in sockets], np.float64)
-    idle_ns = np.array([each.idle_ns for each in sockets], np.float64)
-    lost_ns = np.array([each.lost_ns for each in sockets], np.float64)
-    cell = measured.interval_of * busy_ns.shape[1] + measured.records["socket"]
-    owned_ns = np.zeros_like(busy_ns)
-    owned_ns.ravel()[:] = np.bincount(cell, cpu_ns, busy_ns.size)
-    return _Times(busy_ns + idle_ns, busy_ns, lost_ns, owned_ns)
+def _times_by_socket(measured: Measured, cpu_ns: Floats) -> Floats:
+    """Return the times of ``_Times`` by socket, shape (4, intervals, sockets)."""
+    known_ns = np.array([interval.usage.sockets for interval in measured.intervals], np.float64)
+    intervals, _, sockets = known_ns.shape
+    cell = measured.interval_of * sockets + measured.records["socket"]
+    owned_ns = np.bincount(cell, cpu_ns, intervals * sockets).reshape(1, intervals, sockets)
+    return np.concatenate([known_ns.swapaxes(0, 1), owned_ns])
+
+
+def _sockets_of(zone: Zone, sockets: int) -> slice:
+    if zone.socket is None:
+        return slice(sockets)
+    if not 0 <= zone.socket < sockets:
+        raise ValueError(f"zone {zone.path} measures socket {zone.socket}, the node has {sockets}")
+    return slice(zone.socket, zone.socket + 1)
 
 
 def _rate(active_uj: Floats, times: _Times, unowned: Bools) -> tuple[Floats, Floats]:

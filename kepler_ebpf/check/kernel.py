@@ -194,6 +194,6 @@ def bpf_programs(context: CheckContext) -> Finding:
         except SetupError:
             # "cgroups" is a finding of its own; this one is whether all else works.
             hierarchy = CgroupHierarchy("v2", None, None)
-        account, loader = open_tracker(stack, config, topology, hierarchy)
-        start_tracker(account, config, hierarchy)
-    return ok(f"loaded, attached and run by {loader}", required=True)
+        tracker = open_tracker(stack, config, topology, hierarchy)
+        start_tracker(tracker, config, hierarchy)
+    return ok(f"loaded, attached and run by {tracker.loader}", required=True)

@@ -27,34 +27,36 @@ def collapse() -> int:
 
     Kernels before 6.1, and those without huge pages, leave it as it is.
     """
-    libc, collapsed = ctypes.CDLL(None, use_errno=True), 0
-    size = ctypes.c_size_t(HUGE_PAGE_BYTES)
-    for address in _full_ranges():
-        collapsed += not libc.madvise(ctypes.c_void_p(address), size, MADV_COLLAPSE)
-    return collapsed
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    try:
+        ranges = full_ranges()
+    except OSError:  # A kernel without page maps.
+        return 0
+    return sum(not madvise(address, HUGE_PAGE_BYTES, MADV_COLLAPSE) for address in ranges)
 
 
-def _full_ranges() -> list[int]:
+def full_ranges() -> list[int]:
     """Return the addresses of what may become huge pages."""
+    full = []
     with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
-        found = []
         for start, end in _writable_anonymous():
             first = -(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
             for address in range(first, end - HUGE_PAGE_BYTES + 1, HUGE_PAGE_BYTES):
                 pagemap.seek(address // mmap.PAGESIZE * 8)
                 last_bytes = pagemap.read(SMALL_PAGES * 8)[7::8]
                 if sum(byte & _PRESENT for byte in last_bytes) >= MIN_PRESENT_PAGES * _PRESENT:
-                    found.append(address)
-        return found
+                    full.append(address)
+    return full
 
 
 def _writable_anonymous() -> list[tuple[int, int]]:
     """Return start and end of the private memory that belongs to no file, the stack left out."""
-    found = []
+    spans = []
     with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
         for line in maps:
             span, rights, _, _, inode, *name = line.split(None, 5)
             if rights == "rw-p" and inode == "0" and not "".join(name).startswith("[stack"):
                 start, _, end = span.partition("-")
-                found.append((int(start, 16), int(end, 16)))
-    return found
+                spans.append((int(start, 16), int(end, 16)))
+    return spans

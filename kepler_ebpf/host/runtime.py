@@ -31,38 +31,30 @@ def raise_priority() -> None:
         LOG.debug("The loop runs at normal priority: a higher one needs CAP_SYS_NICE")
 
 
-class GarbageRounds:
-    """Searches for reference cycles once in a period.
+@contextmanager
+def garbage_rounds(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
+    """Search for reference cycles once in a period: yields what does so if it is time.
 
-    Python's own search starts in the middle of an interval and touches every label there is.
-    Nearly everything here is freed without it, so a search once a minute, among what is new only,
-    is enough.
+    Python's own search starts in the middle of an interval and touches every label there is; it is
+    off meanwhile. Nearly everything here is freed without it, so a search once a minute, among
+    what is new only, is enough. What is found to be in use is not searched again for long.
     """
+    rounds, next_s = 0, clock() + GARBAGE_PERIOD_S
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next_s = clock() + GARBAGE_PERIOD_S
-        self._rounds = 0
-
-    def work(self) -> None:
-        """Search if it is time; what is found to be in use is not searched again for long."""
-        if self._clock() >= self._next_s:
-            self._next_s = self._clock() + GARBAGE_PERIOD_S
-            self._rounds += 1
-            if self._rounds % ROUNDS_TO_ALL == 0:
+    def search() -> None:
+        nonlocal rounds, next_s
+        if clock() >= next_s:
+            rounds, next_s = rounds + 1, clock() + GARBAGE_PERIOD_S
+            if rounds % ROUNDS_TO_ALL == 0:
                 gc.unfreeze()
             gc.collect()
             gc.freeze()
 
-
-@contextmanager
-def garbage_rounds() -> Iterator[GarbageRounds]:
-    """Turn the automatic search off while the context lasts."""
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        yield GarbageRounds()
+        yield search
     finally:
         gc.enable()
         gc.unfreeze()

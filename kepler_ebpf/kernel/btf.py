@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from ctypes import c_uint32
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,15 +17,6 @@ _KIND_ENUM = 6
 _HEADER_WORDS = 3
 _MEMBER_WORDS = 3
 _ENUM_WORDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One field of a struct: its name, byte offset and the BTF id of its type."""
-
-    name: str
-    offset: int
-    type_id: int
 
 
 class Btf:
@@ -58,10 +48,9 @@ class Btf:
     def __exit__(self, *_: object) -> None:
         self._lib.btf__free(self._handle)
 
-    def members(self, struct: str) -> dict[str, Member]:
-        """The fields of *struct* by name, in order, with those of unnamed structs in it."""
-        words = self._words(self._find(struct, _KIND_STRUCT))
-        return {member.name: member for member in self._members(words)}
+    def offsets(self, struct: str) -> dict[str, int]:
+        """The byte offset of each field of *struct*, in order, also of unnamed structs in it."""
+        return dict(self._members(self._words(self._find(struct, _KIND_STRUCT))))
 
     def size(self, struct: str) -> int:
         """The size of *struct* in bytes."""
@@ -91,7 +80,7 @@ class Btf:
         count = header[1] & 0xFFFF
         return (c_uint32 * (_HEADER_WORDS + count * _MEMBER_WORDS)).from_address(address)
 
-    def _members(self, words: ctypes.Array[c_uint32], base: int = 0) -> Iterator[Member]:
+    def _members(self, words: ctypes.Array[c_uint32], base: int = 0) -> Iterator[tuple[str, int]]:
         is_bitfield_form = words[1] >> 31
         for index in range(words[1] & 0xFFFF):
             name, type_id, bits = words[3 + index * 3 : 6 + index * 3]
@@ -100,7 +89,7 @@ class Btf:
             if not name and inner[1] >> 24 & 0x1F in {_KIND_STRUCT, _KIND_UNION}:
                 yield from self._members(inner, offset)
             else:
-                yield Member(self._name(name), offset, type_id)
+                yield self._name(name), offset
 
     def _name(self, offset: int) -> str:
         text = self._lib.btf__name_by_offset(self._handle, offset)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
-from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+import numpy as np
 
 from kepler_ebpf.errors import ReadError, SetupError
-from kepler_ebpf.model.arrays import Records
 
 LIBRARY = "libbpf.so.1"
 _RUN_ON_CPU = 1
@@ -64,15 +66,6 @@ class _TestRunOpts(ctypes.Structure):
         ("cpu", c_uint32),
         ("batch_size", c_uint32),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramStats:
-    """The kernel's own figures of one program; run figures stand still while statistics are off."""
-
-    run_ns: int
-    run_count: int
-    missed_count: int
 
 
 @cache
@@ -144,48 +137,48 @@ class TestRun:
 
 
 class MapDrain:
-    """Moves the entries of one hash map into two arrays that are longer than the map.
+    """Moves the entries of maps of one kind into ``keys`` and ``values``, of *rows* rows each.
 
-    The arrays stay where they are, so that a call needs their addresses only.
+    A map is longer than its limit by the entries that came while it is read: the arrays must be,
+    too. They stay where they are, so that a call needs their addresses only.
     """
 
-    def __init__(self, map_fd: int, keys: Records, values: Records) -> None:
-        self._fd = map_fd
-        self._room = len(keys)
-        self._keys, self._values = keys.ctypes.data, values.ctypes.data
-        self._key_size, self._value_size = keys.itemsize, values.itemsize
+    def __init__(self, fds: list[int], key: np.dtype[Any], value: np.dtype[Any], rows: int) -> None:
+        self.keys, self.values = np.empty(rows, key), np.empty(rows, value)
+        self._fds = fds
+        self._addresses = self.keys.ctypes.data, self.values.ctypes.data
         self._call = library().bpf_map_lookup_and_delete_batch
-        self._token = byref((ctypes.c_uint8 * max(keys.itemsize, 8))())
+        self._token = byref((ctypes.c_uint8 * max(key.itemsize, 8))())
         self._count = c_uint32()
         self._count_ref = byref(self._count)
 
-    def take(self, start: int = 0) -> int:
-        """Move the entries to the arrays from index *start* on; return the index after the last.
+    def take(self, index: int = 0, start: int = 0) -> int:
+        """Move what is in map *index* to the arrays from *start* on; return the row after the last.
 
         Where the kernel stops early, what has left the map is returned, and the rest comes with
         the next call. Raises ReadError only where nothing has left the map.
         """
-        index, first = start, None
-        while index < self._room:
-            self._count.value = self._room - index
+        row, first, (keys, values) = start, None, self._addresses
+        while row < len(self.keys):
+            self._count.value = len(self.keys) - row
             failed = self._call(
-                self._fd,
+                self._fds[index],
                 first,
                 self._token,
-                self._keys + index * self._key_size,
-                self._values + index * self._value_size,
+                keys + row * self.keys.itemsize,
+                values + row * self.values.itemsize,
                 self._count_ref,
                 None,
             )
             code = last_errno() if failed else 0
-            if code not in {0, errno.ENOENT, errno.ENOSPC} and index == start:
+            if code not in {0, errno.ENOENT, errno.ENOSPC} and row == start:
                 raise ReadError(f"cannot drain a BPF map: {describe_errno(code)}")
             if code in {0, errno.ENOENT}:
-                index += self._count.value
+                row += self._count.value
             if code:
                 break
             first = self._token
-        return index
+        return row
 
 
 _MAP_INFO_WORDS = 8
@@ -205,14 +198,16 @@ _INFO_SIZE = 256
 _RUN_TIME_OFFSET = 192
 
 
-def program_stats(program_fd: int) -> ProgramStats:
-    """Run time, run count and missed runs of a program, from ``struct bpf_prog_info``."""
-    info = (c_uint64 * (_INFO_SIZE // 8))()
-    size = c_uint32(_INFO_SIZE)
-    if library().bpf_obj_get_info_by_fd(program_fd, byref(info), byref(size)):
-        raise ReadError(f"cannot read a BPF program's figures: {describe_errno(last_errno())}")
-    first = _RUN_TIME_OFFSET // 8
-    return ProgramStats(run_ns=info[first], run_count=info[first + 1], missed_count=info[first + 2])
+def program_figures(program_fds: Iterable[int]) -> list[int]:
+    """The sums of run time in ns, run count and missed runs, from each ``struct bpf_prog_info``."""
+    figures, first = [], _RUN_TIME_OFFSET // 8
+    for program_fd in program_fds:
+        # New for each: what is in it is a request for more.
+        info, size = (c_uint64 * (_INFO_SIZE // 8))(), c_uint32(_INFO_SIZE)
+        if library().bpf_obj_get_info_by_fd(program_fd, byref(info), byref(size)):
+            raise ReadError(f"cannot read a BPF program's figures: {describe_errno(last_errno())}")
+        figures.append(info[first : first + 3])
+    return [sum(column) for column in zip(*figures, strict=True)]
 
 
 def enable_stats() -> int:

@@ -22,10 +22,7 @@ MAPS = (
     "cgroups_1",
     "cgroup_events",
     "cgroup_notifier",
-    "event_scratch",
     "execs",
-    "exec_scratch",
-    "clock_lead",
 )
 HOOKS = {
     "on_switch": "sched_switch",
@@ -91,7 +88,7 @@ class Programs:
     def close(self) -> None:
         """Detach and free everything held in the kernel; a second call does nothing."""
         self.detach()
-        unload, self.unload = self.unload, _nothing
+        unload, self.unload = self.unload, lambda: None
         unload()
 
     def _attach(self, name: str, tracepoint: str) -> int:
@@ -101,10 +98,6 @@ class Programs:
             why = describe_errno(last_errno())
             raise SetupError(f"cannot attach to tracepoint {tracepoint} ({why})", RIGHTS)
         return link
-
-
-def _nothing() -> None:
-    """What is left to unload after unloading."""
 
 
 def bpf_directory() -> Path:

@@ -19,15 +19,20 @@ from kepler_ebpf.kernel.programs import Programs
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.usage import SocketTime
 
+
+def _words(dtype: np.dtype[np.void]) -> dict[str, int]:
+    """Return the index of the 64-bit word in which each field begins."""
+    fields: Any = dtype.fields
+    return {name: offset // 8 for name, (_, offset) in fields.items()}
+
+
+CONTROL_WORDS, _OF_SLOT = _words(CONTROL), _words(CPU_SLOT)
 SLOT_WORDS = CPU_SLOT.itemsize // 8
-_FIELDS: dict[str, Any] = dict(CPU_SLOT.fields or {})
-SINCE, IDLE, BUSY, LOST, OVERFLOW, EPOCH = (
-    _FIELDS[name][1] // 8
-    for name in ("since_ns", "idle_ns", "busy_ns", "lost_ns", "overflow_ns", "epoch")
+SINCE, IDLE, BUSY, LOST, OVERFLOW = (
+    _OF_SLOT[f"{name}_ns"] for name in ("since", "idle", "busy", "lost", "overflow")
 )
-_CONTROL_FIELDS: dict[str, Any] = dict(CONTROL.fields or {})
-CLOSED = _FIELDS["closed_at_ns"][1] // 8
-"""The first of five words, in the order of ``Figures``, that the kernel side wrote on closing."""
+EPOCH, CLOSED = _OF_SLOT["epoch"], _OF_SLOT["closed_at_ns"]
+"""``CLOSED`` is the first of five, in the order of ``Figures``, that are written on closing."""
 
 ONLINE_PERIOD_NS = 100_000_000
 """How long a list of CPUs online is trusted: a CPU that comes or goes is noticed at once."""
@@ -83,8 +88,7 @@ class Slots:
 
     def control_word(self, name: str) -> int:
         """Read a 64-bit word of the control record."""
-        word: int = self._control_words[_CONTROL_FIELDS[name][1] // 8]
-        return word
+        return self._control_words[CONTROL_WORDS[name]]
 
     @property
     def epoch(self) -> int:

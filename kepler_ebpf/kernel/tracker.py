@@ -7,13 +7,10 @@ before it and stay there until they are taken.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 from kepler_ebpf.host.topology import Topology
-from kepler_ebpf.kernel.cgroup_notifier import CgroupNotifier
-from kepler_ebpf.kernel.exec_events import ExecEvents
 from kepler_ebpf.kernel.layout import (
     CGROUP_EVENT,
     CGROUP_KEY,
@@ -22,8 +19,9 @@ from kepler_ebpf.kernel.layout import (
     TASK_KEY,
     TASK_USAGE,
 )
-from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_stats
+from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_figures
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
+from kepler_ebpf.kernel.rings import CgroupNotifier, ExecEvents
 from kepler_ebpf.kernel.slots import Boundary, Slots
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.names import CgroupEvent
@@ -34,31 +32,21 @@ MAX_PENDING_RECORDS = 20_000
 """More records than these should not wait to be taken; there is room for one full map beyond."""
 
 
-class _Maps:
-    """The two BPF maps of one kind, one for each parity of the epoch, and the arrays they fill."""
-
-    def __init__(self, fds: list[int], key: np.dtype[Any], value: np.dtype[Any], rows: int) -> None:
-        self.keys, self.values = np.empty(rows, key), np.empty(rows, value)
-        self._drains = [MapDrain(fd, self.keys, self.values) for fd in fds]
-
-    def take(self, parity: int = 0, start: int = 0) -> int:
-        """Move what is in a map to the arrays from *start* on; return the index after it."""
-        return self._drains[parity].take(start)
-
-
 class CpuTimeTracker:
     """CPU time by task and interval. ``start`` first, ``close`` last; for one thread."""
 
     def __init__(self, programs: Programs, topology: Topology, task_entries: int) -> None:
         maps, self._programs, self._entries = programs.maps, programs, task_entries
+        self.loader = programs.loader
         self._slots = Slots(programs, topology)
         self._sockets = topology.sockets
         rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES + 512
-        self._tasks = _Maps([maps["tasks_0"], maps["tasks_1"]], TASK_KEY, TASK_USAGE, rows)
-        self._cgroups = _Maps(
+        # One map for each parity of the epoch.
+        self._tasks = MapDrain([maps["tasks_0"], maps["tasks_1"]], TASK_KEY, TASK_USAGE, rows)
+        self._cgroups = MapDrain(
             [maps["cgroups_0"], maps["cgroups_1"]], CGROUP_KEY, CGROUP_USAGE, CGROUP_ENTRIES + 512
         )
-        self._events = _Maps(
+        self._events = MapDrain(
             [maps["cgroup_events"]], np.dtype("<u8"), CGROUP_EVENT, CGROUP_ENTRIES + 512
         )
         self.cgroup_notifier = CgroupNotifier(maps["cgroup_notifier"])
@@ -66,7 +54,8 @@ class CpuTimeTracker:
         self.exec_events = ExecEvents(maps["execs"])
         """The programs that were executed since they were last taken."""
         self._events_seen = 0
-        self._pending = 0
+        self._pending = self._drained = 0
+        self._overflow_ns = [0, 0]
         self._start: Boundary | None = None
         self._last = Boundary(frozenset(), (), 0, 0)
         self._close_s = self._fill_ratio = 0.0
@@ -99,18 +88,17 @@ class CpuTimeTracker:
         began_s, parity, first = time.perf_counter(), ~self._slots.epoch & 1, self._pending
         self._pending = self._tasks.take(parity, first)
         self._fill_ratio = (self._pending - first) / self._entries
-        if self._last.overflow_ns > self._start.overflow_ns and self._has_room:
+        # Of a map of cgroups that does not fit, the entries stay in it for later.
+        fits = self._pending + len(self._cgroups.keys) <= len(self._tasks.keys)
+        if self._last.overflow_ns > self._overflow_ns[parity] and fits:
             self._add_overflow(self._cgroups.take(parity))
+            self._overflow_ns[parity] = self._last.overflow_ns
         start, self._start = self._start, None
         sockets, wall_ns = self._slots.between(start, self._last)
+        # Where only a part could be drained the call before, that part is this interval's.
+        count, self._drained = self._pending - self._drained, self._pending
         self._close_s += time.perf_counter() - began_s
-        count = self._pending - first
         return Usage(start.mean_ns, self._last.mean_ns, wall_ns, sockets, count)
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether the cgroups of an overflow fit; else they stay in their map for later."""
-        return self._pending + len(self._cgroups.keys) <= len(self._tasks.keys)
 
     @property
     def pending_records(self) -> int:
@@ -128,6 +116,7 @@ class CpuTimeTracker:
             raw[:, columns] = arrays[:count].view(np.uint8).reshape(count, arrays.itemsize)
             arrays[: self._pending - count] = arrays[count : self._pending]
         self._pending -= count
+        self._drained -= count
         return records
 
     @property
@@ -182,19 +171,12 @@ class CpuTimeTracker:
     @property
     def program_stats(self) -> ProgramStats:
         """The run time, run count and missed runs of the attached programs, summed."""
-        each = [program_stats(self._programs.programs[name]) for name in HOOKS]
-        return ProgramStats(
-            run_ns=sum(stats.run_ns for stats in each),
-            run_count=sum(stats.run_count for stats in each),
-            missed_count=sum(stats.missed_count for stats in each),
-        )
+        return ProgramStats(*program_figures(self._programs.programs[name] for name in HOOKS))
 
     def close(self) -> None:
-        """Detach and free everything in the kernel."""
-        self._slots.close()
-        self.cgroup_notifier.close()
-        self.exec_events.close()
-        self._programs.close()
+        """Let go of the shared memory; the programs are closed by who loaded them."""
+        for part in (self._slots, self.cgroup_notifier, self.exec_events):
+            part.close()
 
     def _add_overflow(self, count: int) -> None:
         """Add a record with pid 0 for each cgroup and socket whose tasks found no room."""

@@ -16,8 +16,6 @@ MAX_EXTENSIONS = 3
 """An interval goes on for so many more while a zone cannot be read. After that it ends without the
 zone, whose later energy of that time has no owner: a zone must not delay the others for long."""
 
-Flags = tuple[bool, ...]
-
 
 class Measurer:
     """Measures intervals. The tracker must have started; its first reading is a baseline."""
@@ -26,8 +24,7 @@ class Measurer:
         self._tracker = tracker
         self._meter = meter
         self._last = meter.read()
-        self._none: Flags = (False,) * len(meter.zones)
-        self._missing: Flags = tuple(not valid for valid in self._last.valid)
+        self._missing: tuple[bool, ...] = tuple(not valid for valid in self._last.valid)
         self._running: Usage | None = None
         self._extensions = 0
         self._intervals: list[Interval] = []
@@ -75,8 +72,6 @@ class Measurer:
         energy_uj = tuple(
             now - before for now, before in zip(reading.energy_uj, last.energy_uj, strict=True)
         )
-        if all(reading.valid) and reading.gaps == last.gaps and self._missing == self._none:
-            return Interval(number, usage, energy_uj, self._none, self._none)
         gap = (now != before for now, before in zip(reading.gaps, last.gaps, strict=True))
         unowned, self._missing = self._missing, tuple(not valid for valid in reading.valid)
         unread = tuple(map(any, zip(gap, unowned, self._missing, strict=True)))

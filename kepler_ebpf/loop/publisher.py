@@ -5,6 +5,7 @@ A snapshot is made when a reader comes, and shared by all who come meanwhile.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class Publisher:
         self._request = request
         self._clock = clock
         self._latest: Snapshot | None = None
-        self._published_s = self._measured_s = -1.0
+        self._published_s = self._measured_s = -math.inf
         self._changed = threading.Condition()
         self._subscribers: list[Callable[[Snapshot], None]] = []
 
@@ -70,7 +71,7 @@ class Publisher:
 
     def last_interval_s(self) -> float | None:
         """Return when the last interval was measured, on the monotonic clock; None before it."""
-        return self._measured_s if self._measured_s >= 0 else None
+        return self._measured_s if self._measured_s > -math.inf else None
 
     def refresh(self) -> None:
         """Wait a little for a snapshot of all that was measured, made for all who wait.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -51,12 +51,12 @@ NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside the accounting of a batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class SamplerDeps:
-    """What a sampler is made of. *measurer* has started, with *tracker* and *meter*.
+@dataclass(slots=True, kw_only=True)
+class Sampler:
+    """Turns intervals into snapshots. The one owner of all its parts.
 
-    ``loader`` and ``stdout_dropped`` are shown in every snapshot; ``housekeeping`` is called when
-    there is time.
+    ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` is shown in every
+    snapshot; ``housekeeping`` is called when there is time.
     """
 
     tracker: CpuTimeTracker
@@ -67,29 +67,23 @@ class SamplerDeps:
     exits: ExitChecker
     pods: PodInfos
     publisher: Publisher
-    loader: str
     stdout_dropped: Callable[[], int]
     housekeeping: Callable[[], None]
 
-
-class Sampler:
-    """Turns intervals into snapshots. The one owner of everything in *deps*."""
-
-    def __init__(self, deps: SamplerDeps) -> None:
-        self._deps = deps
-        self._self_metrics = SelfMetrics()
-        self._number = 0
-        self._shown: list[Interval] = []
-        self._pending_s = 0.0
-        self._last_s = self._s_per_record = 0.0
-        self._recheck_at_s = 0.0
-        self._at_s = time.time()
-        self._missed = (0, 0)
+    _self_metrics: SelfMetrics = field(init=False, default_factory=SelfMetrics)
+    _number: int = field(init=False, default=0)
+    _shown: list[Interval] = field(init=False, default_factory=list)
+    _pending_s: float = field(init=False, default=0.0)
+    _last_s: float = field(init=False, default=0.0)
+    _s_per_record: float = field(init=False, default=0.0)
+    _recheck_at_s: float = field(init=False, default=0.0)
+    _at_s: float = field(init=False, default=0.0)
+    _missed: tuple[int, int] = field(init=False, default=(0, 0))
 
     def run(self, ticker: Ticker) -> None:
         """Work at every tick until the ticker stops; between ticks, do what can wait."""
-        ticker.watch_cgroups(self._deps.tracker.cgroup_notifier)
-        ticker.read_counters_within(self._deps.meter.max_wait_s)
+        ticker.watch_cgroups(self.tracker.cgroup_notifier)
+        ticker.read_counters_within(self.meter.max_wait_s)
         work: dict[Wake, Callable[[Tick], None]] = {
             Wake.INTERVAL: self._end_interval,
             Wake.REFRESH: self._refresh,
@@ -102,8 +96,8 @@ class Sampler:
             except ReadError as error:
                 self._self_metrics.failed_intervals += 1
                 LOG.warning("An interval could not be read; the next one is longer: %s", error)
-            if self._deps.names.has_work:
-                self._deps.names.work(ticker.remaining_s)
+            if self.names.has_work:
+                self.names.work(ticker.remaining_s)
 
     # --- ticks
 
@@ -115,12 +109,12 @@ class Sampler:
         self._number += 1
         if self._is_due():
             self._account()
-        if self._deps.publisher.has_subscribers:
+        if self.publisher.has_subscribers:
             self._publish(closed=True)
 
     def _refresh(self, _: Tick) -> None:
         """Publish what was measured, up to now where a reader would find that too old."""
-        if self._deps.publisher.is_stale:
+        if self.publisher.is_stale:
             self._measure()
         self._account()
         if self._shown:
@@ -128,44 +122,44 @@ class Sampler:
 
     def _read_counters(self, _: Tick) -> None:
         """Read the meter before it wraps: the next interval includes this reading."""
-        self._deps.meter.read()
+        self.meter.read()
 
     def _learn_cgroups(self, _: Tick | None = None) -> None:
         """Take the names of cgroups that were made and removed; they may be gone soon."""
-        events = self._deps.tracker.cgroup_events()
+        events = self.tracker.cgroup_events()
         if events:
-            self._deps.names.learn_cgroups(events)
+            self.names.learn_cgroups(events)
 
     # --- measuring
 
     def _measure(self) -> bool:
         """End the running interval; False where it goes on, as a zone cannot be read now."""
-        interval = self._deps.measurer.measure(self._number)
+        interval = self.measurer.measure(self._number)
         self._learn_cgroups()
         if interval is None:
             self._self_metrics.failed_intervals += 1
             return False
         self._at_s = time.time()
         self._self_metrics.intervals += 1
-        self._deps.publisher.measured()
+        self.publisher.measured()
         self._pending_s += interval.length_s
         self._last_s = interval.length_s
         return True
 
     def _is_due(self) -> bool:
         """True if the batch must not grow by another interval."""
-        deps, execs = self._deps, self._deps.tracker.exec_events
+        execs = self.tracker.exec_events
         return (
-            deps.publisher.has_subscribers
+            self.publisher.has_subscribers
             or self._pending_s + self._last_s / 2 >= MAX_BATCH_S
             or self._work() * self._s_per_record >= self._last_s * WORK_SHARE
-            or deps.tracker.pending_records >= MAX_PENDING_RECORDS
+            or self.tracker.pending_records >= MAX_PENDING_RECORDS
             or execs.pending_bytes >= execs.size_bytes // 2
         )
 
     def _work(self) -> float:
         """Return the work of accounting for what is pending, in that of one record."""
-        tracker = self._deps.tracker
+        tracker = self.tracker
         of_execs = tracker.exec_events.pending_bytes * WORK_OF_EXEC_BYTE
         return FIXED_WORK + tracker.pending_records + of_execs
 
@@ -173,17 +167,17 @@ class Sampler:
 
     def _account(self) -> None:
         """Attribute and credit the intervals that were measured, each by itself, in one pass."""
-        if not self._deps.measurer.pending:
+        if not self.measurer.pending:
             return
-        began_s, deps, zones = time.perf_counter(), self._deps, self._deps.meter.zones
-        work, measured, self._pending_s = self._work(), deps.measurer.take(), 0.0
-        deps.names.begin_batch(self._last_s * NAMING_SHARE)
-        deps.names.learn_execs(deps.tracker.exec_events.take())
+        began_s, zones = time.perf_counter(), self.meter.zones
+        work, measured, self._pending_s = self._work(), self.measurer.take(), 0.0
+        self.names.begin_batch(self._last_s * NAMING_SHARE)
+        self.names.learn_execs(self.tracker.exec_events.take())
         attribution = attribute(measured, zones)
         numbers = np.array([interval.number for interval in measured.intervals])
-        deps.ledger.ended_cgroups(deps.names.take_ended_cgroups())
+        self.ledger.ended_cgroups(self.names.take_ended_cgroups())
         self._resync()
-        deps.ledger.credit(
+        self.ledger.credit(
             Batch(
                 records=measured.records,
                 grid=numbers[measured.interval_of],
@@ -196,23 +190,23 @@ class Sampler:
         self._apply_names()
         self._self_metrics.accounted(measured, attribution, zones)
         self._shown = self._parts_shown([*self._shown, *measured.intervals])
-        deps.housekeeping()
+        self.housekeeping()
         self._self_metrics.work_s = time.perf_counter() - began_s
         # A batch that took longer than expected makes the next ones shorter for a while.
         self._s_per_record = max(self._self_metrics.work_s / work, 0.9 * self._s_per_record)
 
     def _resync(self) -> None:
         """Check for ends that brought no event: the kernel side has missed something."""
-        deps, missed = self._deps, self._missed
-        self._missed = deps.tracker.missed_switches, deps.tracker.stats.cgroup_events_lost
+        missed = self._missed
+        self._missed = self.tracker.missed_switches, self.tracker.stats.cgroup_events_lost
         if self._missed[0] != missed[0]:
-            deps.exits.resync()
+            self.exits.resync()
         if self._missed[1] != missed[1]:
-            deps.names.resync()
+            self.names.resync()
         now_s = time.monotonic()
-        if deps.exits.has_checks and now_s >= self._recheck_at_s:
+        if self.exits.has_checks and now_s >= self._recheck_at_s:
             self._recheck_at_s = now_s + RECHECK_S
-            deps.ledger.ended_processes(*deps.exits.gone(deps.ledger.running_processes))
+            self.ledger.ended_processes(*self.exits.gone(self.ledger.running_processes))
 
     @property
     def _shown_number(self) -> int:
@@ -224,7 +218,7 @@ class Sampler:
         return [interval for interval in intervals if interval.number >= self._shown_number]
 
     def _apply_names(self) -> None:
-        ledger, updates = self._deps.ledger, self._deps.names.updates()
+        ledger, updates = self.ledger, self.names.updates()
         # Pods first: a cgroup's new name may have the new id of its pod.
         for pod_id, pod in updates.pods.items():
             ledger.relabel_pod(pod_id, pod)
@@ -236,35 +230,33 @@ class Sampler:
     # --- publishing
 
     def _publish(self, *, closed: bool) -> None:
-        deps = self._deps
         parts = [part for part in self._shown if part.number == self._shown_number]
-        views, sockets = deps.ledger.views(), [part.usage.sockets for part in parts]
+        views, sockets = self.ledger.views(), [part.usage.sockets for part in parts]
         busy_ns = sum(sum(each.busy_ns) for each in sockets)
         window_ns = busy_ns + sum(sum(each.idle_ns) for each in sockets)
         unread = [any(flags) for flags in zip(*(part.unread for part in parts), strict=True)]
-        zones = zip(deps.meter.zones, unread, strict=True)
+        zones = zip(self.meter.zones, unread, strict=True)
         snapshot = Snapshot(
             at_s=self._at_s,
             interval_s=sum(part.length_s for part in parts),
-            kinds=deps.ledger.kinds,
+            kinds=self.ledger.kinds,
             unread_kinds=frozenset(zone.kind for zone, is_unread in zones if is_unread),
-            node=deps.ledger.node(busy_ns / window_ns if window_ns else 0.0),
+            node=self.ledger.node(busy_ns / window_ns if window_ns else 0.0),
             workloads=views,
             stats=self._stats(),
-            pod_infos=deps.pods.infos(views["pod"].labels),
-            pod_source=deps.pods.health(),
+            pod_infos=self.pods.infos(views["pod"].labels),
+            pod_source=self.pods.health(),
         )
-        deps.publisher.publish(snapshot, closed=closed)
+        self.publisher.publish(snapshot, closed=closed)
 
     def _stats(self) -> Stats:
-        deps = self._deps
-        own_uj, own_cpu_ns = deps.ledger.totals_of(*deps.tracker.self_process)
+        own_uj, own_cpu_ns = self.ledger.totals_of(*self.tracker.self_process)
         return Stats(
-            loader=deps.loader,
-            tracker=deps.tracker.stats,
-            programs=deps.tracker.program_stats,
-            meter=deps.meter.stats,
+            loader=self.tracker.loader,
+            tracker=self.tracker.stats,
+            programs=self.tracker.program_stats,
+            meter=self.meter.stats,
             loop=self._self_metrics.stats,
             own=OwnUsage(own_cpu_ns, own_uj),
-            stdout_dropped=deps.stdout_dropped(),
+            stdout_dropped=self.stdout_dropped(),
         )

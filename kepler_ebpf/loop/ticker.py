@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+
+from kepler_ebpf.kernel.rings import CgroupNotifier
 
 MAX_WAIT_S = 20.0
 """Most energy counters wrap after minutes at full power: they are read at least this often."""
@@ -54,16 +55,6 @@ class Tick:
     missed: int = 0
 
 
-class Notifier(Protocol):
-    """Something outside of this process that wants attention now and then."""
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while it wants attention."""
-
-    def acknowledge(self) -> None:
-        """Make the descriptor unreadable again."""
-
-
 class Ticker:
     """Yields a Tick for each interval until stopped; late instants are counted, not replayed."""
 
@@ -72,7 +63,7 @@ class Ticker:
         self._clock = clock
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopped = self._refresh = False
-        self._notifier: Notifier | None = None
+        self._notifier: CgroupNotifier | None = None
         self._max_wait_s = MAX_WAIT_S
         self._interval_due_s = self._counters_due_s = clock()
         self._notified_until_s = clock()
@@ -81,7 +72,7 @@ class Ticker:
         """Give a READ_COUNTERS tick after *max_s* without a tick that reads them."""
         self._max_wait_s = min(MAX_WAIT_S, max(MIN_WAIT_S, max_s))
 
-    def watch_cgroups(self, notifier: Notifier) -> None:
+    def watch_cgroups(self, notifier: CgroupNotifier) -> None:
         """Give a NEW_CGROUPS tick when *notifier* is readable and there is time before the end."""
         self._notifier = notifier
 
@@ -129,21 +120,21 @@ class Ticker:
     def _wait(self) -> Tick | None:
         """Wait until the next deadline; return what is to be done then, if not the interval."""
         now_s, deadlines = self._clock(), [self._interval_due_s, self._counters_due_s]
-        notifiers: list[Notifier] = []
+        notifiers: list[CgroupNotifier] = []
         if self._notifier and self._interval_due_s - now_s > DEBOUNCE_S:
             if now_s >= self._notified_until_s:
                 notifiers = [self._notifier]
             else:
                 deadlines.append(self._notified_until_s)
-        sources: list[int | Notifier] = [self._event, *notifiers]
+        sources: list[int | CgroupNotifier] = [self._event, *notifiers]
         # select() takes microseconds where poll() rounds up to milliseconds.
         wait_s = max(0.0, min(deadlines) - now_s)
         ready, _, _ = select.select(sources, (), (), wait_s)
         if self._event in ready:
             os.eventfd_read(self._event)
         if self._refresh:
+            # Nothing may have to be measured for it: it does not put the reading off.
             self._refresh = False
-            self._put_off_counters()
             return Tick(Wake.REFRESH)
         if notifiers and notifiers[0] in ready:
             notifiers[0].acknowledge()

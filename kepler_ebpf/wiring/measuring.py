@@ -44,11 +44,8 @@ def meter_request(config: Config, topology: Topology, cpus: tuple[CpuInfo, ...])
 
 def open_tracker(
     stack: ExitStack, config: Config, topology: Topology, hierarchy: CgroupHierarchy
-) -> tuple[CpuTimeTracker, str]:
-    """Load the programs, and return their tracker, still to be started, and the loader's name.
-
-    *stack* takes both down again.
-    """
+) -> CpuTimeTracker:
+    """Load the programs, and return their tracker, still to be started; *stack* closes both."""
     count = len(topology.socket_of)
     entries = choice.task_entries(config.map_entries, count, config.interval_s)
     subsys = cgroup_v1.subsys_index(hierarchy.name, config.procfs) if hierarchy.v1_root else None
@@ -56,7 +53,7 @@ def open_tracker(
     stack.callback(programs.close)
     tracker = CpuTimeTracker(programs, topology, entries)
     stack.callback(tracker.close)
-    return tracker, programs.loader
+    return tracker
 
 
 def start_tracker(tracker: CpuTimeTracker, config: Config, hierarchy: CgroupHierarchy) -> None:
@@ -71,7 +68,6 @@ class Measuring:
     config: Config
     hierarchy: CgroupHierarchy
     tracker: CpuTimeTracker
-    loader: str
     meter: Meter
 
     def start(self) -> Measurer:
@@ -84,7 +80,7 @@ def open_measuring(stack: ExitStack, config: Config, cpus: tuple[CpuInfo, ...]) 
     """Load the programs and open the meter; *stack* takes both down again. Raises KeplerError."""
     topology = stack.enter_context(Topology(config.sysfs))
     hierarchy = choose_hierarchy(config)
-    tracker, loader = open_tracker(stack, config, topology, hierarchy)
+    tracker = open_tracker(stack, config, topology, hierarchy)
     meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*tracker.busy))
     stack.callback(meter.close)
-    return Measuring(config, hierarchy, tracker, loader, meter)
+    return Measuring(config, hierarchy, tracker, meter)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.exporters.printer import Printer
@@ -15,7 +14,7 @@ from kepler_ebpf.host.topology import CpuInfo, read_cpu_info
 from kepler_ebpf.kernel.libbpf import enable_stats
 from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.loop.publisher import Publisher
-from kepler_ebpf.loop.sampler import Sampler, SamplerDeps
+from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.model.energy import UJ_PER_J, Meter
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
@@ -56,13 +55,19 @@ def _build(
     """Put the parts together and start counting; the text names what was chosen."""
     measuring = open_measuring(stack, config, cpus)
     if config.bpf_stats:
-        stack.enter_context(_bpf_stats())
+        stack.callback(os.close, enable_stats())
     pods = _pods(stack, config)
-    names = HostNaming(measuring.hierarchy, _naming_options(config), pods)
+    naming_options = NamingOptions(
+        procfs=config.procfs,
+        host_root=config.host_root,
+        retention_s=config.terminated_retention_s,
+        levels=config.levels,
+    )
+    names = HostNaming(measuring.hierarchy, naming_options, pods)
     stack.callback(names.close)
-    rounds = stack.enter_context(garbage_rounds())
+    housekeeping = stack.enter_context(garbage_rounds())
     measurer, tracker, meter = measuring.start(), measuring.tracker, measuring.meter
-    deps = SamplerDeps(
+    sampler = Sampler(
         tracker=tracker,
         meter=meter,
         measurer=measurer,
@@ -71,30 +76,11 @@ def _build(
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
         publisher=publisher,
-        loader=measuring.loader,
         stdout_dropped=lambda: printer.dropped if printer else 0,
-        housekeeping=rounds.work,
+        housekeeping=housekeeping,
     )
-    used = f"BPF loader {measuring.loader}, {_describe(meter)}"
-    return Sampler(deps), f"{used}, cgroups of {measuring.hierarchy.name}"
-
-
-@contextmanager
-def _bpf_stats() -> Iterator[None]:
-    descriptor = enable_stats()
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _naming_options(config: Config) -> NamingOptions:
-    return NamingOptions(
-        procfs=config.procfs,
-        host_root=config.host_root,
-        retention_s=config.terminated_retention_s,
-        levels=config.levels,
-    )
+    used = f"BPF loader {tracker.loader}, {_describe(meter)}"
+    return sampler, f"{used}, cgroups of {measuring.hierarchy.name}"
 
 
 def _pods(stack: ExitStack, config: Config) -> PodSource | None:

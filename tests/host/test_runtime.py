@@ -3,7 +3,7 @@
 import gc
 import weakref
 
-from kepler_ebpf.host.runtime import GARBAGE_PERIOD_S, GarbageRounds, garbage_rounds
+from kepler_ebpf.host.runtime import GARBAGE_PERIOD_S, garbage_rounds
 
 
 class Knot:
@@ -24,11 +24,10 @@ def test_automatic_rounds_are_off_only_meanwhile():
 def test_cycles_are_freed_once_a_period():
     """A cycle lives until the next round and no longer."""
     now_s = [0.0]
-    with garbage_rounds():
-        rounds = GarbageRounds(lambda: now_s[0])
+    with garbage_rounds(lambda: now_s[0]) as search:
         knot = weakref.ref(Knot())
-        rounds.work()
+        search()
         assert knot() is not None
         now_s[0] += GARBAGE_PERIOD_S
-        rounds.work()
+        search()
         assert knot() is None

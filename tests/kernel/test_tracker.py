@@ -20,6 +20,8 @@ from trackers import (
 )
 from truth import TICKS_NS, Stopwatch
 
+from kepler_ebpf.kernel.libbpf import enable_stats
+
 pytest_plugins = ["kernel_fixtures"]
 
 LAG_NS = 2_000_000
@@ -184,3 +186,15 @@ def test_interval_closes_at_a_switch_or_a_rotation_once(tracker, start):
     truth = stopwatch.truth(spinner.clock_ns() - before_ns)
     charged_ns = cpu_ns(of(joined(usages), tgid=spinner.pid))
     assert truth.is_met_by(charged_ns, lost_ns=lost_ns(*usages))
+
+
+def test_programs_have_figures_while_statistics_are_on(tracker):
+    """The runs of all of them are counted, and the time they take."""
+    before = tracker.program_stats
+    descriptor = enable_stats()
+    tracker.interval()
+    os.close(descriptor)
+    after = tracker.program_stats
+    assert after.run_count > before.run_count
+    assert after.run_ns > before.run_ns
+    assert after.missed_count >= before.missed_count

@@ -28,7 +28,9 @@ from trackers import (
 )
 from truth import Stopwatch
 
+from kepler_ebpf.errors import ReadError
 from kepler_ebpf.host.topology import Topology
+from kepler_ebpf.kernel import tracker as tracker_module
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import TestRun, library
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, Programs
@@ -403,6 +405,41 @@ def test_two_full_maps_count_what_is_lost(loader_name, start):
         assert tracker.stats.lost_ns >= lost_ns(usage)
         assert tracker.stats.hidden_ns < tracker.stats.lost_ns
         assert not unbalanced_ns(usage).any()
+        tracker.close()
+
+
+def test_overflow_without_room_comes_with_a_later_interval(loader_name, start, monkeypatch):
+    """What waits leaves no room for the cgroups of an overflow: their time is not forgotten."""
+    monkeypatch.setattr(tracker_module, "MAX_PENDING_RECORDS", -FEW // 4)
+    with opened(loader_name, FEW) as tracker:
+        tracker.interval()
+        start("fork_storm").step()
+        full = settled(tracker)
+        later = joined([tracker.interval() for _ in range(4)])
+        assert len(full.tasks) == FEW
+        assert len(of(later, comm=OVERFLOW_COMM.encode()))
+
+
+def test_records_of_a_drain_that_failed_are_those_of_the_next(loader_name, start):
+    """An interval whose cgroups could not be drained goes on, with the tasks drained so far."""
+    with loaded(loader_name, FEW) as (programs, topology):
+        tracker = Tracker(programs, topology, FEW)
+        tracker.start()
+        storm = start("fork_storm")
+        storm.step()
+        cgroups = [os.dup(programs.maps[name]) for name in ("cgroups_0", "cgroups_1")]
+        unusable = os.open("/dev/null", os.O_RDONLY)
+        for name in ("cgroups_0", "cgroups_1"):
+            os.dup2(unusable, programs.maps[name])
+        tracker.close_interval()
+        with pytest.raises(ReadError):
+            tracker.drain()
+        for name, descriptor in zip(("cgroups_0", "cgroups_1"), cgroups, strict=True):
+            os.dup2(descriptor, programs.maps[name])
+            os.close(descriptor)
+        os.close(unusable)
+        tracker.close_interval()
+        assert tracker.drain().record_count == tracker.pending_records > FEW
         tracker.close()
 
 

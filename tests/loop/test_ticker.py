@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kepler_ebpf.kernel.rings import CgroupNotifier
 from kepler_ebpf.loop.ticker import DEBOUNCE_S, MAX_WAIT_S, MIN_WAIT_S, SIGNALS, Tick, Ticker, Wake
 
 INTERVAL_S = 0.5
@@ -69,15 +70,18 @@ def test_counters_are_read_within_a_long_wait() -> None:
         assert time.monotonic() - began_s >= 3 * MIN_WAIT_S
 
 
-def test_tick_of_another_kind_puts_the_reading_off() -> None:
-    """The counters are read then as well."""
-    with closing(Ticker(LONG_S)) as ticker:
-        ticker.read_counters_within(MIN_WAIT_S)
+def test_refresh_does_not_keep_counters_from_being_read() -> None:
+    """A reader may be served without any counter being read: it does not put the reading off."""
+    clock = Clock()
+    with closing(Ticker(LONG_S, clock)) as ticker:
         ticks = iter(ticker)
-        for _ in range(3):
-            time.sleep(MIN_WAIT_S)
-            ticker.refresh()
-            assert next(ticks) == Tick(Wake.REFRESH)
+        ticker.refresh()
+        next(ticks)
+        clock.now_s += MAX_WAIT_S - 1
+        ticker.refresh()
+        assert next(ticks) == Tick(Wake.REFRESH)
+        clock.now_s += 1
+        assert next(ticks) == Tick(Wake.READ_COUNTERS)
 
 
 def test_short_intervals_need_no_other_reading() -> None:
@@ -241,7 +245,7 @@ def test_signal_stops_a_wait(signum: signal.Signals) -> None:
 # --- notifications -----------------------------------------------------------------------------
 
 
-class Notifier:
+class Notifier(CgroupNotifier):
     """A notifier that a test triggers."""
 
     def __init__(self) -> None:

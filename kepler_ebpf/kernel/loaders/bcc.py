@@ -187,11 +187,11 @@ def types_with_offsets(declarations: str, btf: Btf) -> str:
     """
 
     def struct(match: re.Match[str]) -> str:
-        offsets = btf.members(match[1])
+        offsets = btf.offsets(match[1])
         fields = _FIELD.findall(match[2])
         missing = "".join(f"#define NO_{name}\n" for _, name, _ in fields if name not in offsets)
         members = "".join(
-            f"\tstruct {{ char pad_{name}[{offsets[name].offset}]; {kind}{name}{array}; }}"
+            f"\tstruct {{ char pad_{name}[{offsets[name]}]; {kind}{name}{array}; }}"
             " __attribute__((packed));\n"
             for kind, name, array in fields
             if name in offsets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
-from typing import Protocol, cast
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.loaders import LOADERS
@@ -20,36 +19,21 @@ MAX_ENTRIES = 1 << 18
 ENTRIES_PER_CPU_SECOND = 4096
 
 
-class Loader(Protocol):
-    """What the module of a loader has."""
-
-    def unusable_reason(self) -> str | None:
-        """Why it cannot work here, None if it can."""
-
-    def load(self, request: LoadRequest) -> Programs:
-        """Load the programs; SetupError where it cannot."""
-
-
 def load(name: str, request: LoadRequest) -> Programs:
     """Load with the loader *name*, or with the first that can work here for ``auto``."""
-    if name != "auto":
-        return _loader(name).load(request)
     reasons = []
-    for candidate in LOADERS:
-        loader = _loader(candidate)
-        reason = loader.unusable_reason()
+    for candidate in LOADERS if name == "auto" else (name,):
+        loader = import_module(f"{__package__}.{LOADERS[candidate]}")
+        reason = loader.unusable_reason() if name == "auto" else None
         if reason is None:
-            return loader.load(request)
+            programs: Programs = loader.load(request)
+            return programs
         LOG.warning("loader %s: %s", candidate, reason)
         reasons.append(f"{candidate}: {reason}")
     raise SetupError(
         f"no way to load BPF programs here: {'; '.join(reasons)}",
         "install what one of them lacks; `kepler-ebpf check` shows all of it",
     )
-
-
-def _loader(name: str) -> Loader:
-    return cast(Loader, import_module(f"{__package__}.{LOADERS[name]}"))
 
 
 def task_entries(wanted: int, cpus: int, interval_s: float) -> int:

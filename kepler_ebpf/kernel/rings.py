@@ -1,6 +1,6 @@
-"""Every exec on this host, from the ring buffer that the kernel side writes into.
+"""The two ring buffers that the kernel side writes into: every exec, and notices of new cgroups.
 
-The ring wakes nobody, and is read where it lies: its positions and its data are shared memory.
+They are read where they lie: their positions and their data are shared memory.
 """
 
 from __future__ import annotations
@@ -23,19 +23,45 @@ _TEXT_OFFSET = EXEC_EVENT.fields["text"][1] if EXEC_EVENT.fields else 0
 _MAX_CACHED_PATHS = 256
 
 
-class ExecEvents:
+class Ring:
     """The ring buffer *map_fd*, whose descriptor belongs to the programs."""
 
+    def __init__(self, map_fd: int, data_bytes: int = 0) -> None:
+        self._fd, page = map_fd, mmap.PAGESIZE
+        self._consumed = memoryview(mmap.mmap(map_fd, page)).cast("Q")
+        self._shared = memoryview(
+            mmap.mmap(map_fd, page + data_bytes, prot=mmap.PROT_READ, offset=page)
+        )
+        self._produced = self._shared[:page].cast("Q")
+
+    def close(self) -> None:
+        """Let go of the shared memory, which is unmapped with its last view."""
+        del self._consumed, self._produced, self._shared
+
+
+class CgroupNotifier(Ring):
+    """Notices that a cgroup was made, so that its event need not wait for the interval's end.
+
+    The records are not read. ``fileno`` makes it something to select on.
+    """
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable from a notice on until ``acknowledge``."""
+        return self._fd
+
+    def acknowledge(self) -> None:
+        """Drop all notices so far."""
+        self._consumed[0] = self._produced[0]
+
+
+class ExecEvents(Ring):
+    """The ring of execs, which wakes nobody."""
+
     def __init__(self, map_fd: int) -> None:
-        page = mmap.PAGESIZE
         self.size_bytes = map_entries(map_fd)
-        self._consumer = mmap.mmap(map_fd, page)
         # The kernel maps the data twice, so that a record that wraps around is in one piece.
-        shared_bytes = page + 2 * self.size_bytes
-        self._shared = mmap.mmap(map_fd, shared_bytes, prot=mmap.PROT_READ, offset=page)
-        self._consumed = memoryview(self._consumer).cast("Q")
-        self._produced = memoryview(self._shared).cast("Q")
-        self._data = memoryview(self._shared)[page:]
+        super().__init__(map_fd, 2 * self.size_bytes)
+        self._data = self._shared[mmap.PAGESIZE :]
         self._sizes = self._data.cast("I")
 
     @property
@@ -60,11 +86,9 @@ class ExecEvents:
         return events
 
     def close(self) -> None:
-        """Unmap the shared memory."""
-        for view in (self._consumed, self._produced, self._sizes, self._data):
-            view.release()
-        self._consumer.close()
-        self._shared.close()
+        """Let go of the shared memory."""
+        del self._data, self._sizes
+        super().close()
 
     def _event(self, offset: int) -> ExecEvent:
         start_ns, exec_id, tgid, flags, arguments_len, path_len = _FIXED.unpack_from(
