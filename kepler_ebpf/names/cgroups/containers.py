@@ -31,7 +31,7 @@ _CONTAINERS = tuple(
         (rf"{_START}containerd[-/]{_ID}", "containerd"),
         (rf"{_START}(?P<id>[0-9a-f]{{32}}-[0-9]{{5,10}})(?=/|\Z)", "containerd"),
         (rf"{_START}crio[-:]{_ID}", "crio"),
-        (rf"{_START}libpod-(?:payload-)?{_ID}", "podman"),
+        (rf"{_START}libpod[-:](?:payload-)?{_ID}", "podman"),
         # A full id is nothing else, whatever directory or scope it is in. Podman's
         # pods have one too.
         (rf"{_START}(?<!libpod_parent/){_ID}", "unknown"),

@@ -32,6 +32,7 @@ PLAIN = {
     f"/machine.slice/libpod-{ID}.scope/libpod-payload-{ID}": (ID, "podman"),
     f"/libpod_parent/libpod-{ID}": (ID, "podman"),
     f"/libpod-payload-{ID}": (ID, "podman"),
+    f"/machine.slice:libpod:{ID}": (ID, "podman"),
     f"/docker/{ID}/system.slice/cron.service": (ID, "docker"),
     f"/ecs/{UID}/{ID}": (ID, "docker"),
     f"/ecs/{ECS_TASK}/{ID}": (ID, "docker"),
