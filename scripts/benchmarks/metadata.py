@@ -23,7 +23,7 @@ SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """SamplerDeps of a core: naming, and all of the exporter; with processes named and started."""
+    """Parts of a core: of naming, and of the whole exporter; with processes named and started."""
 
     naming: float
     exporter: float

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,10 +122,11 @@ class Run:
         """Return the BPF programs, maps and links that it holds, by kind and id."""
         found = set()
         for info in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
-            for kind, number in re.findall(
-                r"^(prog|map|link)_id:\s*(\d+)$", info.read_text(), re.MULTILINE
-            ):
-                found.add((kind, int(number)))
+            with suppress(FileNotFoundError):  # A descriptor that was closed since.
+                for kind, number in re.findall(
+                    r"^(prog|map|link)_id:\s*(\d+)$", info.read_text(), re.MULTILINE
+                ):
+                    found.add((kind, int(number)))
         return found
 
     def _started_line(self) -> str:
