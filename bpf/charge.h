@@ -39,11 +39,15 @@
 DEFINE_CGROUP_ID(cgroup_id_load, LOAD)
 DEFINE_CGROUP_ID(cgroup_id_read, READ)
 
-static __always_inline __u32 ended_flag(struct task_struct *task)
+/* KEPLER_ENDED if the last thread of the task's process has exited. */
+static __always_inline __u32 ended_flag(struct task_struct *task, __u32 task_flags)
 {
-	struct signal_struct *signal = READ(task, signal);
+	struct signal_struct *signal;
 	int live = 1;
 
+	if (!(task_flags & PF_EXITING))
+		return 0;
+	signal = READ(task, signal);
 	bpf_probe_read_kernel(&live, sizeof(live), &signal->live);
 	return live == 0 ? KEPLER_ENDED : 0;
 }
@@ -134,8 +138,7 @@ static __always_inline void follow(struct task_usage *usage, struct task_struct 
 		usage->exec_id = exec_id;
 		read_comms(usage, task);
 	}
-	if (task_flags & PF_EXITING)
-		usage->flags |= ended_flag(task);
+	usage->flags |= ended_flag(task, task_flags);
 }
 
 /* Switches the CPU to the maps of a new epoch, and keeps its figures at that instant. */

@@ -74,6 +74,14 @@ static __always_inline __u64 hidden_so_far_ns(struct cpu_slot *slot, struct task
 	return now_ns - since_ns;
 }
 
+/* What did not run has no record, unless it is that of its process's end. */
+static __always_inline void charge_recovered(struct cpu_slot *slot, struct task_struct *task,
+					     __u64 cgroup_id, __u64 ran_ns)
+{
+	if (ran_ns || ended_flag(task, READ(task, flags)))
+		charge_by_reads(slot, task, cgroup_id, ran_ns);
+}
+
 /*
  * Divides the time since the last traced switch: first the run time of the task switched in then,
  * then that of the current task. When an interval is closed the current task still runs, and its
@@ -96,7 +104,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		ran_ns =
 		    left_ns > slot->running_runtime_ns ? left_ns - slot->running_runtime_ns : 0;
 		ran_ns = lesser(ran_ns, rest_ns);
-		charge_by_reads(slot, task, slot->running_cgroup_id, ran_ns);
+		charge_recovered(slot, task, slot->running_cgroup_id, ran_ns);
 		rest_ns -= ran_ns;
 	}
 	if (!READ(current_task, pid)) {
@@ -109,7 +117,7 @@ static __always_inline void recover_slice(struct cpu_slot *slot, struct task_str
 		current_ns += rest_ns;
 		rest_ns = 0;
 	}
-	charge_by_reads(slot, current_task, cgroup_id_read(current_task), current_ns);
+	charge_recovered(slot, current_task, cgroup_id_read(current_task), current_ns);
 	slot->busy_ns += rest_ns;
 	slot->lost_ns += rest_ns;
 	if (control && rest_ns)

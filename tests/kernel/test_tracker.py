@@ -20,6 +20,7 @@ from trackers import (
 )
 from truth import TICKS_NS, Stopwatch
 
+from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import enable_stats
 
 pytest_plugins = ["kernel_fixtures"]
@@ -83,12 +84,13 @@ def test_lost_time_is_little(tracker, start):
     assert lost_ns(*usages) < 0.001 * sum(usage.wall_ns for usage in usages) + hidden_ns
 
 
-def test_every_record_has_run(storm_usages):
-    """Only tasks that ran are drained, and none twice."""
+def test_every_record_has_used_time(storm_usages):
+    """Only tasks that ran are drained, or the end of a process; and none twice."""
     for usage in storm_usages:
         keys = usage.tasks[["start_ns", "cgroup_id", "pid", "socket"]]
         assert len(np.unique(keys)) == len(keys)
-        assert usage.tasks["switches"].all()
+        has_ended = (usage.tasks["flags"] & FLAG_ENDED) != 0
+        assert (has_ended | (usage.tasks["cpu_ns"] > 0)).all()
 
 
 def test_window_is_wall_clock_time(tracker):
