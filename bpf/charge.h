@@ -63,30 +63,40 @@ static __always_inline void read_comms(struct task_usage *usage, struct task_str
 	bpf_probe_read_kernel_str(usage->process_comm, sizeof(usage->process_comm), &leader->comm);
 }
 
-static __always_inline void describe(struct task_usage *usage, struct task_struct *task,
-				     __u64 start_ns)
+/* The last thread may outlive the task_struct of its leader. */
+static __always_inline __u64 process_start_ns(struct task_struct *task, __u32 tgid)
 {
 	struct task_struct *leader = READ(task, group_leader);
+
+	return READ(READ(leader, tgid) == tgid ? leader : task, start_boottime);
+}
+
+static __always_inline void describe(struct task_usage *usage, struct task_struct *task)
+{
 	struct task_struct *parent = READ(task, real_parent);
 
 	usage->tgid = READ(task, tgid);
 	usage->parent_tgid = READ(parent, tgid);
-	usage->process_start_ns = READ(leader, start_boottime);
+	usage->process_start_ns = process_start_ns(task, usage->tgid);
 	usage->exec_id = READ(task, self_exec_id);
 	read_comms(usage, task);
-	/* The last thread may outlive the task_struct of its leader. */
-	if (READ(leader, tgid) != usage->tgid)
-		usage->process_start_ns = start_ns;
+}
+
+/* The record of the task's cgroup, added if there is none; NULL where that map is full. */
+static __always_inline struct cgroup_usage *cgroup_of(struct cpu_slot *slot,
+						      const struct task_key *task)
+{
+	struct cgroup_key key = { .cgroup_id = task->cgroup_id, .socket = task->socket };
+	struct cgroup_usage *usage = get_cgroup(slot->epoch, &key), fresh = {};
+
+	return usage ? usage : add_cgroup(slot->epoch, &key, &fresh);
 }
 
 static __always_inline void charge_cgroup(struct cpu_slot *slot, const struct task_key *task,
 					  __u64 slice_ns)
 {
-	struct cgroup_key key = { .cgroup_id = task->cgroup_id, .socket = task->socket };
-	struct cgroup_usage *usage = get_cgroup(slot->epoch, &key), fresh = {};
+	struct cgroup_usage *usage = cgroup_of(slot, task);
 
-	if (!usage)
-		usage = add_cgroup(slot->epoch, &key, &fresh);
 	if (!usage) {
 		slot->lost_ns += slice_ns;
 		return;
@@ -97,17 +107,48 @@ static __always_inline void charge_cgroup(struct cpu_slot *slot, const struct ta
 	slot->overflow_ns += slice_ns;
 }
 
-/* Adds a record; NULL where the map is full. */
+/*
+ * Whether a task without a record may have one. While room is scarce, a cgroup has no more of the
+ * last records than half of those that are left, so that tasks of others still find room. Where
+ * cgroups cannot be counted, since their map is full, the first to come has it.
+ */
+static __always_inline int finds_room(struct cpu_slot *slot, const struct task_key *task,
+				      __u64 room, __u64 scarce)
+{
+	struct cgroup_usage *usage;
+
+	if (room > scarce)
+		return 1;
+	usage = cgroup_of(slot, task);
+	if (!usage)
+		return 1;
+	if (usage->tasks * 2 >= room)
+		return 0;
+	__sync_fetch_and_add(&usage->tasks, 1);
+	return 1;
+}
+
+/* Adds a record; NULL where the task finds no room. */
 static __always_inline struct task_usage *describe_task(struct cpu_slot *slot, struct task_key *key,
 							struct task_struct *task)
 {
-	struct task_usage fresh = {};
+	struct control *control = get_control();
+	struct task_usage fresh = {}, *usage;
+	__u64 *room;
 
-	describe(&fresh, task, key->start_ns);
-	return add_task(slot->epoch, key, &fresh);
+	if (!control)
+		return 0;
+	room = slot->epoch & 1 ? &control->room_1 : &control->room_0;
+	if (!finds_room(slot, key, *room, control->scarce))
+		return 0;
+	describe(&fresh, task);
+	usage = add_task(slot->epoch, key, &fresh);
+	if (usage)
+		__sync_fetch_and_add(room, -1);
+	return usage;
 }
 
-/* Charges a task that runs on this CPU and on no other; NULL where the map is full. */
+/* Charges a task that runs on this CPU and on no other; NULL where it has no record. */
 static __always_inline struct task_usage *charge(struct cpu_slot *slot, struct task_key *key,
 						 struct task_struct *task, __u64 slice_ns)
 {
@@ -127,12 +168,30 @@ static __always_inline struct task_usage *charge(struct cpu_slot *slot, struct t
 	return usage;
 }
 
-/* Updates what may have changed since the record was added: exec, and the process's end. */
-static __always_inline void follow(struct task_usage *usage, struct task_struct *task,
-				   __u32 task_flags, __u64 exec_id, __u64 runtime_ns)
+static __always_inline void record_end(struct cpu_slot *slot, struct task_struct *task)
 {
-	if (!usage)
+	struct process_end *end = get_end_scratch();
+	struct control *control = get_control();
+
+	if (!end || !control)
 		return;
+	end->epoch = slot->epoch;
+	end->tgid = READ(task, tgid);
+	end->start_ns = process_start_ns(task, end->tgid);
+	if (put_end(end))
+		__sync_fetch_and_add(&control->ends_lost, 1);
+}
+
+/* Updates what may have changed since the record was added: exec, and the process's end. */
+static __always_inline void follow(struct cpu_slot *slot, struct task_usage *usage,
+				   struct task_struct *task, __u32 task_flags, __u64 exec_id,
+				   __u64 runtime_ns)
+{
+	if (!usage) {
+		if (ended_flag(task, task_flags))
+			record_end(slot, task);
+		return;
+	}
 	usage->runtime_ns = runtime_ns;
 	if (usage->exec_id != exec_id) {
 		usage->exec_id = exec_id;
@@ -208,7 +267,7 @@ static __always_inline void charge_by_reads(struct cpu_slot *slot, struct task_s
 		.cgroup_id = cgroup_id,
 	};
 
-	follow(charge_slice(slot, &key, task, ran_ns), task, READ(task, flags),
+	follow(slot, charge_slice(slot, &key, task, ran_ns), task, READ(task, flags),
 	       READ(task, self_exec_id), READ(task, se.sum_exec_runtime));
 }
 

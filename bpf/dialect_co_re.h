@@ -16,6 +16,7 @@
 #define TASK_ENTRIES 1
 #define CPU_ENTRIES 1
 #define EXECS_BYTES 65536
+#define ENDS_BYTES 65536
 
 #define MAP(name, kind, key_type, value_type, entries, flags)                                      \
 	struct {                                                                                   \

@@ -49,7 +49,7 @@ ENTRY(on_switch, SWITCH)
 		key.cgroup_id = slot->running_cgroup_id;
 		key.pid = prev_pid;
 		usage = charge_slice(slot, &key, prev, now_ns - slot->since_ns);
-		follow(usage, prev, LOAD(prev, flags), LOAD(prev, self_exec_id), runtime_ns);
+		follow(slot, usage, prev, LOAD(prev, flags), LOAD(prev, self_exec_id), runtime_ns);
 	}
 	if (!prev_pid)
 		leave_idle(slot, now_ns);

@@ -41,7 +41,7 @@ struct task_usage {
 	char process_comm[KEPLER_COMM_LEN];
 };
 
-/* Holds the time of tasks that found no room in the task map. */
+/* Holds the time of tasks that found no room in the task map, and who shares the last of it. */
 struct cgroup_key {
 	__u64 cgroup_id;
 	__u64 socket;
@@ -50,6 +50,15 @@ struct cgroup_key {
 struct cgroup_usage {
 	__u64 cpu_ns;
 	__u64 switches;
+	__u64 tasks; /* its records among the last that the task map has room for */
+};
+
+/* A process whose last thread has exited and had no record in which to note it. */
+struct process_end {
+	__u64 start_ns; /* of the process */
+	__u64 epoch;
+	__u32 tgid;
+	__u32 reserved;
 };
 
 /*
@@ -90,6 +99,10 @@ struct control {
 	__u64 hidden_ns; /* cumulative: of the lost time, that of switches not seen */
 	__u64 exec_events_lost;
 	__u64 recovered; /* switches that were not traced and were made up for */
+	__u64 ends_lost; /* of processes, neither in a record nor in the ring */
+	__u64 scarce;	 /* with so much room left in a task map, cgroups share it */
+	__u64 room_0;	 /* records for which each task map has room; user space sets it anew */
+	__u64 room_1;
 };
 
 struct cgroup_event {
@@ -120,9 +133,10 @@ struct exec_event {
 KEPLER_SIZE(task_key, 24);
 KEPLER_SIZE(task_usage, 80);
 KEPLER_SIZE(cgroup_key, 16);
-KEPLER_SIZE(cgroup_usage, 16);
+KEPLER_SIZE(cgroup_usage, 24);
+KEPLER_SIZE(process_end, 24);
 KEPLER_SIZE(cpu_slot, 128);
-KEPLER_SIZE(control, 64);
+KEPLER_SIZE(control, 96);
 KEPLER_SIZE(cgroup_event, 520);
 KEPLER_SIZE(exec_event, 1056);
 

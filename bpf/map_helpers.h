@@ -72,6 +72,18 @@ static __always_inline long put_exec(struct exec_event *event, __u64 size)
 	return execs.ringbuf_output(event, size, BPF_RB_NO_WAKEUP);
 }
 
+static __always_inline struct process_end *get_end_scratch(void)
+{
+	__u32 zero = 0;
+
+	return end_scratch.lookup(&zero);
+}
+
+static __always_inline long put_end(struct process_end *end)
+{
+	return ends.ringbuf_output(end, sizeof(*end), BPF_RB_NO_WAKEUP);
+}
+
 static __always_inline void notify_cgroup(__u64 *id)
 {
 	cgroup_notifier.ringbuf_output(id, sizeof(*id), 0);
@@ -144,6 +156,18 @@ static __always_inline struct exec_event *get_exec_scratch(void)
 static __always_inline long put_exec(struct exec_event *event, __u64 size)
 {
 	return bpf_ringbuf_output(&execs, event, size, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline struct process_end *get_end_scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&end_scratch, &zero);
+}
+
+static __always_inline long put_end(struct process_end *end)
+{
+	return bpf_ringbuf_output(&ends, end, sizeof(*end), BPF_RB_NO_WAKEUP);
 }
 
 static __always_inline void notify_cgroup(__u64 *id)

@@ -17,7 +17,9 @@ HASH(cgroup_events, __u64, struct cgroup_event, CGROUP_ENTRIES);
 RING(cgroup_notifier, NOTIFIER_BYTES);
 SCRATCH(event_scratch, struct cgroup_event);
 SCRATCH(clock_lead, __u64);
-/* Records of variable length that wake nobody: user space reads them when it accounts. */
+/* Rings that wake nobody: user space reads them when it closes an interval, or accounts for it. */
+RING(ends, ENDS_BYTES);
+SCRATCH(end_scratch, struct process_end);
 RING(execs, EXECS_BYTES);
 SCRATCH(exec_scratch, struct exec_event);
 

@@ -68,6 +68,12 @@ OWN_METRICS: tuple[SampledMetric[Stats], ...] = (
         lambda stats: stats.tracker.exec_events_lost,
     ),
     figure(
+        "kepler_ebpf_lost_process_ends_total",
+        "Ends of processes dropped because the task map and the buffer of ends were full; these "
+        "processes are looked for in procfs.",
+        lambda stats: stats.tracker.process_ends_lost,
+    ),
+    figure(
         "kepler_ebpf_own_cpu_seconds_total",
         "CPU time that kepler-ebpf itself used, in seconds.",
         lambda stats: stats.own.cpu_ns / NS_PER_S,

@@ -40,7 +40,11 @@ exec. ``process_comm`` is the thread group leader's comm.
 """
 
 CGROUP_KEY = np.dtype([("cgroup_id", "<u8"), ("socket", "<u8")])
-CGROUP_USAGE = np.dtype([("cpu_ns", "<u8"), ("switches", "<u8")])
+CGROUP_USAGE = np.dtype([("cpu_ns", "<u8"), ("switches", "<u8"), ("tasks", "<u8")])
+
+PROCESS_END = np.dtype(
+    [("start_ns", "<u8"), ("epoch", "<u8"), ("tgid", "<u4"), ("reserved", "<u4")]
+)
 
 CPU_SLOT = np.dtype(
     [
@@ -75,6 +79,10 @@ CONTROL = np.dtype(
         ("hidden_ns", "<u8"),
         ("exec_events_lost", "<u8"),
         ("recovered", "<u8"),
+        ("ends_lost", "<u8"),
+        ("scarce", "<u8"),
+        ("room_0", "<u8"),
+        ("room_1", "<u8"),
     ]
 )
 
@@ -104,6 +112,7 @@ STRUCTS = {
     "task_usage": TASK_USAGE,
     "cgroup_key": CGROUP_KEY,
     "cgroup_usage": CGROUP_USAGE,
+    "process_end": PROCESS_END,
     "cpu_slot": CPU_SLOT,
     "control": CONTROL,
     "cgroup_event": CGROUP_EVENT,

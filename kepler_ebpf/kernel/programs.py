@@ -5,6 +5,7 @@ Everything after loading goes through these descriptors and is the same for both
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ MAPS = (
     "cgroup_events",
     "cgroup_notifier",
     "execs",
+    "ends",
 )
 HOOKS = {
     "on_switch": "sched_switch",
@@ -40,6 +42,8 @@ CGROUP_ENTRIES = 4096
 
 _EXECS_BYTES_PER_CPU = 1 << 18
 _MAX_EXECS_BYTES = 1 << 23
+_END_BYTES = 32
+"""Of one record in the ring of ended processes."""
 
 RIGHTS = "run as root, or with CAP_BPF and CAP_PERFMON"
 """The remedy where the kernel refuses for lack of rights."""
@@ -58,6 +62,11 @@ class LoadRequest:
         """Size of the ring of execs, a power of two: what all CPUs can exec in a second or two."""
         wanted = min(self.cpus * _EXECS_BYTES_PER_CPU, _MAX_EXECS_BYTES)
         return 1 << (wanted - 1).bit_length()
+
+    @property
+    def ends_bytes(self) -> int:
+        """Size of the ring of ended processes, a power of two: as many as the task map has."""
+        return max(1 << (self.task_entries * _END_BYTES - 1).bit_length(), mmap.PAGESIZE)
 
 
 @dataclass(slots=True)

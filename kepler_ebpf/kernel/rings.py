@@ -1,4 +1,4 @@
-"""The two ring buffers that the kernel side writes into: every exec, and notices of new cgroups.
+"""The ring buffers that the kernel side writes into: execs, ends of processes, new cgroups.
 
 They are read where they lie: their positions and their data are shared memory.
 """
@@ -9,8 +9,11 @@ import mmap
 from functools import lru_cache
 from struct import Struct
 
-from kepler_ebpf.kernel.layout import EXEC_EVENT, PATH_DELETED, PATH_UNKNOWN
+import numpy as np
+
+from kepler_ebpf.kernel.layout import EXEC_EVENT, PATH_DELETED, PATH_UNKNOWN, PROCESS_END
 from kepler_ebpf.kernel.libbpf import map_entries
+from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.names import ExecEvent
 
 _BUSY = 1 << 31
@@ -18,6 +21,7 @@ _DISCARDED = 1 << 30
 _HEADER_BYTES = 8
 """Before each record: its size with the two flags above, then a word for the kernel alone."""
 
+_END = np.dtype([("size", "<u4"), ("reserved", "<u4"), ("end", PROCESS_END)])
 _FIXED = Struct("=QQIIII")
 _TEXT_OFFSET = EXEC_EVENT.fields["text"][1] if EXEC_EVENT.fields else 0
 _MAX_CACHED_PATHS = 256
@@ -54,20 +58,47 @@ class CgroupNotifier(Ring):
         self._consumed[0] = self._produced[0]
 
 
-class ExecEvents(Ring):
-    """The ring of execs, which wakes nobody."""
+class DataRing(Ring):
+    """A ring whose records are read; they wake nobody."""
 
     def __init__(self, map_fd: int) -> None:
         self.size_bytes = map_entries(map_fd)
         # The kernel maps the data twice, so that a record that wraps around is in one piece.
         super().__init__(map_fd, 2 * self.size_bytes)
         self._data = self._shared[mmap.PAGESIZE :]
-        self._sizes = self._data.cast("I")
 
     @property
     def pending_bytes(self) -> int:
         """What is in the ring and was not taken yet, in bytes, at most ``size_bytes``."""
         return self._produced[0] - self._consumed[0]
+
+    def close(self) -> None:
+        """Let go of the shared memory."""
+        del self._data
+        super().close()
+
+
+class ProcessEnds(DataRing):
+    """The ring of processes that ended without a record."""
+
+    def take(self, epoch: int) -> Records:
+        """Return the ends up to and in *epoch* since the last call, of ``layout.PROCESS_END``."""
+        count, offset = self.pending_bytes // _END.itemsize, self._consumed[0] % self.size_bytes
+        records = np.frombuffer(self._data, _END, count, offset)
+        # What is being written has another size yet.
+        is_whole = records["size"] == PROCESS_END.itemsize
+        later = np.flatnonzero(~is_whole | (records["end"]["epoch"] > epoch))
+        ends = records["end"][: later[0] if len(later) else count].copy()
+        self._consumed[0] += len(ends) * _END.itemsize
+        return ends
+
+
+class ExecEvents(DataRing):
+    """The ring of execs."""
+
+    def __init__(self, map_fd: int) -> None:
+        super().__init__(map_fd)
+        self._sizes = self._data.cast("I")
 
     def take(self) -> list[ExecEvent]:
         """Return the execs since the last call in the order of their records, the oldest first."""
@@ -87,7 +118,7 @@ class ExecEvents(Ring):
 
     def close(self) -> None:
         """Let go of the shared memory."""
-        del self._data, self._sizes
+        del self._sizes
         super().close()
 
     def _event(self, offset: int) -> ExecEvent:

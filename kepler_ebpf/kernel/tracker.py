@@ -15,13 +15,14 @@ from kepler_ebpf.kernel.layout import (
     CGROUP_EVENT,
     CGROUP_KEY,
     CGROUP_USAGE,
+    PROCESS_END,
     TASK,
     TASK_KEY,
     TASK_USAGE,
 )
 from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_figures
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
-from kepler_ebpf.kernel.rings import CgroupNotifier, ExecEvents
+from kepler_ebpf.kernel.rings import CgroupNotifier, ExecEvents, ProcessEnds
 from kepler_ebpf.kernel.slots import Boundary, Slots
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.names import CgroupEvent
@@ -30,6 +31,9 @@ from kepler_ebpf.model.usage import OVERFLOW_COMM, Usage
 
 MAX_PENDING_RECORDS = 20_000
 """More records than these should not wait to be taken; there is room for one full map beyond."""
+
+SCARCE_RATIO = 1 / 8
+"""The part of a task map that cgroups share: no one of them has all of it."""
 
 
 class CpuTimeTracker:
@@ -53,6 +57,8 @@ class CpuTimeTracker:
         """Readable when a cgroup was made: its event needs no end of an interval."""
         self.exec_events = ExecEvents(maps["execs"])
         """The programs that were executed since they were last taken."""
+        self._process_ends = ProcessEnds(maps["ends"])
+        self._ends = [np.zeros(0, PROCESS_END)]
         self._events_seen = 0
         self._pending = self._drained = 0
         self._overflow_ns = [0, 0]
@@ -64,7 +70,10 @@ class CpuTimeTracker:
 
     def start(self, v1_hierarchy: int = 0) -> None:
         """Attach, and take the first boundary; what ran before it has no owner."""
-        self._slots.control["v1_hierarchy"] = v1_hierarchy
+        control = self._slots.control
+        control["v1_hierarchy"] = v1_hierarchy
+        control["scarce"] = int(self._entries * SCARCE_RATIO)
+        control["room_0"] = control["room_1"] = self._entries
         self._slots.prepare()
         self._programs.attach()
         TestRun(self._programs.programs["read_self"]).here()
@@ -88,11 +97,16 @@ class CpuTimeTracker:
         began_s, parity, first = time.perf_counter(), ~self._slots.epoch & 1, self._pending
         self._pending = self._tasks.take(parity, first)
         self._fill_ratio = (self._pending - first) / self._entries
+        room, control = f"room_{parity}", self._slots.control
+        is_crowded = self._slots.control_word(room) <= self._slots.control_word("scarce")
+        is_crowded |= self._last.overflow_ns > self._overflow_ns[parity]
+        control[room] = self._entries
         # Of a map of cgroups that does not fit, the entries stay in it for later.
-        fits = self._pending + len(self._cgroups.keys) <= len(self._tasks.keys)
-        if self._last.overflow_ns > self._overflow_ns[parity] and fits:
+        if is_crowded and self._pending + len(self._cgroups.keys) <= len(self._tasks.keys):
             self._add_overflow(self._cgroups.take(parity))
             self._overflow_ns[parity] = self._last.overflow_ns
+        if self._process_ends.pending_bytes:
+            self._ends.append(self._process_ends.take(self._slots.epoch - 1))
         start, self._start = self._start, None
         sockets, wall_ns = self._slots.between(start, self._last)
         # Where only a part could be drained the call before, that part is this interval's.
@@ -118,6 +132,11 @@ class CpuTimeTracker:
         self._pending -= count
         self._drained -= count
         return records
+
+    def take_ends(self) -> tuple[Records, Records]:
+        """Take pid and start of the processes that ended without a record in what was drained."""
+        ends, self._ends = np.concatenate(self._ends), self._ends[:1]
+        return ends["tgid"], ends["start_ns"]
 
     @property
     def busy(self) -> tuple[int, tuple[int, ...]]:
@@ -151,8 +170,8 @@ class CpuTimeTracker:
 
     @property
     def missed_switches(self) -> int:
-        """How often a switch was not seen, or a task found no room: an end may have been missed."""
-        return self._slots.control_word("recovered") + self._last.overflow_ns
+        """How often a switch was not seen, which may have been the end of a process."""
+        return self._slots.control_word("recovered")
 
     @property
     def stats(self) -> TrackerStats:
@@ -164,6 +183,7 @@ class CpuTimeTracker:
             overflow_ns=self._last.overflow_ns,
             cgroup_events_lost=word("cgroup_events_lost"),
             exec_events_lost=word("exec_events_lost"),
+            process_ends_lost=word("ends_lost"),
             map_fill_ratio=self._fill_ratio,
             close_s=self._close_s,
         )
@@ -175,19 +195,24 @@ class CpuTimeTracker:
 
     def close(self) -> None:
         """Let go of the shared memory; the programs are closed by who loaded them."""
-        for part in (self._slots, self.cgroup_notifier, self.exec_events):
+        for part in (self._slots, self.cgroup_notifier, self.exec_events, self._process_ends):
             part.close()
 
     def _add_overflow(self, count: int) -> None:
-        """Add a record with pid 0 for each cgroup and socket whose tasks found no room."""
+        """Add a record with pid 0 for each cgroup and socket whose tasks found no room.
+
+        Of the first *count* rows of the cgroups; the other cgroups had room for all their tasks.
+        """
+        used = np.flatnonzero(self._cgroups.values["switches"][:count])
+        count = len(used)
         rows = slice(self._pending, self._pending + count)
         keys, values = self._tasks.keys[rows], self._tasks.values[rows]
         keys[:] = np.zeros(1, TASK_KEY)
         values[:] = np.zeros(1, TASK_USAGE)
         for name in ("cgroup_id", "socket"):
-            keys[name] = self._cgroups.keys[name][:count]
+            keys[name] = self._cgroups.keys[name][used]
         for name in ("cpu_ns", "switches"):
-            values[name] = self._cgroups.values[name][:count]
+            values[name] = self._cgroups.values[name][used]
         values["comm"] = values["process_comm"] = OVERFLOW_COMM.encode()
         self._pending += count
 

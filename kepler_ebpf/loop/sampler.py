@@ -45,7 +45,10 @@ FIXED_WORK, WORK_OF_EXEC_BYTE = 500, 1 / 64
 """The work of a batch whatever is in it, and of what execs it has, in that of one record."""
 
 RECHECK_S = 5.0
-"""Processes are checked for ends that went unseen no more often than this."""
+"""Processes are checked for ends that may have gone unseen no more often than this."""
+
+CHECK_SHARE = 0.1
+"""Part of an interval that checking for ends may take that are known to be lost."""
 
 NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside the accounting of a batch."""
@@ -78,7 +81,7 @@ class Sampler:
     _s_per_record: float = field(init=False, default=0.0)
     _recheck_at_s: float = field(init=False, default=0.0)
     _at_s: float = field(init=False, default=0.0)
-    _missed: tuple[int, int] = field(init=False, default=(0, 0))
+    _missed: tuple[int, int, int] = field(init=False, default=(0, 0, 0))
 
     def run(self, ticker: Ticker) -> None:
         """Work at every tick until the ticker stops; between ticks, do what can wait."""
@@ -196,17 +199,20 @@ class Sampler:
         self._s_per_record = max(self._self_metrics.work_s / work, 0.9 * self._s_per_record)
 
     def _resync(self) -> None:
-        """Check for ends that brought no event: the kernel side has missed something."""
-        missed = self._missed
-        self._missed = self.tracker.missed_switches, self.tracker.stats.cgroup_events_lost
-        if self._missed[0] != missed[0]:
-            self.exits.resync()
-        if self._missed[1] != missed[1]:
+        """End what ended without a record; check for ends that the kernel side has missed."""
+        tracker, missed, stats = self.tracker, self._missed, self.tracker.stats
+        self.ledger.ended_processes(*tracker.take_ends())
+        self._missed = tracker.missed_switches, stats.process_ends_lost, stats.cgroup_events_lost
+        if self._missed[:2] != missed[:2]:
+            self.exits.resync(hurry=self._missed[1] != missed[1])
+        if self._missed[2] != missed[2]:
             self.names.resync()
         now_s = time.monotonic()
-        if self.exits.has_checks and now_s >= self._recheck_at_s:
+        if self.exits.hurries or (self.exits.has_checks and now_s >= self._recheck_at_s):
             self._recheck_at_s = now_s + RECHECK_S
-            self.ledger.ended_processes(*self.exits.gone(self.ledger.running_processes))
+            budget_s = self._last_s * CHECK_SHARE
+            gone = self.exits.gone(self.ledger.running_processes, budget_s)
+            self.ledger.ended_processes(*gone)
 
     @property
     def _shown_number(self) -> int:

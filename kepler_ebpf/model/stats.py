@@ -25,6 +25,7 @@ class TrackerStats:
     overflow_ns: int = 0
     cgroup_events_lost: int = 0
     exec_events_lost: int = 0
+    process_ends_lost: int = 0
     map_fill_ratio: float = 0.0
     close_s: float = 0.0
 

@@ -41,6 +41,8 @@ pytest_plugins = ["kernel_fixtures"]
 
 FEW = 64
 """Entries of a task map that is soon full."""
+SHARED = 256
+"""Entries of one of which a fork storm leaves a good part to others."""
 SLICE_NS = SLICE_S * 1e9
 ATTEMPTS = 4
 """A task that the host hides may run just then: now and then, and not so often in a row."""
@@ -386,8 +388,77 @@ def test_full_task_map_gives_the_time_to_the_cgroup(loader_name, start, make_cgr
         truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
         assert truth.is_met_by(cpu_ns(mine))
         assert not unbalanced_ns(usage).any()
-        assert tracker.stats.map_fill_ratio == 1
+        assert 0.9 < tracker.stats.map_fill_ratio <= 1
         assert tracker.stats.overflow_ns >= cpu_ns(overflow) > 0
+
+
+def test_storm_leaves_room_to_another_cgroup(loader_name, start, make_cgroup):
+    """Who comes when a storm has found no room any more has a record, in another cgroup."""
+    crowded, quiet = make_cgroup(HIERARCHIES[0]), make_cgroup(HIERARCHIES[0])
+    storm, late, other = start("fork_storm"), start("burn_twice"), start("burn_twice")
+    crowded.take(storm.pid)
+    crowded.take(late.pid)
+    quiet.take(other.pid)
+    with opened(loader_name, SHARED) as tracker:
+        tracker.interval()
+        storm.step()
+        late.step()
+        other.step()
+        tasks = settled(tracker).tasks
+        assert len(of(tasks, cgroup_id=crowded.id, pid=0))
+        assert not len(of(tasks, tgid=late.pid))
+        assert set(of(tasks, tgid=other.pid)["cgroup_id"]) == {quiet.id}
+        assert not len(of(tasks, cgroup_id=quiet.id, pid=0))
+
+
+def test_storm_counts_for_one_interval(loader_name, start, make_cgroup):
+    """A cgroup that has had its share finds room again in the next interval of the same map."""
+    crowded, storm, late = make_cgroup(HIERARCHIES[0]), start("fork_storm"), start("burn_twice")
+    crowded.take(storm.pid)
+    crowded.take(late.pid)
+    with opened(loader_name, SHARED) as tracker:
+        tracker.interval()
+        storm.step()
+        assert len(of(settled(tracker).tasks, cgroup_id=crowded.id, pid=0))
+        tracker.interval()
+        late.step()
+        tasks = settled(tracker).tasks
+        assert len(of(tasks, tgid=late.pid))
+        assert not len(of(tasks, cgroup_id=crowded.id, pid=0))
+
+
+def test_end_that_finds_no_room_is_told_apart(loader_name, start, make_cgroup):
+    """A process without a record in the interval in which it ends is known to have ended."""
+    crowded, storm, ending = make_cgroup(HIERARCHIES[0]), start("fork_storm"), start("burn_once")
+    crowded.take(storm.pid)
+    crowded.take(ending.pid)
+    started = stat_field(str(ending.pid), STAT_START)
+    with opened(loader_name, SHARED) as tracker:
+        tracker.interval()
+        storm.step()
+        ending.go()
+        ending.end()
+        assert not len(of(settled(tracker).tasks, tgid=ending.pid))
+        told = dict(zip(*tracker.take_ends(), strict=True))
+        assert ticks(told[ending.pid]) == started
+        assert storm.pid not in told
+        assert not len(tracker.take_ends()[0])
+
+
+def test_end_is_told_with_its_own_interval(loader_name, start):
+    """An end that comes while an interval is drained is the next one's, as its records are."""
+    with opened(loader_name, 1) as tracker:
+        tracker.interval()
+        ending = start("burn_once")
+        tracker.close_interval()
+        ending.go()
+        ending.end()
+        time.sleep(SETTLE_S)
+        tracker.drain()
+        early = tracker.take_ends()[0]
+        tracker.interval()
+        assert ending.pid not in early
+        assert ending.pid in tracker.take_ends()[0]
 
 
 def test_two_full_maps_count_what_is_lost(loader_name, start):
@@ -416,7 +487,7 @@ def test_overflow_without_room_comes_with_a_later_interval(loader_name, start, m
         start("fork_storm").step()
         full = settled(tracker)
         later = joined([tracker.interval() for _ in range(4)])
-        assert len(full.tasks) == FEW
+        assert 0.9 * FEW < len(full.tasks) <= FEW
         assert len(of(later, comm=OVERFLOW_COMM.encode()))
 
 
@@ -439,7 +510,7 @@ def test_records_of_a_drain_that_failed_are_those_of_the_next(loader_name, start
             os.close(descriptor)
         os.close(unusable)
         tracker.close_interval()
-        assert tracker.drain().record_count == tracker.pending_records > FEW
+        assert tracker.drain().record_count == tracker.pending_records > 0.9 * FEW
         tracker.close()
 
 
@@ -466,8 +537,9 @@ def test_hundred_thousand_tasks_in_one_interval_are_counted(tracker, start, make
     load.step()
     usage = settled(tracker)
     truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
-    assert len(usage.tasks) > ENTRIES
-    assert tracker.stats.map_fill_ratio == 1
+    assert 0.9 < tracker.stats.map_fill_ratio <= 1
+    assert tracker.stats.overflow_ns > 0
+    assert tracker.stats.process_ends_lost > 0
     assert not unbalanced_ns(usage).any()
     assert cpu_ns(of(usage.tasks, cgroup_id=cgroup.id)) >= 0.99 * truth.least_ns
 

@@ -32,6 +32,14 @@ class Cgroup:
         """Move a process into it."""
         (self.directory / "cgroup.procs").write_text(str(pid))
 
+    @property
+    def cpu_s(self) -> float:
+        """The CPU seconds that the kernel has counted for it."""
+        usage = self.directory / "cpuacct.usage"
+        if usage.exists():
+            return int(usage.read_text()) / 1e9
+        return int((self.directory / "cpu.stat").read_text().split()[1]) / 1e6
+
     def remove(self) -> None:
         """Remove it, as soon as the kernel is done with its last process."""
         give_up_s = time.monotonic() + GIVE_UP_S

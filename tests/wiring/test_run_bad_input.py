@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cgroup_tree import Cgroup, cgroup_tree, hierarchies
+from cgroup_tree import cgroup_tree, hierarchies
 from powercap import PowercapTree, ZoneSpec
 from running import (
     ANY_PORT,
@@ -307,7 +307,7 @@ def test_full_map_is_counted_not_hidden(tmp_path: Path, stopwatch: Stopwatch) ->
             run.step()
             with never_idle(tmp_path, cpu=0):
                 subprocess.run(["taskset", "-c", "0", shell, "-c", enter + FORK_STORM], check=True)
-            truth_s = used_s(cgroup)
+            truth_s = cgroup.cpu_s
             full = run.step()
             after = run.step()
     name = "kepler_process_cpu_seconds_total"
@@ -320,14 +320,6 @@ def test_full_map_is_counted_not_hidden(tmp_path: Path, stopwatch: Stopwatch) ->
     for page in (full, after):
         assert page.total("kepler_ebpf_accounting_error_ratio") <= 1e-3
         assert_conserved(page)
-
-
-def used_s(cgroup: Cgroup) -> float:
-    """Return the CPU seconds that the kernel counted for *cgroup*."""
-    usage = cgroup.directory / "cpuacct.usage"
-    if usage.exists():
-        return int(usage.read_text()) / 1e9
-    return int((cgroup.directory / "cpu.stat").read_text().split()[1]) / 1e6
 
 
 def test_processes_that_vanish_while_being_read(tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
         f"-DTASK_ENTRIES={request.task_entries}",
         f"-DCPU_ENTRIES={request.cpus}",
         f"-DEXECS_BYTES={request.execs_bytes}",
+        f"-DENDS_BYTES={request.ends_bytes}",
         f"-Dv1_subsys={subsys}u",
     ]
     with _captured_stderr() as captured:

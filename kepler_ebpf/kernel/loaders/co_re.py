@@ -80,6 +80,7 @@ def _configure(handle: int, request: LoadRequest) -> None:
         "tasks_0": request.task_entries,
         "tasks_1": request.task_entries,
         "execs": request.execs_bytes,
+        "ends": request.ends_bytes,
     }
     for name, entries in sizes.items():
         bpf_map = lib.bpf_object__find_map_by_name(handle, name.encode())

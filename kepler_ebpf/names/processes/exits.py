@@ -1,11 +1,13 @@
 """Finds listed processes whose end the kernel side could not record.
 
-It looks at a few processes in each call, so that its cost does not follow how many exist.
+It looks at a few processes in each call, so that its cost does not follow how many exist; where
+ends are known to be lost, at as many as there is time for.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 
 MAX_LOOKS = 24
-"""Processes that one call looks at."""
+"""Processes that one call looks at, if it does not hurry."""
 
 Identities = tuple[NDArray[Any], NDArray[Any]]
 """pid and start (ns since boot) of processes, shape (processes,) each."""
@@ -29,6 +31,7 @@ class ExitChecker:
         self._procfs = procfs
         self._after_pid = 0
         self._rounds = 0
+        self._hurries = False
         # In a procfs of another PID namespace, or one that hides processes (hidepid), every process
         # looks gone.
         shows_others = os.access(f"{procfs}/1/stat", os.R_OK)
@@ -39,26 +42,38 @@ class ExitChecker:
         """Whether some processes were not looked at since ``resync``."""
         return self._rounds > 0
 
-    def resync(self) -> None:
-        """Look at every process once more: the kernel side may have missed the end of one."""
+    @property
+    def hurries(self) -> bool:
+        """Whether there are checks for ends that are known to be lost."""
+        return self._hurries and self.has_checks
+
+    def resync(self, *, hurry: bool = False) -> None:
+        """Look at every process once more: the kernel side may have missed the end of one.
+
+        With *hurry* it has.
+        """
         # In the middle of a round, those that were looked at in it need another one.
         self._rounds = (1 + (self._after_pid > 0)) if self._works else 0
+        self._hurries = hurry or self.hurries
 
-    def gone(self, listed: Callable[[], Identities]) -> Identities:
-        """Return those found gone of the next few processes that *listed* gives as running."""
+    def gone(self, listed: Callable[[], Identities], budget_s: float = 0.0) -> Identities:
+        """Return those found gone of the next few processes that *listed* gives as running.
+
+        In a hurry it looks at more of them, for *budget_s* at most.
+        """
         tgids, starts = listed()
-        looked_at = self._next(tgids) if self._works else np.zeros(0, np.intp)
-        looks = zip(tgids[looked_at].tolist(), starts[looked_at].tolist(), strict=True)
-        dead = [not is_alive(tgid, start_ticks(start), self._procfs) for tgid, start in looks]
-        gone = looked_at[np.array(dead, bool)]
-        return tgids[gone], starts[gone]
-
-    def _next(self, tgids: NDArray[Any]) -> NDArray[np.intp]:
-        """Return the indices of the next pids in order; after the last the round is over."""
+        until_s = time.monotonic() + (budget_s if self.hurries else 0.0)
         order = np.argsort(tgids)
-        first = int(np.searchsorted(tgids, self._after_pid, "right", sorter=order))
-        looked_at = order[first : first + MAX_LOOKS]
-        is_over = first + MAX_LOOKS >= len(tgids)
-        self._rounds -= is_over
-        self._after_pid = 0 if is_over else int(tgids[looked_at[-1]])
-        return looked_at
+        gone: list[int] = []
+        if not self._works:
+            return tgids[gone], starts[gone]
+        for looks, index in enumerate(order[tgids[order] > self._after_pid].tolist()):
+            if looks >= MAX_LOOKS and time.monotonic() >= until_s:
+                break
+            self._after_pid = int(tgids[index])
+            if not is_alive(self._after_pid, start_ticks(int(starts[index])), self._procfs):
+                gone.append(index)
+        else:
+            self._after_pid = 0
+            self._rounds -= 1
+        return tgids[gone], starts[gone]

@@ -86,6 +86,27 @@ def test_a_round_ends_when_all_were_looked_at():
     assert rounds == [exits.MAX_LOOKS, exits.MAX_LOOKS]
 
 
+def test_all_are_looked_at_in_a_hurry():
+    """Where ends are known to be lost, a call looks at all processes that there is time for."""
+    ours = identity(os.getpid())
+    dead = [(4_000_000 + number, 1) for number in range(3 * exits.MAX_LOOKS)]
+    checker = ExitChecker("/proc", ours)
+    checker.resync(hurry=True)
+    assert checker.hurries
+    assert len(checker.gone(listed(*dead), budget_s=0.0)[0]) == exits.MAX_LOOKS
+    assert len(checker.gone(listed(*dead), budget_s=60.0)[0]) == 2 * exits.MAX_LOOKS
+    assert not checker.hurries
+
+
+def test_nobody_hurries_where_ends_may_have_been_seen():
+    """Without a lost end a call looks at a few processes, however much time there is."""
+    dead = [(4_000_000 + number, 1) for number in range(2 * exits.MAX_LOOKS)]
+    checker = ExitChecker("/proc", identity(os.getpid()))
+    checker.resync()
+    assert not checker.hurries
+    assert len(checker.gone(listed(*dead), budget_s=60.0)[0]) == exits.MAX_LOOKS
+
+
 def test_a_resync_within_a_round_looks_at_all_again():
     """Those that the running round has passed are looked at once more, however often it comes."""
     dead = [(4_000_000 + number, 1) for number in range(2 * exits.MAX_LOOKS)]
