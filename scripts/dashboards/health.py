@@ -72,7 +72,11 @@ PANELS = [
         Query(
             rate(f"kepler_ebpf_lost_exec_events_total{{{ON}}}", "node_name"), "{{node_name}} exec"
         ),
-        about="Events dropped because a kernel buffer was full: names may be missing.",
+        Query(
+            rate(f"kepler_ebpf_lost_process_ends_total{{{ON}}}", "node_name"), "{{node_name}} end"
+        ),
+        about="Events dropped because a kernel buffer was full: names may be missing, and ended "
+        "processes be listed as running for a while.",
     ),
     graph(
         "Fill of the kernel maps",

@@ -140,6 +140,7 @@ def test_zones_of_each_socket_are_ours(shown: Page) -> None:
         ("kepler_ebpf_own_cpu_seconds", 16.0),
         ("kepler_ebpf_lost_cgroup_events", 4.0),
         ("kepler_ebpf_lost_exec_events", 20.0),
+        ("kepler_ebpf_lost_process_ends", 23.0),
         ("kepler_ebpf_hidden_cpu_seconds", 5.0),
         ("kepler_ebpf_pod_source_up", 1.0),
         ("kepler_ebpf_pod_source_last_sync_timestamp_seconds", 999_999.0),

@@ -129,6 +129,7 @@ def stats() -> Stats:
             overflow_ns=8_000_000_000,
             cgroup_events_lost=4,
             exec_events_lost=20,
+            process_ends_lost=23,
             map_fill_ratio=0.09,
             close_s=0.005,
         ),
