@@ -1,7 +1,7 @@
-"""Writes the generated files of deploy/: the Grafana dashboards and kustomize's PrometheusRule.
+"""Writes the generated files of deploy/: dashboards, kustomize's PrometheusRule, syscall filters.
 
-Run it after a change here or in deploy/prometheus/rules; a test compares the files with its output.
-Takes the folder to write to; without one, deploy/ of this checkout.
+Run it after a change here, in system_calls.py or in deploy/prometheus/rules; a test compares the
+files with its output. Takes the folder to write to; without one, deploy/ of this checkout.
 """
 
 import json
@@ -11,11 +11,22 @@ from pathlib import Path
 
 import yaml
 from dashboards import DASHBOARDS
+from system_calls import seccomp_profile, unit_lines
 
 RULES = ("recording", "alerts")
 """The rule files that need no factor of the user."""
 
 OPERATOR = Path("kustomize/components/prometheus-operator/prometheusrule.yaml")
+
+SECCOMP = (
+    Path("seccomp/kepler-ebpf.json"),
+    # Kustomize reads no file outside of a component's folder.
+    Path("kustomize/components/seccomp/kepler-ebpf.json"),
+)
+
+UNIT = Path("systemd/kepler-ebpf.service")
+BEGIN, END = "# Written by scripts/render_deploy.py:\n", "# All others:\n"
+"""Around the unit's system calls."""
 
 
 def rendered(deploy: Path) -> Iterator[tuple[Path, str]]:
@@ -24,6 +35,14 @@ def rendered(deploy: Path) -> Iterator[tuple[Path, str]]:
         text = json.dumps(dashboard, indent=2, ensure_ascii=False)
         yield deploy / "grafana" / "dashboards" / f"{name}.json", f"{text}\n"
     yield deploy / OPERATOR, prometheus_rule(deploy / "prometheus" / "rules")
+    for path in SECCOMP:
+        yield deploy / path, f"{json.dumps(seccomp_profile(), indent=2)}\n"
+    before, begin, rest = (deploy / UNIT).read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    yield (
+        deploy / UNIT,
+        "".join((before, begin, *(f"{line}\n" for line in unit_lines()), end, after)),
+    )
 
 
 def prometheus_rule(rules: Path) -> str:
