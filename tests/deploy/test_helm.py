@@ -25,6 +25,7 @@ from kepler_ebpf.config.options import Config
 EVERYTHING = (
     "podMonitor.enabled=true",
     "podMonitor.sampleLimit=50000",
+    "seccompInstall.enabled=true",
     "config.web.listenAddresses[0]=:28282",
     "podMonitor.metricRelabelings[0].action=drop",
     "podMonitor.metricRelabelings[0].sourceLabels[0]=__name__",
@@ -34,6 +35,7 @@ EVERYTHING = (
     "dashboards.enabled=true",
     "networkPolicy.enabled=true",
     "networkPolicy.from[0].namespaceSelector.matchLabels.name=monitoring",
+    "networkPolicy.to[0].ipBlock.cidr=10.0.0.1/32",
     "extraArgs[0]=--log.level=debug",
     "extraEnv[0].name=HTTPS_PROXY",
     "extraEnv[0].value=http://proxy",
@@ -56,7 +58,7 @@ EVERYTHING = (
 """Every optional part at once, for the schemas."""
 
 
-@pytest.mark.parametrize("profile", ["privileged", "least-privilege"])
+@pytest.mark.parametrize("profile", ["privileged", "least-privilege", "multi-tenant"])
 @pytest.mark.parametrize("settings", [(), EVERYTHING], ids=["defaults", "everything"])
 def test_every_object_is_valid(profile: str, settings: tuple[str, ...]) -> None:
     """Each rendered object has only fields that its schema knows, of the right shape."""
@@ -158,6 +160,17 @@ def test_job_is_the_one_of_rules_and_dashboards(monitor: str, endpoints: str) ->
     (endpoint,) = rendered["spec"][endpoints]
     assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": JOB}]
     assert_valid(rendered)
+
+
+@pytest.mark.parametrize("monitor", ["PodMonitor", "ServiceMonitor"])
+def test_scrapes_are_limited(monitor: str) -> None:
+    """A page that explodes is refused as a whole; 0 takes a limit away."""
+    values = f"{monitor[0].lower()}{monitor[1:]}"
+    limits = {"labelLimit": 64, "labelNameLengthLimit": 512, "labelValueLengthLimit": 512}
+    limited = the(monitor, chart(f"{values}.enabled=true"))["spec"]
+    assert limited.items() >= {**limits, "sampleLimit": 200_000}.items()
+    none = (f"{values}.{limit}=0" for limit in (*limits, "sampleLimit"))
+    assert not the(monitor, chart(f"{values}.enabled=true", *none))["spec"].keys() & limits.keys()
 
 
 def test_service_monitor_is_valid_and_finds_the_service() -> None:

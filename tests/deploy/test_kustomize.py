@@ -22,8 +22,8 @@ from manifests import (
     the,
 )
 
-OVERLAYS = ("privileged", "least-privilege")
-COMPONENTS = ("kubelet", "network-policy", "prometheus-operator")
+OVERLAYS = ("privileged", "least-privilege", "multi-tenant")
+COMPONENTS = ("kubelet", "network-policy", "prometheus-operator", "seccomp")
 
 
 def built(tmp_path: Path, overlay: str, *components: str, namespace: str = "") -> list[Json]:
@@ -57,11 +57,12 @@ def test_old_cluster_takes_an_overlay(overlay: str) -> None:
 
 def test_overlays_differ_in_rights_alone() -> None:
     """All else is the base's."""
-    privileged, least = (kustomize(KUSTOMIZE / "overlays" / each) for each in OVERLAYS)
-    assert container(privileged).pop("securityContext") != container(least).pop("securityContext")
-    for each in (privileged, least):
+    overlays = [kustomize(KUSTOMIZE / "overlays" / each) for each in OVERLAYS]
+    privileged, least, shared = (container(each)["securityContext"] for each in overlays)
+    assert privileged != least != shared
+    for each in overlays:
         del the("DaemonSet", each)["spec"]["template"]["spec"]["containers"][0]["securityContext"]
-    assert privileged == least
+    assert overlays[0] == overlays[1] == overlays[2]
 
 
 def test_everything_is_in_the_namespace_that_admits_it(tmp_path: Path) -> None:

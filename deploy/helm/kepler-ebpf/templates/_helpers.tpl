@@ -45,7 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* The container's rights: all, or those of the least-privilege profile. */}}
+{{/* The container's rights: all, or those of one of the two other profiles. */}}
 {{- define "kepler-ebpf.securityContext" -}}
 # Capabilities reach no other user of an image.
 runAsUser: 0
@@ -58,9 +58,18 @@ allowPrivilegeEscalation: false
 capabilities:
   drop: [ALL]
   add:
+    {{- if eq .Values.profile "multi-tenant" }}
+    {{- toYaml (without .Values.capabilities "DAC_READ_SEARCH" "SYS_PTRACE") | nindent 4 }}
+    {{- else }}
     {{- toYaml .Values.capabilities | nindent 4 }}
+    {{- end }}
 seccompProfile:
+  {{- if .Values.seccompInstall.enabled }}
+  type: Localhost
+  localhostProfile: kepler-ebpf.json
+  {{- else }}
   {{- toYaml .Values.seccompProfile | nindent 2 }}
+  {{- end }}
 {{- with .Values.appArmorProfile }}
 appArmorProfile:
   {{- toYaml . | nindent 2 }}
@@ -103,6 +112,16 @@ seLinuxOptions:
 {{- end }}
 {{- else }}
 - --web.listen-address=:{{ .Values.port }}
+{{- end }}
+{{- end }}
+
+{{/* What a scrape may hold; takes the monitor's own values, where 0 is no limit. */}}
+{{- define "kepler-ebpf.limits" -}}
+{{- $monitor := . }}
+{{- range $name := list "sampleLimit" "labelLimit" "labelNameLengthLimit" "labelValueLengthLimit" }}
+{{- with get $monitor $name }}
+{{ $name }}: {{ int . }}
+{{- end }}
 {{- end }}
 {{- end }}
 
