@@ -1,45 +1,67 @@
-"""The least-privilege profile: the same everywhere, enough to sample, and nothing too much.
+"""Least-privilege and multi-tenant: the same everywhere, enough to sample, and nothing too much.
 
 The program is started under exactly the capabilities that the manifests name.
 """
 
+import json
+import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from cgroup_tree import cgroup_tree, hierarchies
 from manifests import DEPLOY, KUSTOMIZE, Json, chart, container, kustomize
-from running import COMMAND, Page, refused, stepping
-from workers import worker
+from powercap import CpuModel, PowercapTree, driven, host_busy_s
+from running import ANY_PORT, COMMAND, Page, refused, stepping
+from workers import SCRIPT, Worker, worker
 
 from kepler_ebpf.check.kernel import NEEDS
 
 CONTAINER_ID = "c" * 64
 NOBODY = 65_534
+PROFILES = ("least-privilege", "multi-tenant")
+VM_ID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+TENANTS = {"DAC_READ_SEARCH", "SYS_PTRACE"}
+"""What multi-tenant leaves out: the ways to others' files and processes."""
 
 
-def rights_of_helm() -> Json:
-    """Return the security context of the chart's least-privilege profile."""
-    return dict(container(chart("profile=least-privilege"))["securityContext"])
+def rights_of_helm(profile: str = "least-privilege") -> Json:
+    """Return the security context of a profile of the chart."""
+    return dict(container(chart(f"profile={profile}"))["securityContext"])
 
 
-def rights_of_kustomize() -> Json:
-    """Return the security context of the least-privilege overlay."""
-    return dict(container(kustomize(KUSTOMIZE / "overlays/least-privilege"))["securityContext"])
+def rights_of_kustomize(profile: str) -> Json:
+    """Return the security context of an overlay."""
+    return dict(container(kustomize(KUSTOMIZE / "overlays" / profile))["securityContext"])
+
+
+def rights_of_systemd(file: str) -> tuple[str, ...]:
+    """Return the capabilities of the unit or a drop-in, which are bounding and ambient alike."""
+    text = (DEPLOY / "systemd" / file).read_text()
+    found = {
+        setting: re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE)
+        for setting in ("CapabilityBoundingSet", "AmbientCapabilities")
+    }
+    bounding, ambient = found.values()
+    assert bounding == ambient
+    return tuple(each.removeprefix("CAP_") for each in bounding[-1].split())
 
 
 CAPABILITIES = tuple(rights_of_helm()["capabilities"]["add"])
 """What the profile adds, without the CAP_ that Kubernetes leaves out."""
 
 
-def under(capabilities: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a command prefix that leaves root exactly these capabilities, for good."""
+def under(capabilities: tuple[str, ...], user: int = 0) -> tuple[str, ...]:
+    """Return a command prefix that leaves exactly these capabilities, for good."""
     kept = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
-    return ("setpriv", f"--inh-caps={kept}", f"--bounding-set={kept}", "--no-new-privs")
+    sets = (f"--inh-caps={kept}", f"--bounding-set={kept}", "--no-new-privs")
+    other = (f"--reuid={user}", f"--regid={user}", "--clear-groups", f"--ambient-caps={kept}")
+    return ("setpriv", *sets, *(other if user else ()))
 
 
 def without(name: str) -> tuple[str, ...]:
@@ -50,16 +72,25 @@ def without(name: str) -> tuple[str, ...]:
 # --- what the manifests say -------------------------------------------------------------------
 
 
-def test_profile_is_the_same_in_every_way_to_install() -> None:
+def test_profiles_are_the_same_in_every_way_to_install() -> None:
     """Helm, kustomize, compose and systemd name the same capabilities, and `check` knows each."""
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["kepler-ebpf"]
-    unit = (DEPLOY / "systemd" / "kepler-ebpf.service").read_text()
-    (bounding,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
-    (ambient,) = re.findall(r"^AmbientCapabilities=(.*)$", unit, re.MULTILINE)
-    assert rights_of_kustomize() == rights_of_helm()
-    assert tuple(compose["cap_add"]) == CAPABILITIES
-    assert bounding == ambient == " ".join(f"CAP_{name}" for name in CAPABILITIES)
+    for profile in PROFILES:
+        assert rights_of_kustomize(profile) == rights_of_helm(profile)
+    assert tuple(compose["cap_add"]) == rights_of_systemd("kepler-ebpf.service") == CAPABILITIES
     assert {f"CAP_{name}" for name in CAPABILITIES} == {need.capability for need in NEEDS}
+
+
+def test_multi_tenant_is_least_privilege_without_others_files_and_processes() -> None:
+    """All else is the same, with a value of `capabilities` too."""
+    least, shared = map(rights_of_helm, PROFILES)
+    assert shared["capabilities"].pop("add") == [
+        each for each in least["capabilities"].pop("add") if each not in TENANTS
+    ]
+    assert shared == least
+    chosen = chart("profile=multi-tenant", "capabilities={BPF,SYS_PTRACE,SYS_RESOURCE}")
+    assert container(chosen)["securityContext"]["capabilities"]["add"] == ["BPF", "SYS_RESOURCE"]
+    assert set(rights_of_systemd("multi-tenant.conf")) == set(CAPABILITIES) - TENANTS
 
 
 def test_profile_drops_all_else() -> None:
@@ -89,17 +120,38 @@ def open_path() -> Iterator[Path]:
 
 
 def sampled(folder: Path, capabilities: tuple[str, ...]) -> Page:
-    """Run under *capabilities* beside a stranger and a container, and return a page of both."""
-    with (
-        cgroup_tree(hierarchies()[0]) as tree,
-        worker(folder, "stranger", user=NOBODY) as stranger,
-        worker(folder, "inside") as inside,
-    ):
-        tree.make(f"/docker/{CONTAINER_ID}").enter(inside.pid)
-        with stepping(folder, wrapper=under(capabilities)) as run:
-            stranger.spin()
-            inside.spin()
-            return run.step()
+    """Run under *capabilities* beside a stranger, a VM and a container; return a page of them.
+
+    One more process, "later", starts when the run has started.
+    """
+    with ExitStack() as stack:
+        tree = stack.enter_context(cgroup_tree(hierarchies()[0]))
+        workers = [
+            stack.enter_context(worker(folder, "stranger", user=NOBODY)),
+            stack.enter_context(worker(folder, "inside")),
+            stack.enter_context(disguised_vm(folder)),
+        ]
+        tree.make(f"/docker/{CONTAINER_ID}").enter(workers[1].pid)
+        run = stack.enter_context(stepping(folder, wrapper=under(capabilities)))
+        workers.append(stack.enter_context(worker(folder, "later", user=NOBODY)))
+        for each in workers:
+            each.spin()
+        return run.step()
+
+
+@contextmanager
+def disguised_vm(folder: Path) -> Iterator[Worker]:
+    """Run what only its executable shows to be a VM, as another user."""
+    with worker(folder, "qemu-system-x86_64"):
+        pass
+    program = folder / "qemu-system-x86_64"
+    command = ("guest", "-c", SCRIPT, "-uuid", VM_ID)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, executable=program, stdin=pipe, stdout=pipe, user=NOBODY
+    ) as process:
+        yield Worker(process)
+        process.kill()
 
 
 def executables(page: Page, comm: str) -> set[str]:
@@ -143,3 +195,105 @@ def test_without_read_search_no_cgroup_is_found_by_its_id() -> None:
         command = [*under(capabilities), COMMAND[0], "-c", script]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == found
+
+
+# --- what multi-tenant loses ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, Page]:
+    """Return a page of each profile."""
+    found = {}
+    for profile in PROFILES:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            found[profile] = sampled(Path(folder), capabilities_of(profile))
+    return found
+
+
+def capabilities_of(profile: str) -> tuple[str, ...]:
+    """Return what a profile adds."""
+    return tuple(rights_of_helm(profile)["capabilities"]["add"])
+
+
+def finding(name: str, wrapper: tuple[str, ...], *arguments: str) -> bool:
+    """Tell whether `check` under these rights finds *name* to be in order."""
+    command = (*COMMAND[:-1], "check", "--json")
+    done = refused(*ANY_PORT, *arguments, wrapper=wrapper, command=command)
+    (found,) = (each for each in json.loads(done.stdout)["findings"] if each["name"] == name)
+    return bool(found["status"] == "ok")
+
+
+def reads_rapl(profile: str, folder: Path) -> bool:
+    """Tell whether counters of root's are read by the user that systemd chooses."""
+    sysfs = folder / "sys"
+    (sysfs / "devices/system").mkdir(parents=True)
+    (sysfs / "devices/system/cpu").symlink_to("/sys/devices/system/cpu")
+    tree = PowercapTree(sysfs, "single_socket")
+    with driven(tree, CpuModel(idle_w=5, busy_w=5, busy_s=host_busy_s)):
+        rights = under(capabilities_of(profile), NOBODY)
+        return finding("meter rapl", rights, "--host.sysfs", str(sysfs))
+
+
+def reads_runtimes(profile: str, folder: Path) -> bool:
+    """Tell whether a container reads the files of the host's runtimes, by way of its /proc."""
+    procfs = folder / "proc"
+    procfs.mkdir()
+    for entry in Path("/proc").iterdir():
+        (procfs / entry.name).symlink_to(entry)
+    # A process of root's with all capabilities; some hosts keep their first from everybody.
+    (procfs / "1").unlink()
+    (procfs / "1").symlink_to(f"/proc/{os.getpid()}")
+    rights = under(capabilities_of(profile))
+    return finding("container names", rights, "--host.procfs", str(procfs))
+
+
+IN_A_PAGE: dict[str, Callable[[Page], bool]] = {
+    "CPU time and energy of all": lambda page: all(
+        page.total(f"kepler_process_cpu_{unit}_total", comm=comm) > 0
+        for unit in ("seconds", "joules")
+        for comm in ("stranger", "inside", "later", "qemu-system-x86")
+    ),
+    "containers, pods and units by their cgroups": lambda page: bool(
+        page.find("kepler_container_cpu_joules_total", container_id=CONTAINER_ID)
+    ),
+    "executables of processes that start after it": lambda page: executables(page, "later") != {""},
+    "executables of processes that are older": lambda page: executables(page, "stranger") != {""},
+    "older VMs that only their executable shows": lambda page: bool(
+        page.find("kepler_vm_cpu_joules_total", vm_id=VM_ID)
+    ),
+}
+IN_A_CHECK = {
+    "names in the runtimes' files, from a container": reads_runtimes,
+    "RAPL counters, as another user than 0 (systemd)": reads_rapl,
+}
+
+
+def losses() -> dict[str, tuple[str, str]]:
+    """Return the README's table of what both profiles know."""
+    text = (DEPLOY / "README.md").read_text()
+    (lines,) = re.findall(r"^\| known of .*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines()]
+    return {name: (least, shared) for name, least, shared in rows}
+
+
+def test_every_loss_is_tried() -> None:
+    """The table has the rows that are tried here, no others."""
+    assert losses().keys() == {**IN_A_PAGE, **IN_A_CHECK}.keys()
+
+
+@pytest.mark.parametrize("what", IN_A_PAGE)
+def test_table_of_what_a_run_knows(pages: dict[str, Page], what: str) -> None:
+    """The running program knows what the table says, under either profile."""
+    known = (IN_A_PAGE[what](pages[profile]) for profile in PROFILES)
+    assert tuple("yes" if each else "no" for each in known) == losses()[what]
+
+
+@pytest.mark.parametrize("what", IN_A_CHECK)
+def test_table_of_what_can_be_read(open_path: Path, what: str) -> None:
+    """What is read at start is as the table says, under either profile."""
+    known = []
+    for profile in PROFILES:
+        (open_path / profile).mkdir(mode=0o755)
+        known.append(IN_A_CHECK[what](profile, open_path / profile))
+    assert tuple("yes" if each else "no" for each in known) == losses()[what]

@@ -19,21 +19,26 @@ OWN_MOUNTS = {"/dev", "/proc", "/sys"}
 
 @contextmanager
 def contained(
-    folder: Path, capabilities: Sequence[str], profile: dict[str, Any] | None = None
+    folder: Path,
+    capabilities: Sequence[str],
+    profile: dict[str, Any] | None = None,
+    user: int = 0,
 ) -> Iterator[tuple[str, ...]]:
-    """Give the wrapper that runs one command with these rights as user 0; *folder* is its bundle.
+    """Give the wrapper that runs one command with these rights; *folder* is its bundle.
 
-    Capabilities are named without CAP_, as in Kubernetes; *profile* is a seccomp profile. What is
-    left of the container in the end is removed.
+    Capabilities are named without CAP_, as in Kubernetes; *profile* is a seccomp profile. Another
+    user than 0 has them as from systemd: ambient. What is left of the container is removed.
     """
     folder.mkdir()
     subprocess.run(["runc", "spec"], cwd=folder, check=True)
     spec = json.loads((folder / "config.json").read_text())
     named = [f"CAP_{name}" for name in capabilities]
+    kinds = ("bounding", "effective", "permitted", *(("inheritable", "ambient") if user else ()))
     spec["process"] |= {
         "terminal": False,
         "env": [f"{name}={value}" for name, value in os.environ.items()],
-        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), named),
+        "capabilities": dict.fromkeys(kinds, named),
+        "user": {"uid": user, "gid": user},
         "noNewPrivileges": True,
     }
     spec["mounts"] = [*_host_files(folder / "rootfs"), *_own_mounts(spec["mounts"])]
@@ -67,7 +72,8 @@ def _host_files(rootfs: Path) -> Iterator[dict[str, Any]]:
 def _own_mounts(mounts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the runtime's own /dev, and this host's /proc and /sys, which are all of them."""
     yield from (each for each in mounts if each["destination"] in {"/dev", "/dev/shm"})  # noqa: S108
-    yield _bind("/proc", "ro")
+    # As runtimes mount it: /proc/PID/mem is written to by who may.
+    yield _bind("/proc", "rw")
     yield _bind("/sys", "ro")
 
 
