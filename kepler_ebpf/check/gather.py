@@ -166,6 +166,7 @@ LOOKS: dict[str, Check] = {
     "container names": container_names,
     **{need.capability: partial(kernel.capability, need) for need in kernel.NEEDS},
     "CAP_SYS_ADMIN": kernel.administrator,
+    "profile": kernel.profile,
 }
 """Facts about the host, by the name of their finding."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import shutil
 from contextlib import ExitStack
@@ -91,6 +92,26 @@ def administrator(context: CheckContext) -> Finding:
         return note(f"not held; {purpose}")
     remedy = "grant it, or set the sysctl kernel.bpf_stats_enabled=1 and leave --bpf-stats out"
     return lack(f"not held; {purpose}", remedy, required=True)
+
+
+def profile(context: CheckContext) -> Finding:
+    """Show what this process's rights mean for a host that tenants share."""
+    ways = {"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"} & context.capabilities
+    if "CAP_SYS_ADMIN" in context.capabilities:
+        return _advice(
+            "privileged: who takes this process over has the host",
+            "least-privilege is enough (deploy/README.md); multi-tenant where tenants share a host",
+        )
+    if ways:
+        return _advice(
+            "least-privilege: who takes this process over reads all files and memory of the host",
+            "where tenants share the host, the profile multi-tenant (deploy/README.md)",
+        )
+    return ok("multi-tenant: no right to others' files and processes, to all memory by BPF only")
+
+
+def _advice(detail: str, remedy: str) -> Finding:
+    return dataclasses.replace(note(detail), remedy=remedy)
 
 
 def user_namespace(context: CheckContext) -> Finding:

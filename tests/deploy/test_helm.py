@@ -1,6 +1,8 @@
 """The Helm chart, rendered by helm and held against the schemas of Kubernetes."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,48 @@ def test_service_monitor_is_valid_and_finds_the_service() -> None:
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     assert wanted <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+NOTES = """notes: |
+{{ include (print $.Template.BasePath "/NOTES.txt") . | indent 2 }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ((), "--set profile=least-privilege"),
+        (("profile=least-privilege",), "--set profile=multi-tenant"),
+        (("profile=multi-tenant",), "reads no files of others"),
+        (("hostNetwork=true", "networkPolicy.enabled=true"), "The network policy does nothing"),
+    ],
+)
+def test_notes_say_what_the_choice_means(
+    tmp_path: Path, settings: tuple[str, ...], said: str
+) -> None:
+    """Whoever installs reads what the profile gives away, and which one gives less."""
+    # An installation prints notes, which needs a cluster; a template may include them.
+    shutil.copytree(CHART, tmp_path / "chart")
+    (tmp_path / "chart/templates/notes.yaml").write_text(NOTES)
+    sets = [argument for setting in settings for argument in ("--set", setting)]
+    one = ("--kube-version", NEWEST, "--show-only", "templates/notes.yaml")
+    done = helm("template", "x", tmp_path / "chart", *one, *sets)
+    assert said in yaml.safe_load(done.stdout)["notes"]
+
+
+def test_seccomp_profile_is_put_where_the_kubelet_looks() -> None:
+    """An init container without rights copies the file; the exporter runs under it."""
+    rendered = chart("profile=multi-tenant", "seccompInstall.enabled=true")
+    profile = the("ConfigMap", rendered)["data"]["seccomp.json"]
+    assert json.loads(profile) == json.loads((DEPLOY / "seccomp/kepler-ebpf.json").read_text())
+    pod = the("DaemonSet", rendered)["spec"]["template"]["spec"]
+    (copying,) = pod["initContainers"]
+    assert copying["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    (folder,) = (each["hostPath"]["path"] for each in pod["volumes"] if each["name"] == "seccomp")
+    assert folder == "/var/lib/kubelet/seccomp"
+    used = container(rendered)["securityContext"]["seccompProfile"]
+    assert used == {"type": "Localhost", "localhostProfile": Path(copying["command"][-1]).name}
+    assert not any(each["name"] == "seccomp" for each in container(rendered)["volumeMounts"])
 
 
 def test_privileged_is_the_default_profile() -> None:

@@ -1,7 +1,9 @@
 """The kustomize overlays and components, built by kustomize and held against the schemas."""
 
 import dataclasses
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,6 +115,37 @@ def test_kubelet_component_swaps_the_right(tmp_path: Path) -> None:
     assert base == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
     kubelet = the("ClusterRole", built(tmp_path, "privileged", "kubelet"))["rules"]
     assert kubelet == [{"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}]
+
+
+def test_kustomization_of_the_readme_is_built(tmp_path: Path) -> None:
+    """It has every component, and its patch opens one more port of the API server."""
+    text = (DEPLOY / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(resources: .*?)```", text, re.DOTALL)
+    relative = example.replace("deploy/kustomize", _relative(KUSTOMIZE, tmp_path))
+    (tmp_path / "kustomization.yaml").write_text(relative)
+    rendered = kustomize(tmp_path)
+    (rule,) = the("NetworkPolicy", rendered)["spec"]["egress"]
+    assert {443, 6443, 10250, 16443} <= {each["port"] for each in rule["ports"]}
+    assert all(component in example for component in COMPONENTS)
+    for each in rendered:
+        assert_valid(each)
+
+
+def test_seccomp_profile_is_put_where_the_kubelet_looks(tmp_path: Path) -> None:
+    """The component's init container copies the file, and the exporter runs under it."""
+    rendered = built(tmp_path, "multi-tenant", "seccomp")
+    pod = the("DaemonSet", rendered)["spec"]["template"]["spec"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    named = volumes["profile"]["configMap"]["name"]
+    (files,) = (each["data"] for each in rendered if each["metadata"]["name"] == named)
+    assert json.loads(files["kepler-ebpf.json"])["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert volumes["seccomp"]["hostPath"]["path"] == "/var/lib/kubelet/seccomp"
+    used = container(rendered)["securityContext"]
+    assert used["seccompProfile"] == {
+        "type": "Localhost",
+        "localhostProfile": Path(pod["initContainers"][0]["command"][-1]).name,
+    }
+    assert used["capabilities"]["add"] == ["BPF", "PERFMON"]
 
 
 def test_rendered_files_are_up_to_date(checkout: Path, tmp_path: Path) -> None:

@@ -216,12 +216,12 @@ def capabilities_of(profile: str) -> tuple[str, ...]:
     return tuple(rights_of_helm(profile)["capabilities"]["add"])
 
 
-def finding(name: str, wrapper: tuple[str, ...], *arguments: str) -> bool:
-    """Tell whether `check` under these rights finds *name* to be in order."""
+def finding(name: str, wrapper: tuple[str, ...], *arguments: str) -> dict[str, str]:
+    """Return what `check` under these rights finds of *name*."""
     command = (*COMMAND[:-1], "check", "--json")
     done = refused(*ANY_PORT, *arguments, wrapper=wrapper, command=command)
     (found,) = (each for each in json.loads(done.stdout)["findings"] if each["name"] == name)
-    return bool(found["status"] == "ok")
+    return dict(found)
 
 
 def reads_rapl(profile: str, folder: Path) -> bool:
@@ -232,7 +232,7 @@ def reads_rapl(profile: str, folder: Path) -> bool:
     tree = PowercapTree(sysfs, "single_socket")
     with driven(tree, CpuModel(idle_w=5, busy_w=5, busy_s=host_busy_s)):
         rights = under(capabilities_of(profile), NOBODY)
-        return finding("meter rapl", rights, "--host.sysfs", str(sysfs))
+        return finding("meter rapl", rights, "--host.sysfs", str(sysfs))["status"] == "ok"
 
 
 def reads_runtimes(profile: str, folder: Path) -> bool:
@@ -245,7 +245,18 @@ def reads_runtimes(profile: str, folder: Path) -> bool:
     (procfs / "1").unlink()
     (procfs / "1").symlink_to(f"/proc/{os.getpid()}")
     rights = under(capabilities_of(profile))
-    return finding("container names", rights, "--host.procfs", str(procfs))
+    return finding("container names", rights, "--host.procfs", str(procfs))["status"] != "lack"
+
+
+def test_check_names_the_profile_and_the_next_better_one() -> None:
+    """Whoever has more rights than a profile is told of that profile, in one line."""
+    least, shared = (finding("profile", under(capabilities_of(each))) for each in PROFILES)
+    privileged = finding("profile", ())
+    assert "privileged: who takes this process over has the host" in privileged["detail"]
+    assert "least-privilege is enough" in privileged["remedy"]
+    assert least["detail"].startswith("least-privilege: ")
+    assert "multi-tenant" in least["remedy"]
+    assert (shared["status"], shared["remedy"]) == ("ok", "")
 
 
 IN_A_PAGE: dict[str, Callable[[Page], bool]] = {
