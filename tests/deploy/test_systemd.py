@@ -104,10 +104,12 @@ def read_unit(path: Path) -> configparser.ConfigParser:
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """Systemd finds nothing to complain of in it."""
+    """Systemd finds nothing to complain of in it, nor in the drop-in."""
     checked = tmp_path / UNIT.name
     # It also looks for the program, which is not at its place here.
     checked.write_text(UNIT.read_text().replace("/opt/kepler-ebpf/bin/kepler-ebpf", "/bin/true"))
+    (tmp_path / f"{UNIT.name}.d").mkdir()
+    shutil.copy(UNIT.parent / "multi-tenant.conf", tmp_path / f"{UNIT.name}.d")
     done = subprocess.run(
         ["systemd-analyze", "verify", checked], capture_output=True, text=True, check=False
     )
