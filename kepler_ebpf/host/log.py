@@ -87,13 +87,17 @@ class RepeatFilter(logging.Filter):
 
 
 class TextLines(logging.Formatter):
-    """Time, level and message; line breaks within the message become semicolons."""
+    """Time, level and message; line breaks in the message become semicolons, the rest is escaped.
+
+    A terminal would obey a control character, and a server, a user or a file may have put it there.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Write *record* as a line; an exception's traceback follows on lines of its own."""
         message = "; ".join(record.getMessage().splitlines())
-        line = f"{_time(record)} {_level(record):5} {message}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        lines = [f"{_time(record)} {_level(record):5} {message}", *trace]
+        return "\n".join(map(_printable, lines))
 
 
 class JsonLines(logging.Formatter):
@@ -110,6 +114,10 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields)
+
+
+def _printable(message: str) -> str:
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
 
 
 def _time(record: logging.LogRecord) -> str:

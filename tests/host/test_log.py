@@ -87,6 +87,17 @@ def test_message_with_line_breaks_is_one_line(form: logging.Formatter) -> None:
 
 
 @pytest.mark.parametrize("form", [TextLines(), JsonLines()])
+def test_what_a_terminal_would_obey_is_escaped(form: logging.Formatter) -> None:
+    """A server's error text, in a message or in an exception, colours no line and hides none."""
+    told = "\x1b[31mred\x07 \x9b2J \u202eoga"
+    line = record("HTTP 403: %s, groß", logging.WARNING, told)
+    line.exc_info = (ValueError, ValueError(told), None)
+    written = form.format(line)
+    assert all(each.isprintable() for each in written.splitlines())
+    assert written.count("[31mred") == 2
+
+
+@pytest.mark.parametrize("form", [TextLines(), JsonLines()])
 def test_traceback_of_a_bug_is_kept(form: logging.Formatter) -> None:
     """A bug is logged with its traceback."""
     try:
