@@ -68,19 +68,23 @@ class JsonReader:
             raise ApiError("malformed", "the answer is nested too deeply") from error
 
     def _read_on(self) -> None:
-        """Read about one block, so that a body in tiny pieces is not decoded at each of them."""
-        self._text = self._text[self._at :]
-        self._at = 0
-        if len(self._text) > MAX_OBJECT_BYTES:
+        """Read as much again as there is, at least a block: each character is decoded twice or so.
+
+        Neither a large object nor a body in tiny pieces is decoded again at each piece.
+        """
+        rest = self._text[self._at :]
+        if len(rest) > MAX_OBJECT_BYTES:
             raise ApiError("malformed", "the answer holds something that is not JSON or too large")
-        block = ""
+        pieces, wanted = [rest], len(rest) + max(_READ_CHARS, len(rest))
+        length = len(rest)
         for chunk in self._chunks:
-            block += self._decoder.decode(chunk)
-            if len(block) >= _READ_CHARS:
+            pieces.append(self._decoder.decode(chunk))
+            length += len(pieces[-1])
+            if length >= wanted:
                 break
-        if not block:
+        if length == len(rest):
             raise ApiError("network", "the answer ended in the middle of an object")
-        self._text += block
+        self._text, self._at = "".join(pieces), 0
 
 
 class ListBody:
