@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from kepler_ebpf.model.pods import PodInfo
 
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 UNKNOWN_RETENTION_S = 300.0
 """A container id that is unknown is not looked for again for this long."""
 
+MAX_PODS = 10_000
+"""Pods that are known at a time and have not ended; a node runs some hundreds at most."""
 
 NamedContainer = tuple[str, PodInfo]
 """A container's name in the specification of its pod, and that pod."""
@@ -96,9 +99,12 @@ class PodIndex:
     def pod(self, uid: str) -> PodInfo | None:
         """Return the pod with this uid, the API's or the one in a cgroup path.
 
-        For a static pod's mirror that was replaced, the one that is there now.
+        For a static pod's mirror that was replaced, the one that is there now. What is the uid of
+        a pod at the API is never another pod's.
         """
         pod = self._pods.get(uid)
+        if pod and (pod.cgroup_pod_id == uid or pod.cgroup_pod_id in self._pods):
+            return pod
         return self._aliases.get(pod.cgroup_pod_id if pod else uid, pod)
 
     def knows(self, container_id: str, pod_id: str) -> bool:
@@ -107,7 +113,13 @@ class PodIndex:
 
     def pods(self) -> tuple[PodInfo, ...]:
         """Return every pod known, those that ended recently included."""
-        return tuple(self._pods.copy().values())
+        pods = self._pods.copy()
+        return tuple(
+            replace(pod, cgroup_pod_id=uid)
+            if pod.cgroup_pod_id != uid and pod.cgroup_pod_id in pods
+            else pod
+            for uid, pod in pods.items()
+        )
 
     @property
     def known_pods(self) -> int:
@@ -139,7 +151,9 @@ class PodIndex:
         """Take in the full set of pods as of now; pods that are not in it have ended."""
         present = {pod.pod_id: pod for pod in pods}
         ended = [self._end_pod(uid) for uid in tuple(self._live) if uid not in present]
-        put = [self._put(pod) for pod in present.values()]
+        # First those that are known by their own uid, which no other may stand for.
+        own_first = sorted(present.values(), key=lambda pod: pod.cgroup_pod_id != pod.pod_id)
+        put = [self._put(pod) for pod in own_first]
         self._version += any(ended + put)
         self.expire()
 
@@ -159,9 +173,12 @@ class PodIndex:
         known = self._live.get(pod.pod_id)
         if known == pod:
             return False
+        if known is None and len(self._live) >= MAX_PODS:
+            _log.warning("there are more than %d pods on this node: not all are named", MAX_PODS)
+            return False
         self._live[pod.pod_id] = self._pods[pod.pod_id] = pod
         self._ended_pods.discard(pod.pod_id)
-        if pod.cgroup_pod_id != pod.pod_id and not self._is_replaced(pod):
+        if pod.cgroup_pod_id != pod.pod_id and self._may_stand_for(pod):
             self._aliases[pod.cgroup_pod_id] = pod
         for container_id, name in pod.containers:
             self._claim(container_id, name, pod)
@@ -169,10 +186,10 @@ class PodIndex:
             self._end_containers(known, {container_id for container_id, _ in pod.containers})
         return True
 
-    def _is_replaced(self, pod: PodInfo) -> bool:
-        """Whether a newer pod that has not ended stands for the same cgroups."""
+    def _may_stand_for(self, pod: PodInfo) -> bool:
+        """Whether no older pod that has not ended stands for the same cgroups."""
         held = self._aliases.get(pod.cgroup_pod_id, pod)
-        return held.created > pod.created and held.pod_id not in self._ended_pods
+        return held.created >= pod.created or held.pod_id not in self._live
 
     def _claim(self, container_id: str, name: str, pod: PodInfo) -> None:
         held = self._containers.get(container_id)
@@ -193,6 +210,10 @@ class PodIndex:
             return False
         self._ended_pods.add(uid, self._clock())
         self._end_containers(pod, set())
+        hash_ = pod.cgroup_pod_id
+        if self._aliases.get(hash_) == pod:
+            mirrors = [each for each in self._live.values() if each.cgroup_pod_id == hash_]
+            self._aliases[hash_] = min(mirrors, key=lambda each: each.created, default=pod)
         return True
 
     def _end_containers(self, pod: PodInfo, still_there: set[str]) -> None:

@@ -1,21 +1,29 @@
 """A Pod object of the core/v1 API, as decoded JSON, to what we keep of it.
 
 Everything is optional in that JSON and nothing is trusted: a field of the wrong type counts as
-absent, and only an object without uid or name is refused.
+absent, only an object without uid or name is refused, and what is kept of a pod is bounded.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from kepler_ebpf.model.pods import PodInfo
+
+MAX_CHARS = 253
+"""Characters that are kept of a name, an id or a label: Kubernetes allows no longer name."""
+
+MAX_CONTAINERS = 200
+"""Containers that are kept of one pod, runs that have ended included."""
 
 _STATUS_FIELDS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _CONFIG_HASH = "kubernetes.io/config.hash"
 _CONFIG_MIRROR = "kubernetes.io/config.mirror"
-_CONFIG_SOURCE = "kubernetes.io/config.source"
 _TEMPLATE_HASH = "pod-template-hash"
+_CRON_JOB_RUN = re.compile(r"(?P<cron_job>.+)-(?:2[4-9]|[3-9][0-9])[0-9]{6}")
 
 
 class MalformedPodError(ValueError):
@@ -26,22 +34,23 @@ def parse_pod(value: object, label_names: frozenset[str]) -> PodInfo:
     """Return what we keep of the Pod object *value*; of its labels those in *label_names*."""
     root = mapping(value)
     metadata, spec, status = (mapping(root.get(key)) for key in ("metadata", "spec", "status"))
-    uid, name = text(metadata.get("uid")), text(metadata.get("name"))
+    uid, name = _word(metadata.get("uid")), _word(metadata.get("name"))
     if not uid or not name:
         raise MalformedPodError
-    owner_kind, owner_name = _owner(metadata)
+    node, owner = _word(spec.get("nodeName")), _controller(metadata)
+    owner_kind, owner_name = _owner(owner, metadata)
     return PodInfo(
         pod_id=uid,
         pod_name=name,
-        pod_namespace=sys.intern(text(metadata.get("namespace"))),
-        cgroup_pod_id=_cgroup_uid(metadata, uid),
-        node=sys.intern(text(spec.get("nodeName"))),
+        pod_namespace=sys.intern(_word(metadata.get("namespace"))),
+        cgroup_pod_id=(owner == ("Node", node) and _mirrored_uid(metadata)) or uid,
+        node=sys.intern(node),
         owner_kind=sys.intern(owner_kind),
         owner_name=owner_name,
-        qos_class=sys.intern(text(status.get("qosClass"))),
+        qos_class=sys.intern(_word(status.get("qosClass"))),
         labels=_labels(metadata, label_names),
-        created=text(metadata.get("creationTimestamp")),
-        containers=tuple(_containers(status).items()),
+        created=_word(metadata.get("creationTimestamp")),
+        containers=tuple(dict(islice(_containers(status), MAX_CONTAINERS)).items()),
     )
 
 
@@ -59,18 +68,24 @@ def text(value: object) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
+def _word(value: object) -> str:
+    """Return the text *value*, cut where it is longer than a name can be."""
+    return text(value)[:MAX_CHARS]
+
+
 def _elements(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _containers(status: Mapping[str, object]) -> dict[str, str]:
-    """Return the containers' names by id; of two with one id the first."""
-    names: dict[str, str] = {}
+def _containers(status: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield (id, name) of the containers; of two with one id the first."""
+    seen: set[str] = set()
     for field in _STATUS_FIELDS:
         for entry in map(mapping, _elements(status.get(field))):
             for container_id in filter(None, _ids(entry)):
-                names.setdefault(container_id, text(entry.get("name")))
-    return names
+                if container_id not in seen:
+                    seen.add(container_id)
+                    yield container_id, _word(entry.get("name"))
 
 
 def _ids(entry: Mapping[str, object]) -> Iterator[str]:
@@ -83,29 +98,39 @@ def _ids(entry: Mapping[str, object]) -> Iterator[str]:
 
 def _bare_id(value: object) -> str:
     """Return the id of ``containerd://ID``, ``docker://ID`` or ``cri-o://ID``."""
-    return text(value).partition("://")[2]
+    return _word(value).partition("://")[2]
 
 
-def _cgroup_uid(metadata: Mapping[str, object], uid: str) -> str:
-    """Return the uid in the kubelet's cgroup path: a static pod's is the hash of its manifest."""
+def _mirrored_uid(metadata: Mapping[str, object]) -> str:
+    """Return the uid of the static pod that the kubelet made this mirror for, "" for none.
+
+    The kubelet knows a static pod by the hash of its manifest, writes that into both annotations
+    and makes its own node the controller. Who may create pods can write annotations.
+    """
     annotations = mapping(metadata.get("annotations"))
-    config_hash = text(annotations.get(_CONFIG_HASH))
-    from_node = text(annotations.get(_CONFIG_SOURCE)) in {"file", "http"}
-    if config_hash and (from_node or _CONFIG_MIRROR in annotations):
-        return config_hash
-    return uid
+    config_hash, mirrored = (_word(annotations.get(key)) for key in (_CONFIG_HASH, _CONFIG_MIRROR))
+    return config_hash if config_hash == mirrored else ""
 
 
-def _owner(metadata: Mapping[str, object]) -> tuple[str, str]:
-    """Return (kind, name) of the controller; of a Deployment rather than its ReplicaSet."""
-    owners = [mapping(owner) for owner in _elements(metadata.get("ownerReferences"))]
-    chosen = next((owner for owner in owners if owner.get("controller") is True), None)
-    if chosen is None:
-        return "", ""
-    kind, name = text(chosen.get("kind")), text(chosen.get("name"))
+def _controller(metadata: Mapping[str, object]) -> tuple[str, str]:
+    """Return (kind, name) of the controller, "" for none."""
+    owners = map(mapping, _elements(metadata.get("ownerReferences")))
+    chosen = next((owner for owner in owners if owner.get("controller") is True), {})
+    return _word(chosen.get("kind")), _word(chosen.get("name"))
+
+
+def _owner(controller: tuple[str, str], metadata: Mapping[str, object]) -> tuple[str, str]:
+    """Return the controller, of a Deployment rather than its ReplicaSet, a CronJob than its Job.
+
+    A CronJob names each Job after itself and the minute since 1970 that it was due: eight digits,
+    above those of a date. Jobs are not read, so one that a user named so counts as a CronJob's.
+    """
+    kind, name = controller
     template_hash = text(mapping(metadata.get("labels")).get(_TEMPLATE_HASH))
     if kind == "ReplicaSet" and template_hash and name.endswith(f"-{template_hash}"):
         return "Deployment", name[: -len(template_hash) - 1]
+    if kind == "Job" and (run := _CRON_JOB_RUN.fullmatch(name)):
+        return "CronJob", run["cron_job"]
     return kind, name
 
 
@@ -113,4 +138,4 @@ def _labels(
     metadata: Mapping[str, object], label_names: frozenset[str]
 ) -> tuple[tuple[str, str], ...]:
     labels = mapping(metadata.get("labels"))
-    return tuple((name, text(labels[name])) for name in sorted(label_names) if name in labels)
+    return tuple((name, _word(labels[name])) for name in sorted(label_names) if name in labels)

@@ -8,15 +8,34 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kube_server import container_id, container_statuses, make_pod, recorded
+from kube_server import NODE, container_id, container_statuses, make_pod, recorded
 from kubernetes.client import ApiClient, V1Pod
 
 from kepler_ebpf.model.pods import PodInfo
-from kepler_ebpf.names.kubernetes.index import PodIndex, UnknownIds
-from kepler_ebpf.names.kubernetes.objects import MalformedPodError, parse_pod
+from kepler_ebpf.names.kubernetes.index import MAX_PODS, PodIndex, UnknownIds
+from kepler_ebpf.names.kubernetes.objects import (
+    MAX_CHARS,
+    MAX_CONTAINERS,
+    MalformedPodError,
+    parse_pod,
+)
 
 RETENTION_S = 100.0
 NO_LABELS: frozenset[str] = frozenset()
+HASH = "0f" * 16
+MIRROR = {"kubernetes.io/config.hash": HASH, "kubernetes.io/config.mirror": HASH}
+BY_NODE = {"kind": "Node", "name": NODE, "controller": True}
+FORGED: tuple[dict[str, Any], ...] = (
+    {
+        "annotations": {**MIRROR, "kubernetes.io/config.mirror": "1" * 32},
+        "ownerReferences": [BY_NODE],
+    },
+    {"annotations": {**MIRROR, "kubernetes.io/config.mirror": ""}, "ownerReferences": [BY_NODE]},
+    {"annotations": MIRROR, "ownerReferences": []},
+    {"annotations": MIRROR, "ownerReferences": [{**BY_NODE, "name": "node-b"}]},
+    {"annotations": MIRROR, "ownerReferences": [{**BY_NODE, "controller": False}]},
+    {"annotations": MIRROR, "ownerReferences": [{**BY_NODE, "kind": "Job"}]},
+)
 
 
 class FakeClock:
@@ -118,6 +137,59 @@ class TestParsing:
         value["metadata"]["annotations"] = {"kubernetes.io/config.hash": "0" * 32}
         pod = parse_pod(value, NO_LABELS)
         assert pod.cgroup_pod_id == pod.pod_id
+
+    @pytest.mark.parametrize("forged", FORGED)
+    def test_annotations_do_not_make_a_static_pod(self, forged: dict[str, Any]) -> None:
+        """Only what the kubelet makes of its own node is a mirror, with one hash in both places."""
+        value = make_pod(1)
+        value["metadata"] |= forged
+        pod = parse_pod(value, NO_LABELS)
+        assert pod.cgroup_pod_id == pod.pod_id
+
+    @pytest.mark.parametrize("source", ["file", "http", "api"])
+    def test_source_annotation_does_not_make_a_static_pod(self, source: str) -> None:
+        """What the kubelet writes of where a pod is from, a user may write too."""
+        value = make_pod(1)
+        value["metadata"]["annotations"] = {
+            "kubernetes.io/config.hash": HASH,
+            "kubernetes.io/config.source": source,
+        }
+        pod = parse_pod(value, NO_LABELS)
+        assert pod.cgroup_pod_id == pod.pod_id
+
+    def test_what_is_kept_of_a_pod_is_bounded(self) -> None:
+        """Whatever the length of its texts and the number of its containers."""
+        value = make_pod(1)
+        entries = [
+            {"name": "n" * 5_000, "containerID": f"containerd://{number:04}{'f' * 5_000}"}
+            for number in range(2 * MAX_CONTAINERS)
+        ]
+        value["status"] |= {"containerStatuses": entries, "qosClass": "q" * 5_000}
+        value["metadata"]["labels"]["app"] = "l" * 5_000
+        for field in ("uid", "name", "namespace", "creationTimestamp"):
+            value["metadata"][field] = "m" * 5_000
+        value["metadata"]["ownerReferences"][0] |= {"kind": "k" * 5_000, "name": "o" * 5_000}
+        pod = parse_pod(value, frozenset({"app"}))
+        assert len(pod.containers) == MAX_CONTAINERS
+        assert {len(name) for _, name in pod.containers} == {MAX_CHARS}
+        assert len(repr(pod)) < (len(pod.containers) + 10) * 2 * (MAX_CHARS + 20)
+
+    @pytest.mark.parametrize(
+        ("job", "owner"),
+        [
+            ("backup-29734560", ("CronJob", "backup")),
+            ("nightly-2-29734560", ("CronJob", "nightly-2")),
+            ("backup-20261126", ("Job", "backup-20261126")),
+            ("backup-2973456", ("Job", "backup-2973456")),
+            ("29734560", ("Job", "29734560")),
+        ],
+    )
+    def test_runs_of_a_cron_job_have_one_owner(self, job: str, owner: tuple[str, str]) -> None:
+        """A Job is of the CronJob whose name it has before the minute, which no date looks like."""
+        value = make_pod(1)
+        value["metadata"]["ownerReferences"][0] |= {"kind": "Job", "name": job}
+        pod = parse_pod(value, NO_LABELS)
+        assert (pod.owner_kind, pod.owner_name) == owner
 
     def test_owner_that_is_no_replica_set_of_a_deployment(self) -> None:
         """The controller is named as it is."""
@@ -337,6 +409,33 @@ class TestIndex:
         index.apply(second)
         assert index.pod("hash") == second
 
+    @pytest.mark.parametrize("real_first", [True, False])
+    def test_uid_of_a_pod_is_no_other_pods(self, index: PodIndex, *, real_first: bool) -> None:
+        """A mirror that claims the uid of another pod has its own alone, whichever comes first."""
+        real = parse_pod(make_pod(1), NO_LABELS)
+        claimant = state(2, cgroup_pod_id=real.pod_id, created="2027-01-01T00:00:00Z")
+        for pod in (real, claimant) if real_first else (claimant, real):
+            index.apply(pod)
+        assert index.pod(real.pod_id) == real
+        index.replace([claimant, real])
+        assert index.pod(real.pod_id) == real
+        assert index.pod(claimant.pod_id) == claimant
+        assert {pod.cgroup_pod_id for pod in index.pods()} == {real.pod_id, claimant.pod_id}
+        index.remove(real.pod_id)
+        assert index.pod(real.pod_id) == real
+
+    def test_mirror_is_not_replaced_while_it_is_there(self, index: PodIndex) -> None:
+        """A younger pod that claims a static pod's hash has it once the older one has ended."""
+        first, second = (
+            state(number, cgroup_pod_id="hash", created=f"2026-01-0{number}T00:00:00Z")
+            for number in (1, 2)
+        )
+        index.apply(first)
+        index.apply(second)
+        assert index.pod("hash") == first
+        index.remove(first.pod_id)
+        assert index.pod("hash") == second
+
     def test_pod_that_is_kept_is_not_forgotten(self, clock: FakeClock) -> None:
         """For as long as it is kept, in time and in number, and its retention after that."""
         index = PodIndex(RETENTION_S, clock, max_ended=2)
@@ -365,6 +464,21 @@ class TestIndex:
         assert [pod.pod_id for pod in index.pods()] == [state(n).pod_id for n in range(90, 100)]
         assert index.find(container_id(89)) is None
         assert index.find(container_id(90))
+
+    def test_pods_of_a_node_are_bounded(
+        self, index: PodIndex, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whoever makes pods for a node without number takes no other's name, and it is logged."""
+        pod = state(0)
+        index.replace(replace(pod, pod_id=f"{number}") for number in range(MAX_PODS))
+        index.apply(replace(pod, pod_id="more"))
+        index.apply(replace(pod, pod_id="1", qos_class="Guaranteed"))
+        assert index.live_pods == MAX_PODS
+        assert "not all are named" in caplog.text
+        assert [index.pod(uid) is not None for uid in ("1", "more")] == [True, False]
+        index.remove("2")
+        index.apply(replace(pod, pod_id="more"))
+        assert index.pod("more")
 
     def test_readers_need_no_lock(self) -> None:
         """Look-ups while another thread changes everything find right answers or none."""
