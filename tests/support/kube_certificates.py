@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,54 @@ class Certificate:
         return context.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
 
 
-def make_certificate(directory: Path, alt_name: str = "IP:127.0.0.1") -> Certificate:
-    """Make a CA and a certificate signed by it for *alt_name*, with the openssl command."""
+CA_EXTENSIONS = {
+    "basicConstraints": "critical,CA:TRUE",
+    "keyUsage": "critical,keyCertSign,cRLSign",
+    "subjectKeyIdentifier": "hash",
+    "authorityKeyIdentifier": "keyid",
+}
+"""What a CA has that RFC 5280 finds nothing wrong with."""
+
+
+def make_certificate(
+    directory: Path,
+    alt_name: str = "IP:127.0.0.1",
+    *,
+    ca_without: Collection[str] = (),
+    basic_constraints: str = CA_EXTENSIONS["basicConstraints"],
+    days: int = 2,
+) -> Certificate:
+    """Make a CA and a certificate signed by it for *alt_name*, with the openssl command.
+
+    The CA lacks the extensions *ca_without*, and the certificate its reference to the CA's key
+    where it lacks that of its own. The certificate is valid for *days*.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     key, request, ca_key = (directory / name for name in ("tls.key", "tls.csr", "ca.key"))
     made = Certificate(directory / "tls.crt", key, directory / "ca.crt")
     curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    _openssl(f"req -x509 {curve} -days 2 -subj /CN=ca -keyout {ca_key} -out {made.ca}")
-    _openssl(f"req {curve} -subj /CN=server -keyout {key} -out {request}")
-    extensions = directory / "ext"
-    extensions.write_text(f"subjectAltName={alt_name}\n", encoding="utf-8")
+    config = directory / "openssl.cnf"
+    # The key identifiers are there unless they are none, the others only where they are named.
+    of_ca = {
+        name: "none" if name in ca_without else value
+        for name, value in {**CA_EXTENSIONS, "basicConstraints": basic_constraints}.items()
+        if name not in ca_without or name.endswith("KeyIdentifier")
+    }
+    ca = "\n".join(f"{name}={value}" for name, value in of_ca.items())
+    key_id = "none" if "authorityKeyIdentifier" in ca_without else "keyid,issuer"
+    config.write_text(
+        f"[req]\ndistinguished_name=name\n[name]\n[ca]\n{ca}\n"
+        f"[server]\nsubjectAltName={alt_name}\nauthorityKeyIdentifier={key_id}\n",
+        encoding="utf-8",
+    )
     _openssl(
-        f"x509 -req -in {request} -CA {made.ca} -CAkey {ca_key} -days 2 "
-        f"-extfile {extensions} -out {made.certificate}"
+        f"req -x509 {curve} -config {config} -extensions ca -days 3 -subj /CN=ca "
+        f"-keyout {ca_key} -out {made.ca}"
+    )
+    _openssl(f"req {curve} -config {config} -subj /CN=server -keyout {key} -out {request}")
+    _openssl(
+        f"x509 -req -in {request} -CA {made.ca} -CAkey {ca_key} -days {days} "
+        f"-extfile {config} -extensions server -out {made.certificate}"
     )
     return made
 

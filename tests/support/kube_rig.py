@@ -25,10 +25,12 @@ class QuickSleeper(Sleeper):
         """Start with no pause noted."""
         super().__init__()
         self.waits: list[Wait] = []
+        self.before_sleep: Callable[[], object] = bool
 
     def sleep(self, wait: Wait) -> bool:
         """Note *wait* and pause for a millisecond."""
         self.waits.append(wait)
+        self.before_sleep()
         return super().sleep(Wait(0.001, 0.001))
 
 

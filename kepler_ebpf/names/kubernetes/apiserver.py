@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from .api_errors import ApiError, reason_of
 from .connection import Limits, Request
+from .index import MAX_PODS
 from .objects import mapping, text
 from .pacing import Wait, wait_of, yield_gil
 from .source import FollowerContext
@@ -69,7 +70,7 @@ class ApiServerFollower:
         while token := text(metadata.get("continue")):
             query = {"limit": str(_PAGE), "continue": token}
             page, metadata = self._parts.read_list(self._request("list", query))
-            pods += page
+            pods += page[: MAX_PODS - len(pods)]
         position = text(metadata.get("resourceVersion"))
         if not position:
             raise ApiError("malformed", "the list of pods carries no resourceVersion")

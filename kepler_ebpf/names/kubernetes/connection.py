@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import ssl
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,18 +15,19 @@ from kepler_ebpf.errors import ConfigError
 from .api_errors import ApiError, reason_of
 from .credentials import Credentials, Endpoint, ServiceAccount, check_certificates, login_errors
 from .objects import mapping, text
+from .tls import certificate_fault, is_readable, make_context
 
 if TYPE_CHECKING:  # at run time these are imported when Kubernetes is on, see credentials.py
     from kubernetes.client import Configuration
     from urllib3 import BaseHTTPResponse, PoolManager
+
+_log = logging.getLogger(__name__)
 
 _READ_BYTES = 65_536
 _ERROR_BODY_BYTES = 4_096
 _MAX_RETRY_AFTER_S = 300.0
 _SHOWN_CHARS = 300
 _OK = 200
-_NO_CERTIFICATE = "TLSV1_ALERT_INTERNAL_ERROR"
-"""The alert of a server, written in Go, that has no certificate yet."""
 
 
 class Request(NamedTuple):
@@ -69,6 +70,7 @@ class Connection:
         self._login: tuple[Configuration, PoolManager] | None = None
         self._response: BaseHTTPResponse | None = None
         self._interrupted = False
+        self._is_warned = False
         self.url = self._prepared(credentials.look()).host
         """Where the server is."""
 
@@ -161,8 +163,24 @@ class Connection:
             if not configuration.verify_ssl:
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
             self.url = configuration.host
-            self._login = configuration, RESTClientObject(configuration).pool_manager
+            pool = RESTClientObject(configuration).pool_manager
+            pool.connection_pool_kw["ssl_context"] = make_context(configuration)
+            self._login = configuration, pool
         return self._login
+
+    def _warn_once(self, configuration: Configuration, *, has_token: bool) -> None:
+        """Log what lets others take the token or answer in the server's place."""
+        if self._is_warned:
+            return
+        self._is_warned = True
+        if has_token and is_readable(self.url):
+            _log.warning("%s has no TLS: whatever is on the way to it can read the token", self.url)
+        elif self._endpoint is None and not configuration.verify_ssl:
+            _log.warning(
+                "the certificate of %s is not verified (insecure-skip-tls-verify): whatever "
+                "answers at its address receives the token and names the pods",
+                self.url,
+            )
 
     def _headers(self, configuration: Configuration) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "kepler-ebpf"}
@@ -181,19 +199,15 @@ class Connection:
                 # No header can carry it, and it must not reach an error message either.
                 raise ApiError("credentials", "the token holds characters that no token can have")
             headers["Authorization"] = value
+        self._warn_once(configuration, has_token="Authorization" in headers)
         return headers
 
     def _failure(self, error: Exception) -> ApiError:
-        cause = _tls_error(error)
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            why = f"does not verify: {cause.verify_message.rstrip('.')}"
-        elif cause is not None and cause.reason == _NO_CERTIFICATE:
-            why = "is not there yet: the request for it may not be approved"
-        else:
-            detail = error.args[0] if error.args else ""
-            return ApiError("network", f"{self.url}: {_short(str(detail or error))}")
-        problem = f"the certificate of {self.url} {why}"
-        return ApiError("certificate", problem, self._certificate_remedy)
+        if (fault := certificate_fault(error, self._certificate_remedy)) is not None:
+            why, remedy = fault
+            return ApiError("certificate", f"the certificate of {self.url} {why}", remedy)
+        detail = error.args[0] if error.args else ""
+        return ApiError("network", f"{self.url}: {_short(str(detail or error))}")
 
     def _refused(self, request: Request, response: BaseHTTPResponse) -> ApiError:
         reason = reason_of(response.status)
@@ -207,16 +221,6 @@ class Connection:
             f"grant {request.right}" if reason == "forbidden" else "",
             retry_after_s=_retry_after_s(response.headers.get("Retry-After", "")),
         )
-
-
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """Find the error of the handshake that urllib3 wrapped, if it is one."""
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return error
-        inner = error.args[0] if error.args else None
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
-    return None
 
 
 def _retry_after_s(header: str) -> float:

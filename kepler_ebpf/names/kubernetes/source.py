@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
-from kepler_ebpf.names.kubernetes.index import NamedContainer, PodIndex, UnknownIds
+from kepler_ebpf.names.kubernetes.index import MAX_PODS, NamedContainer, PodIndex, UnknownIds
 
 from .api_errors import ApiError
 from .connection import Connection, Request
@@ -20,6 +20,7 @@ from .stream import ListBody
 _log = logging.getLogger(__name__)
 
 _CLOSE_S = 2.0
+_MAX_FRUITLESS = 2
 
 
 class Journal:
@@ -30,13 +31,18 @@ class Journal:
         self._server = server
         self._before: str | None = None
         self._reported: str | None = None
+        self._failed_at_s = 0.0
         self.status = PodSourceHealth(up=False, last_sync_s=None, errors={})
         """``up`` means here that the last request was answered."""
 
     def connected(self) -> None:
         """Note an answer of the server."""
-        if not self.status.up:
+        if self._failed_at_s and self.status.last_sync_s is not None:
+            away_s = time.monotonic() - self._failed_at_s
+            _log.info("%s: connected again, after %.1f s", self._server, away_s)
+        elif not self.status.up:
             _log.info("%s: connected", self._server)
+        self._failed_at_s = 0.0
         self._before = self._reported = None
         self.status = replace(self.status, up=True, last_sync_s=time.time())
 
@@ -48,6 +54,7 @@ class Journal:
         """
         self.count(error.reason)
         self.status = replace(self.status, up=False)
+        self._failed_at_s = self._failed_at_s or time.monotonic()
         if error.reason == "gone":
             _log.info("%s: %s. Asking for all pods again", self._server, error)
             return
@@ -88,7 +95,8 @@ class FollowerContext:
         with self.connection.get(request) as chunks:
             body = ListBody(chunks)
             for item in body.items():
-                pods.extend(self.parsed(item))
+                if len(pods) < MAX_PODS:
+                    pods.extend(self.parsed(item))
                 yield_gil()
         return pods, body.metadata
 
@@ -143,13 +151,23 @@ class PodSource:
             self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
-        nudged = False
+        nudged = is_second_look = False
+        fruitless = 0
         while not self._sleeper.is_stopped():
-            wait = self._step()
+            version = self.index.version
+            wait = pause = self._step()
             if self._sleeper.is_stopped():
                 return
+            has_found = self.index.version != version
+            fruitless = fruitless + 1 if (nudged or is_second_look) and not has_found else 0
             # A kubelet lists a container up to a second after it runs: a nudge is worth two looks.
-            nudged = self._sleeper.sleep(wait_of(wait.least_s) if nudged else wait)
+            # Where both find nothing, whoever makes up ids is to wait as long as the interval.
+            is_second_look = nudged and fruitless < _MAX_FRUITLESS
+            if is_second_look:
+                pause = wait_of(wait.least_s)
+            elif fruitless >= _MAX_FRUITLESS:
+                fruitless, pause = 0, wait_of(wait.seconds)
+            nudged = self._sleeper.sleep(pause)
 
     def _step(self) -> Wait:
         """Do the next piece of work. Whatever it raises, the thread goes on."""

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kube_certificates import make_certificate, write_kubeconfig
+from kube_certificates import make_certificate, write_kubeconfig, write_login
 from kube_rig import Rig, knows, make_rig, rig_of, running, service_account
 from kube_server import (
     KubeServer,
@@ -18,16 +20,42 @@ from kube_server import (
     status,
     wait_until,
 )
+from urllib3 import connection
+from urllib3.util import ssl_
 
 from kepler_ebpf.model.pods import PodInfo
 from kepler_ebpf.names.kubernetes.api_errors import ApiError
 from kepler_ebpf.names.kubernetes.apiserver import CERTIFICATE_REMEDY, ApiServerFollower
 from kepler_ebpf.names.kubernetes.connection import Connection, Limits, Request
+from kepler_ebpf.names.kubernetes.credentials import Endpoint, KubeConfigFile
+from kepler_ebpf.names.kubernetes.kubelet import KubeletFollower
 
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - of this host, and not on its loopback
 LIST = Request("/api/v1/pods", {}, "list pods", "list on pods")
 
 
 pytest_plugins = ["kube_fixtures"]
+
+
+def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let new TLS contexts be as Python 3.13 makes them."""
+    make = ssl_.create_urllib3_context
+
+    def strict(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        context = make(*args, **kwargs)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    for module in (ssl_, connection):
+        monkeypatch.setattr(module, "create_urllib3_context", strict)
+
+
+def in_mode(mode: str, kubeconfig: str, url: str) -> Rig:
+    """Return a follower of the API server, or of a kubelet, at *url*."""
+    if mode == "apiserver":
+        return rig_of(kubeconfig)
+    kubelet = Connection(KubeConfigFile(kubeconfig), Endpoint(url), certificate_remedy="")
+    return make_rig(kubelet, lambda parts: KubeletFollower(parts, 15.0))
 
 
 class TestBadServers:
@@ -297,6 +325,94 @@ class TestBadServers:
         assert not server.state.seen
         assert f"certificate of {server.url} does not verify" in caplog.text
         assert CERTIFICATE_REMEDY in caplog.text
+
+    @pytest.mark.parametrize(
+        "missing", ["keyUsage", "subjectKeyIdentifier", "authorityKeyIdentifier"]
+    )
+    @pytest.mark.parametrize("mode", ["apiserver", "kubelet"])
+    def test_ca_of_an_older_cluster_verifies(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, mode: str
+    ) -> None:
+        """A CA that lacks what RFC 5280 wants is a CA, also where Python is strict by default."""
+        be_strict(monkeypatch)
+        certificate = make_certificate(tmp_path / "tls", ca_without=[missing])
+        with serving(certificate) as server:
+            kubeconfig = write_kubeconfig(tmp_path / "config", server.url, certificate.ca)
+            rig = in_mode(mode, kubeconfig, server.url)
+            rig.follower.step()
+            assert rig.parts.journal.status.up
+
+    @pytest.mark.parametrize("mode", ["apiserver", "kubelet"])
+    def test_strict_python_still_wants_the_right_ca_and_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    ) -> None:
+        """A certificate of another CA, or for another address, is refused as before."""
+        be_strict(monkeypatch)
+        other = make_certificate(tmp_path / "other", "DNS:api.example")
+        with serving(make_certificate(tmp_path / "tls")) as server:
+            kubeconfig = write_kubeconfig(tmp_path / "config", server.url, other.ca)
+            with pytest.raises(ApiError, match="unable to get local issuer"):
+                in_mode(mode, kubeconfig, server.url).follower.step()
+        with serving(other) as server:
+            kubeconfig = write_kubeconfig(tmp_path / "config", server.url, other.ca)
+            with pytest.raises(ApiError, match="IP address mismatch"):
+                in_mode(mode, kubeconfig, server.url).follower.step()
+
+    def test_expired_certificate_is_to_be_renewed(self, tmp_path: Path) -> None:
+        """No other CA file mends it, so none is asked for."""
+        certificate = make_certificate(tmp_path / "tls", days=-1)
+        with serving(certificate) as server:
+            rig = rig_of(write_kubeconfig(tmp_path / "config", server.url, certificate.ca))
+            with pytest.raises(ApiError, match="certificate has expired") as caught:
+                rig.follower.step()
+        assert "have the certificate renewed" in caught.value.remedy
+
+    def test_certificate_signed_by_no_ca_is_to_be_made_anew(self, tmp_path: Path) -> None:
+        """A server's certificate that has signed another is no CA, whatever file it is in."""
+        certificate = make_certificate(
+            tmp_path / "tls", basic_constraints="critical,CA:FALSE", ca_without=["keyUsage"]
+        )
+        with serving(certificate) as server:
+            rig = rig_of(write_kubeconfig(tmp_path / "config", server.url, certificate.ca))
+            with pytest.raises(ApiError, match="does not verify") as caught:
+                rig.follower.step()
+        assert "made anew" in caught.value.remedy
+
+    def test_certificate_that_is_not_verified_is_a_warning(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A kubeconfig that accepts any certificate works, and is told of once."""
+        with serving(make_certificate(tmp_path / "tls")) as server:
+            cluster = {"server": server.url, "insecure-skip-tls-verify": True}
+            rig = rig_of(write_login(tmp_path / "config", cluster, {"token": "t"}))
+            for _ in range(2):
+                rig.follower.step()
+                rig.parts.connection.renew()
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert ["insecure-skip-tls-verify" in each.getMessage() for each in warnings] == [True]
+
+    @pytest.mark.parametrize(
+        ("host", "user", "is_told"),
+        [
+            (ANY_ADDRESS, {"token": "t"}, True),
+            (ANY_ADDRESS, {}, False),
+            ("localhost", {"token": "t"}, False),
+        ],
+    )
+    def test_token_without_tls_is_a_warning(
+        self,
+        server: KubeServer,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        host: str,
+        user: dict[str, str],
+        *,
+        is_told: bool,
+    ) -> None:
+        """Where a token leaves the host in plain text, which one on the loopback does not."""
+        url = server.url.replace("127.0.0.1", host)
+        rig_of(write_login(tmp_path / "config", {"server": url}, user)).follower.step()
+        assert ("has no TLS" in caplog.text) == is_told
 
     def test_certificate_of_another_name(self, tmp_path: Path) -> None:
         """A certificate for another address is refused."""

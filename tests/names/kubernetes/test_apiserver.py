@@ -1,6 +1,7 @@
 """The API server mode: list and watch against a real server, and what an outage does."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -224,7 +225,8 @@ class TestOutage:
             wait_until(lambda: rig.source.status.up)
         messages = [record.getMessage() for record in caplog.records]
         assert len([text for text in messages if "trying again" in text]) == 1
-        assert messages[-1] == "Kubernetes API: connected"
+        assert messages[0] == "Kubernetes API: connected"
+        assert re.fullmatch(r"Kubernetes API: connected again, after [0-9.]+ s", messages[-1])
 
     def test_status_tells_of_the_outage(self, server: KubeServer, rig: Rig) -> None:
         """Health shows the last good word, the pods kept and that the thread still tries."""

@@ -1,5 +1,6 @@
 """The kubelet mode against a real HTTPS server that answers /pods as a kubelet does."""
 
+import itertools
 import logging
 import shutil
 import socket
@@ -150,6 +151,17 @@ class TestPolling:
             polls = len(rig.sleeper.waits)
             wait_until(lambda: len(rig.sleeper.waits) > polls + 3)
         assert sum(wait.seconds < POLL_S / 2 for wait in rig.sleeper.waits) == 1
+
+    def test_made_up_containers_do_not_keep_the_kubelet_busy(self, rig: Rig) -> None:
+        """However many new ids turn up, after two looks that found nothing a pause is whole."""
+        ids = map(str, itertools.count())
+        rig.sleeper.before_sleep = lambda: rig.source.find(next(ids))
+        with running(rig):
+            wait_until(lambda: len(rig.sleeper.waits) > 12)
+        assert [wait.least_s >= 0.9 * POLL_S for wait in rig.sleeper.waits[2:12]] == [
+            True,
+            False,
+        ] * 5
 
     def test_nudge_ends_a_pause_after_its_least_time(self) -> None:
         """A nudged sleeper returns long before its pause is over, and keeps the next one."""
