@@ -35,7 +35,7 @@ from kepler_ebpf.names.cgroups.paths import CgroupPaths
 from kepler_ebpf.names.kubernetes.index import UNKNOWN_RETENTION_S, PodIndex
 from kepler_ebpf.names.pending import PendingName, PendingNames
 from kepler_ebpf.names.processes.process_names import ProcessNames
-from kepler_ebpf.names.resolver import PodDirectory, Unknown, resolve, resolve_pod
+from kepler_ebpf.names.resolver import KubeletRoot, PodDirectory, Unknown, resolve
 from kepler_ebpf.names.runtimes import RuntimeNames
 
 LOG = logging.getLogger(__name__)
@@ -99,9 +99,9 @@ class HostNaming(Naming):
         """Name the cgroups of *hierarchy*; without *pods* a pod is known by its uid only."""
         self._clock = clock
         self._levels = options.levels
-        self._pods = pods
         self._index = pods.index if pods else PodIndex()
         self._paths = CgroupPaths(hierarchy, options.retention_s, clock)
+        self._kubelet_root = KubeletRoot(pods, self._paths) if pods else None
         self._runtimes = RuntimeNames(options.host_root)
         self._processes = ProcessNames(options.procfs, clock)
         self._pending = PendingNames(self._has_ended, self._index, MAX_PENDING)
@@ -219,8 +219,8 @@ class HostNaming(Naming):
         if sandbox:
             name = replace(resolve(sandbox), path=path, groups=name.groups)
         unknown = None
-        if self._pods is not None:
-            name, unknown = resolve_pod(name, self._pods)
+        if self._kubelet_root is not None:
+            name, unknown = self._kubelet_root.resolve(name, sandbox or path)
         container = name.container
         if container and not container.container_name:
             container_name = self._runtimes.name(container.container_id, container.runtime)

@@ -1,12 +1,16 @@
 """From a cgroup path to the container and the pod it belongs to. Pure: no I/O, never raises.
 
 One table holds every known shape of a path. The deepest match wins, so that of a container inside
-a container (kind, docker in a pod, docker in LXC) the inner one is named.
+a container (kind, docker in a pod, docker in LXC) the inner one is named. Whoever may make cgroups
+chooses their names, so an id is unique only below what its maker can reach: a container inside
+another, or in a user's slice, has the id of that before its own.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
+from typing import NamedTuple
 
 from kepler_ebpf.model.workloads import ContainerLabels
 
@@ -49,6 +53,8 @@ _PODS = (
     re.compile(rf"{_POD_DIR}(?P<uid>{_UID})(?=/|\Z)"),
     re.compile(rf"{_POD_SLICE}(?P<uid>{_UID})\.slice(?=/|:|\Z)"),
 )
+# What systemd hands to a user's own manager is in there; the rest of user.slice is root's.
+_USER_SLICE = re.compile(r"(?<![^/])user\.slice/(?P<id>user-[0-9]+\.slice)(?=/)")
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
 _OWN_ID = re.compile(r"[0-9a-f]{32}-[0-9]{5,10}|[0-9a-f]{64}")
 _KATA_OVERHEAD = re.compile(r"(?<![^/])kata[-_]overhead(?:\.slice)?[/:]")
@@ -73,15 +79,30 @@ _SIGNS = tuple(
 _NO_CONTAINER = re.compile(r"(?<![^/])[^/]*\.(?:service|mount)(?=/|\Z)")
 
 
-def match_container(path: str) -> ContainerLabels | None:
+class PodPlace(NamedTuple):
+    """A pod in a cgroup path.
+
+    ``root`` is the path of the cgroup below which a kubelet has its pods, "" for the root cgroup,
+    ``user_slice`` the slice of the user who may have made it, "" for none, and ``rest`` the path
+    below the pod.
+    """
+
+    uid: str
+    root: str
+    user_slice: str
+    rest: str
+
+
+def match_container(path: str, pod_id: str | None = None) -> ContainerLabels | None:
     """Find the innermost container of a cgroup path, still without a name; None outside of any.
 
     The id is 64 hexadecimal digits, TASK-NUMBER for a container that ECS runs with containerd, or
-    the container's name for LXC, LXD and nspawn, which have no other id: behind those of the
-    containers it is in, where others may have the same name. The runtime is one of Kepler's docker,
-    containerd, crio, podman, kubernetes, unknown: "kubernetes" where the path has the pod but not
-    the runtime below it, "unknown" for all others, because dashboards have no other values of this
-    label. The helpers that a runtime runs beside a container (conmon, lxc.monitor) are not in it.
+    the container's name for LXC, LXD and nspawn, which have no other id. The ids of the containers
+    it is in and a user's slice, ``user-UID.slice``, are before it, each with a slash. The runtime
+    is one of Kepler's docker, containerd, crio, podman, kubernetes, unknown: "kubernetes" where the
+    path has the pod but not the runtime below it, "unknown" for all others, because dashboards have
+    no other values of this label. The helpers that a runtime runs beside a container (conmon,
+    lxc.monitor) are not in it. *pod_id* is the pod's, None for ``match_pod`` of the path.
     """
     found: dict[int, tuple[str, str]] = {}
     for pattern, runtime in _CONTAINERS:
@@ -90,24 +111,40 @@ def match_container(path: str) -> ContainerLabels | None:
     if not found:
         return None
     container_id, runtime = found[max(found)]
-    pod_id = match_pod(path)
-    if not _OWN_ID.fullmatch(container_id):
-        container_id = "/".join(_unescape(found[start][0]) for start in sorted(found))
-    elif runtime == "unknown" and pod_id:
+    pod_id = match_pod(path) if pod_id is None else pod_id
+    if runtime == "unknown" and pod_id and _OWN_ID.fullmatch(container_id):
         runtime = "kubernetes"
-    return ContainerLabels(container_id, "", runtime, pod_id)
+    users = {match.start("id"): (match["id"], "") for match in _USER_SLICE.finditer(path)}
+    within = {start: item for start, item in users.items() if start < max(found)} | found
+    ids = [_unescape(within[start][0]) for start in sorted(within)]
+    # A runtime may make a second cgroup in the container's own, under the same id.
+    chain = ids[:1] + [it for above, it in pairwise(ids) if it != above or not has_short_id(it)]
+    return ContainerLabels("/".join(chain), "", runtime, pod_id)
 
 
 def match_pod(path: str) -> str:
     """Find the uid of the innermost pod of a cgroup path; "" outside of any.
 
-    It has dashes, or is a static pod's 32 digits. Also where there is a pod but no container: the
-    pod's own cgroup, its conmon.
+    It has dashes, or is a static pod's 32 digits; in a user's slice that slice is before it. Also
+    where there is a pod but no container: the pod's own cgroup, its conmon.
     """
-    found = [
-        (match.start("uid"), match["uid"]) for pattern in _PODS for match in pattern.finditer(path)
-    ]
-    return max(found)[1].replace("_", "-") if found else ""
+    places = pod_places(path)
+    return "/".join(filter(None, (places[-1].user_slice, places[-1].uid))) if places else ""
+
+
+def pod_places(path: str) -> list[PodPlace]:
+    """Return the pods that a cgroup path is in, the outermost first."""
+    matches = [match for pattern in _PODS for match in pattern.finditer(path)]
+    return [_place(path, match) for match in sorted(matches, key=re.Match.start)]
+
+
+def _place(path: str, match: re.Match[str]) -> PodPlace:
+    root = path[: match.start()].rpartition("/")[0]
+    while "kubepods" in root.rpartition("/")[2]:
+        root = root.rpartition("/")[0]
+    users = _USER_SLICE.findall(path[: match.start()])
+    uid = match["uid"].replace("_", "-")
+    return PodPlace(uid, root, "".join(users[-1:]), path[match.end("uid") :])
 
 
 def is_kata_overhead(path: str) -> bool:
@@ -131,16 +168,20 @@ def outside_of_containers(path: str) -> str:
     return path[: min(starts)].rpartition("/")[0] if starts else path
 
 
+def is_in_user_slice(path: str) -> bool:
+    """Whether a user may have made the outermost container or pod of a cgroup path."""
+    return _USER_SLICE.search(outside_of_containers(path) + "/") is not None
+
+
 def has_short_id(container_id: str) -> bool:
     """Whether a container has an id made of digits, and so perhaps a name beside it."""
     return _OWN_ID.fullmatch(container_id) is not None
 
 
 def short_id(container_id: str) -> str:
-    """Return 12 digits of an id, as the runtimes' own tools show it; of names the innermost."""
-    if _FULL_ID.fullmatch(container_id):
-        return container_id[:12]
-    return container_id.rpartition("/")[2]
+    """Return 12 digits of an id, as the runtimes' own tools show it; of several the innermost."""
+    innermost = container_id.rpartition("/")[2]
+    return innermost[:12] if _FULL_ID.fullmatch(innermost) else innermost
 
 
 def _unescape(name: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from kepler_ebpf.model.names import CGROUP_V1_BIT, CgroupEvent
 from kepler_ebpf.names.cgroups.containers import is_kata_overhead, match_container
@@ -38,6 +39,8 @@ class CgroupPaths:
         """Keep the path of an ended cgroup for *retention_s* after its end was noticed."""
         self._retention_s = retention_s
         self._clock = clock
+        self._above_mount: dict[int, str] = {}
+        self._mount = (hierarchy.v1_root or hierarchy.v2_root or "").rstrip("/")
         roots = {CGROUP_V1_BIT: hierarchy.v1_root, 0: hierarchy.v2_root}
         self._resolvers = {
             bit: make_resolver(root, clock) if root else Resolver() for bit, root in roots.items()
@@ -62,18 +65,29 @@ class CgroupPaths:
 
     def find_sandbox(self, container_id: str) -> str | None:
         """Find the path of the Kata sandbox with that id among the remembered ones."""
-        for path in self._paths.values():
-            if container_id in path and not is_kata_overhead(path):
+        for path in self.containing(container_id.rpartition("/")[2]):
+            if not is_kata_overhead(path):
                 match = match_container(path)
                 if match and match.container_id == container_id:
                     return path
         return None
 
+    def containing(self, part: str) -> Iterator[str]:
+        """Yield the remembered paths with *part* in them."""
+        return (path for path in self._paths.values() if part in path)
+
+    def is_roots(self, path: str) -> bool:
+        """Whether a cgroup is there and belongs to root, so that none but root makes one in it."""
+        try:
+            return bool(self._mount) and Path(f"{self._mount}{path}").stat().st_uid == 0
+        except OSError:
+            return False
+
     def learn(self, events: Iterable[CgroupEvent]) -> None:
         """Take in cgroups made and removed, and forget those that ended before the retention."""
         now_s = self._clock()
         for event in events:
-            self._paths[event.cgroup_id] = self._whole_path(event)
+            self._paths[event.cgroup_id] = self._below_mount(event)
             self._ended_at.pop(event.cgroup_id, None)
             if event.removed:
                 self._end(event.cgroup_id, now_s)
@@ -116,6 +130,21 @@ class CgroupPaths:
         """Release what is held open; no lookups after this."""
         for resolver in self._resolvers.values():
             resolver.close()
+
+    def _below_mount(self, event: CgroupEvent) -> str:
+        """Return an event's path as ``lookup`` would: a subtree alone may be mounted (kind, k3d).
+
+        What is above the mount point shows with the first cgroup that has both paths.
+        """
+        cgroup_id, path = event.cgroup_id, self._whole_path(event)
+        bit = cgroup_id & CGROUP_V1_BIT
+        if bit not in self._above_mount:
+            below = self._resolve(cgroup_id)
+            if below is None or not path.endswith(below):
+                return path
+            self._above_mount[bit] = path.removesuffix(below)
+        above = self._above_mount[bit]
+        return path.removeprefix(above) if path.startswith(f"{above}/") else path
 
     def _whole_path(self, event: CgroupEvent) -> str:
         """Return an event's path, or a better one where the kernel side had to cut it."""

@@ -8,6 +8,7 @@ from kepler_ebpf.names.cgroups.containers import (
     match_container,
     match_pod,
     outside_of_containers,
+    pod_places,
     resembles_container,
     short_id,
 )
@@ -18,11 +19,16 @@ UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 UNDERSCORED = UID.replace("-", "_")
 STATIC_UID = "0f" * 16
 ECS_TASK = "9c41" * 8
+USER = "/user.slice/user-1000.slice/user@1000.service"
 
 PLAIN = {
     f"/docker/{ID}": (ID, "docker"),
     f"/system.slice/docker-{ID}.scope": (ID, "docker"),
-    f"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope": (ID, "docker"),
+    f"{USER}/user.slice/docker-{ID}.scope": (f"user-1000.slice/{ID}", "docker"),
+    f"{USER}/user.slice/libpod-{ID}.scope/container": (f"user-1000.slice/{ID}", "podman"),
+    f"/user.slice/libpod-{ID}.scope": (ID, "podman"),
+    f"/docker/{INNER}/docker/{ID}": (f"{INNER}/{ID}", "docker"),
+    f"/lxc.payload.web{USER}/docker-{ID}.scope": (f"web/user-1000.slice/{ID}", "docker"),
     f"/system.slice/cri-containerd-{ID}.scope": (ID, "containerd"),
     f"/containerd/{ID}": (ID, "containerd"),
     f"/system.slice/nerdctl-{ID}.scope": (ID, "containerd"),
@@ -59,6 +65,7 @@ PLAIN = {
     r"/machine.slice/machine-my\x2dweb.scope/payload": ("my-web", "unknown"),
     "/machine.slice/systemd-nspawn@web.service/payload": ("web", "unknown"),
     "/lxc.payload.a/lxc.payload.web": ("a/web", "unknown"),
+    "/lxc.payload.a/lxc.payload.a": ("a/a", "unknown"),
     "/lxc.payload.b/machine.slice/systemd-nspawn@web.service": ("b/web", "unknown"),
 }
 
@@ -85,6 +92,9 @@ IN_POD = {
     f"{BURSTABLE}/{ID}": "kubernetes",
     f"{COLONS}:cri-containerd:{ID}": "containerd",
     f"{COLONS}:crio:{ID}": "crio",
+}
+
+IN_CONTAINER_AND_POD = {
     f"{IN_KIND}/cri-containerd-{ID}.scope": "containerd",
     f"/docker/{INNER}/kubelet/kubepods/burstable/pod{UID}/{ID}": "kubernetes",
     f"/kubepods/burstable/pod{UID}/{INNER}/docker/{ID}": "docker",
@@ -122,10 +132,18 @@ def test_container_outside_of_pods(path: str, expected: tuple[str, str]) -> None
 
 @pytest.mark.parametrize(("path", "runtime"), IN_POD.items())
 def test_container_of_a_pod(path: str, runtime: str) -> None:
-    """Both cgroup drivers, all QoS classes and nesting give the inner container and its pod."""
+    """Both cgroup drivers and all QoS classes give the container and its pod."""
     match = match_container(path)
     assert match is not None
     assert (match.container_id, match.runtime, match.pod_id) == (ID, runtime, UID)
+
+
+@pytest.mark.parametrize(("path", "runtime"), IN_CONTAINER_AND_POD.items())
+def test_container_in_a_container_and_a_pod(path: str, runtime: str) -> None:
+    """The inner one is named, behind the outer one: whoever has that chooses names in it."""
+    match = match_container(path)
+    assert match is not None
+    assert (match.container_id, match.runtime, match.pod_id) == (f"{INNER}/{ID}", runtime, UID)
 
 
 @pytest.mark.parametrize("path", NONE)
@@ -209,6 +227,41 @@ def test_pod_without_a_container(path: str) -> None:
     assert (match_container(path), match_pod(path)) == (None, UID)
 
 
+def test_pod_in_the_slice_of_a_user_is_the_users() -> None:
+    """Whatever uid it has there, it is another pod than the one with that uid elsewhere."""
+    path = f"{USER}/app.slice/kubepods.slice/kubepods-pod{UNDERSCORED}.slice"
+    assert match_pod(f"{path}/cri-containerd-{ID}.scope") == f"user-1000.slice/{UID}"
+
+
+@pytest.mark.parametrize(
+    ("above", "root"),
+    [
+        ("/kubepods/burstable/pod", ""),
+        ("/docker/x/kubelet/kubepods/pod", "/docker/x/kubelet"),
+        (f"{BURSTABLE.removesuffix(f'{UNDERSCORED}.slice')}", ""),
+        (f"{IN_KIND.removesuffix(f'{UNDERSCORED}.slice')}", f"/docker/{INNER}/kubelet.slice"),
+        ("/system.slice/containerd.service/kubepods-pod", "/system.slice/containerd.service"),
+    ],
+)
+def test_root_of_a_pod(above: str, root: str) -> None:
+    """It is the cgroup that has the kubelet's own, with either driver."""
+    path = f"{above}{UID}" if above.endswith("/pod") else f"{above}{UNDERSCORED}.slice"
+    assert [(place.uid, place.root) for place in pod_places(path)] == [(UID, root)]
+
+
+def test_pods_of_a_path_are_listed_from_the_outside() -> None:
+    """Each with what is below it."""
+    outer, inner = f"/kubepods/pod{STATIC_UID}", f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice"
+    first, second = pod_places(f"{outer}/{INNER}{inner}/crio-{ID}.scope")
+    assert (first.uid, first.root, first.rest) == (
+        STATIC_UID,
+        "",
+        f"/{INNER}{inner}/crio-{ID}.scope",
+    )
+    assert (second.uid, second.root) == (UID, f"{outer}/{INNER}")
+    assert second.rest == f".slice/crio-{ID}.scope"
+
+
 def test_pod_in_a_pod_is_the_inner_one() -> None:
     """A cluster inside a pod of another cluster names its own pods."""
     outer = f"/kubepods/pod{STATIC_UID}/{INNER}"
@@ -240,11 +293,12 @@ def test_a_path_made_to_be_slow_is_judged() -> None:
 
 
 def test_short_id_keeps_names_whole() -> None:
-    """Only a full id is shortened."""
+    """Only a full id is shortened, and only the innermost is shown."""
     assert (short_id(ID), short_id("web-container-with-a-name")) == (
         "0123456789ab",
         "web-container-with-a-name",
     )
+    assert (short_id(f"user-1000.slice/{ID}"), short_id("a/web")) == ("0123456789ab", "web")
 
 
 PIECES = st.sampled_from(
@@ -263,6 +317,7 @@ PIECES = st.sampled_from(
         ),
         *("libpod-", "libpod-payload-", "libpod-conmon-", "kubepods", "burstable", "kubepods-"),
         *("pod", UID, UNDERSCORED, STATIC_UID, ID, INNER, ID[:40], ".scope", ".slice", "/", ":"),
+        "user.slice/user-7.slice",
         *("lxc", "lxc.payload.", "machine-", r"\x2d", r"\xff", "systemd-nspawn@", ".service"),
     ]
 )
@@ -275,11 +330,13 @@ def test_ids_have_their_shape_whatever_the_path(path: str) -> None:
     match = match_container(path)
     if match is None:
         return
-    assert match.container_id
-    assert "/" not in match.container_id or "\\x2f" in path
-    assert match.runtime == "unknown" or len(match.container_id) == 64 or "-" in match.container_id
+    *above, container_id = match.container_id.split("/")
+    assert container_id
+    assert not above or "user.slice" in path or "\\x2f" in path or path.count("/") > 1
+    assert match.runtime == "unknown" or len(container_id) == 64 or "-" in container_id
     assert match.pod_id == match_pod(path)
-    assert match.pod_id in {"", STATIC_UID, UID} or len(match.pod_id) in {32, 36}
+    uid = match.pod_id.rpartition("/")[2]
+    assert uid in {"", STATIC_UID, UID} or len(uid) in {32, 36}
 
 
 @given(PATHS)
@@ -292,7 +349,17 @@ def test_what_is_above_containers_is_in_none(path: str) -> None:
 
 @given(PATHS)
 def test_what_is_put_into_a_container_is_in_it(path: str) -> None:
-    """The deepest match wins: a container below any path is the one that is found."""
-    match = match_container(f"{path}/docker/{ID}")
+    """The deepest match wins: below any path it is found, behind what that is in."""
+    match, above = match_container(f"{path}/docker/{ID}"), match_container(path)
     assert match is not None
-    assert (match.container_id, match.runtime) == (ID, "docker")
+    assert match.container_id.split("/")[-1] == ID
+    assert match.runtime == "docker"
+    assert above is None or match.container_id.startswith(above.container_id)
+
+
+@given(PATHS)
+def test_what_a_user_makes_is_the_users(path: str) -> None:
+    """Whatever path a user makes in the own slice, it has no container or pod of elsewhere."""
+    match = match_container(f"{USER}/{path}")
+    assert match is None or match.container_id.startswith("user-1000.slice/")
+    assert match_pod(f"{USER}/{path}").startswith("user-1000.slice/") or not match_pod(path)
