@@ -39,18 +39,21 @@ def parse_pod(value: object, label_names: frozenset[str]) -> PodInfo:
         raise MalformedPodError
     node, owner = _word(spec.get("nodeName")), _controller(metadata)
     owner_kind, owner_name = _owner(owner, metadata)
+    containers = tuple(islice(_containers(status), MAX_CONTAINERS))
+    # Who may create pods chooses all but the status: the kubelet writes that of what it runs.
+    is_mirror = bool(containers) and owner == ("Node", node)
     return PodInfo(
         pod_id=uid,
         pod_name=name,
         pod_namespace=sys.intern(_word(metadata.get("namespace"))),
-        cgroup_pod_id=(owner == ("Node", node) and _mirrored_uid(metadata)) or uid,
+        cgroup_pod_id=(is_mirror and _mirrored_uid(metadata)) or uid,
         node=sys.intern(node),
         owner_kind=sys.intern(owner_kind),
         owner_name=owner_name,
         qos_class=sys.intern(_word(status.get("qosClass"))),
         labels=_labels(metadata, label_names),
         created=_word(metadata.get("creationTimestamp")),
-        containers=tuple(dict(islice(_containers(status), MAX_CONTAINERS)).items()),
+        containers=containers,
     )
 
 
@@ -104,8 +107,8 @@ def _bare_id(value: object) -> str:
 def _mirrored_uid(metadata: Mapping[str, object]) -> str:
     """Return the uid of the static pod that the kubelet made this mirror for, "" for none.
 
-    The kubelet knows a static pod by the hash of its manifest, writes that into both annotations
-    and makes its own node the controller. Who may create pods can write annotations.
+    The kubelet knows a static pod by the hash of its manifest, and writes that into both
+    annotations.
     """
     annotations = mapping(metadata.get("annotations"))
     config_hash, mirrored = (_word(annotations.get(key)) for key in (_CONFIG_HASH, _CONFIG_MIRROR))

@@ -146,6 +146,13 @@ class TestParsing:
         pod = parse_pod(value, NO_LABELS)
         assert pod.cgroup_pod_id == pod.pod_id
 
+    def test_mirror_that_the_kubelet_runs_nothing_for_is_none(self) -> None:
+        """All but the status of a pod is what its maker wrote: that has its containers."""
+        value = recorded("static_mirror")
+        assert parse_pod(value, NO_LABELS).cgroup_pod_id != value["metadata"]["uid"]
+        value["status"]["containerStatuses"] = []
+        assert parse_pod(value, NO_LABELS).cgroup_pod_id == value["metadata"]["uid"]
+
     @pytest.mark.parametrize("source", ["file", "http", "api"])
     def test_source_annotation_does_not_make_a_static_pod(self, source: str) -> None:
         """What the kubelet writes of where a pod is from, a user may write too."""
