@@ -114,6 +114,17 @@ OWN_METRICS: tuple[SampledMetric[Stats], ...] = (
         lambda stats: stats.loop.missed_ticks,
     ),
     figure(
+        "kepler_ebpf_naming_faults_total",
+        "Faults while names were looked up; each cost names, and no energy.",
+        lambda stats: stats.naming.faults,
+    ),
+    figure(
+        "kepler_ebpf_given_up_reads_total",
+        "Reads of a process's command line or a container runtime's file that did not return "
+        "within a second.",
+        lambda stats: stats.naming.given_up_reads,
+    ),
+    figure(
         "kepler_ebpf_stdout_dropped_total",
         "Intervals that --exporter.stdout skipped because its reader was too slow.",
         lambda stats: stats.stdout_dropped,

@@ -53,6 +53,14 @@ class LoopStats:
 
 
 @dataclass(frozen=True, slots=True)
+class NamingStats:
+    """Naming: faults, each of which cost names, and reads that did not return and were given up."""
+
+    faults: int = 0
+    given_up_reads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OwnUsage:
     """This process as a consumer: CPU time, and energy (kinds,) by zone kind."""
 
@@ -71,3 +79,4 @@ class Stats:
     loop: LoopStats
     own: OwnUsage
     stdout_dropped: int = 0
+    naming: NamingStats = NamingStats()

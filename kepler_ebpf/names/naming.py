@@ -6,9 +6,7 @@ not known yet, is pending: it is found between intervals, or when the index of p
 
 from __future__ import annotations
 
-import logging
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -24,6 +22,7 @@ from kepler_ebpf.model.names import (
     ProcessIdentity,
     ProcessName,
 )
+from kepler_ebpf.model.stats import NamingStats
 from kepler_ebpf.model.workloads import PodLabels
 from kepler_ebpf.names.cgroups.containers import (
     is_kata_overhead,
@@ -32,13 +31,13 @@ from kepler_ebpf.names.cgroups.containers import (
 )
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 from kepler_ebpf.names.cgroups.paths import CgroupPaths
+from kepler_ebpf.names.cgroups.strange import StrangePaths
+from kepler_ebpf.names.container_names import ContainerNames
+from kepler_ebpf.names.faults import Faults, tolerated
 from kepler_ebpf.names.kubernetes.index import UNKNOWN_RETENTION_S, PodIndex
 from kepler_ebpf.names.pending import PendingName, PendingNames
 from kepler_ebpf.names.processes.process_names import ProcessNames
 from kepler_ebpf.names.resolver import KubeletRoot, PodDirectory, Unknown, resolve
-from kepler_ebpf.names.runtimes import RuntimeNames
-
-LOG = logging.getLogger(__name__)
 
 MARGIN_S = 0.002
 """Work between intervals stops so long before the next."""
@@ -49,15 +48,12 @@ MAX_RETRIES = 64
 MAX_PENDING = 20_000
 """Cgroups and pods that may be pending; beyond it those that have ended are dropped."""
 
+MAX_WAIT_S = 0.05
+"""A batch waits no longer than this for the command lines and for the runtimes' files it needs."""
+
 RETRY_S = 1.0
 GIVE_UP_S = 10.0
 """A cgroup without a path is tried again for so long; then it is gone."""
-
-MAX_REPORTED = 32
-"""Paths that are logged because they resemble a container's and are not understood."""
-
-_DIGITS = re.compile(r"[0-9a-f]{2,}|[0-9]")
-"""What differs between paths of one kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +98,30 @@ class HostNaming(Naming):
         self._index = pods.index if pods else PodIndex()
         self._paths = CgroupPaths(hierarchy, options.retention_s, clock)
         self._kubelet_root = KubeletRoot(pods, self._paths) if pods else None
-        self._runtimes = RuntimeNames(options.host_root)
+        self._containers = ContainerNames(options.host_root)
         self._processes = ProcessNames(options.procfs, clock)
+        self._readers = self._processes.reader, self._containers.reader
         self._pending = PendingNames(self._has_ended, self._index, MAX_PENDING)
         self._made: deque[int] = deque(maxlen=MAX_PENDING)
         self._updates = NameUpdates()
-        self._reported: set[str] = set()
+        self._strange = StrangePaths()
+        self._wait_s = 0.0
+        self.faults = Faults()
 
     # --- the loop
 
     def begin_batch(self, budget_s: float) -> None:
         """Let the names of the next batch take *budget_s* seconds of reading."""
+        self._wait_s = min(budget_s / 2, MAX_WAIT_S)
         self._processes.begin_batch(budget_s)
 
+    @tolerated(lambda *_: None)
     def learn_cgroups(self, events: Sequence[CgroupEvent]) -> None:
         """Take in cgroups that were made or removed."""
         self._paths.learn(events)
         self._made.extend(event.cgroup_id for event in events if not event.removed)
 
+    @tolerated(lambda *_: None)
     def learn_execs(self, events: Iterable[ExecEvent]) -> None:
         """Take in execs. Each names its process in this batch and the next."""
         self._processes.learn(events)
@@ -134,18 +136,22 @@ class HostNaming(Naming):
         is_some = self._made or self._processes.has_unread or self._paths.has_checks
         return bool(is_some) or self._pending.has_due(self._clock())
 
+    @tolerated(lambda *_: None)
     def work(self, remaining_s: Callable[[], float]) -> None:
         """Find pending names while *remaining_s* allows."""
         self._pending.wake(self._clock())
         while remaining_s() > MARGIN_S and self._work_once():
             pass
 
+    @tolerated(lambda _: NameUpdates())
     def updates(self) -> NameUpdates:
         """Return the better names that were found since the last call.
 
         Tries a limited number of pending cgroups and pods, for there may be no time between
-        intervals.
+        intervals. Waits a moment for what is being read.
         """
+        for reader in self._readers:
+            reader.deliver(self._wait_s)
         self._paths.learn(())
         self._pending.wake(self._clock())
         for entry in islice(iter(self._pending.take, None), MAX_RETRIES):
@@ -158,6 +164,11 @@ class HostNaming(Naming):
         """Return the ids of cgroups whose end was noticed since the last call."""
         return self._paths.take_ended()
 
+    @property
+    def stats(self) -> NamingStats:
+        """Faults, and reads that were given up."""
+        return NamingStats(self.faults.count, sum(each.given_up for each in self._readers))
+
     def close(self) -> None:
         """Release what is held open; nothing is named after this."""
         self._paths.close()
@@ -168,10 +179,12 @@ class HostNaming(Naming):
         """See ``Naming``. Never postponed: there are few, and their energy depends on it."""
         return self._name_cgroup(cgroup_id, self._clock() + GIVE_UP_S)
 
+    @tolerated(lambda *_: ProcessName())
     def process(self, identity: ProcessIdentity) -> ProcessName:
         """See ``Naming``. What there is no time to read is in later ``updates``."""
         return self._processes.name(identity)
 
+    @tolerated(lambda _, pod_id: PodLabels(pod_id, "", ""))
     def pod(self, pod_id: str) -> PodLabels:
         """See ``Naming``. The pod of another id, where a static pod was given that at the API."""
         pod = self._index.pod(pod_id)
@@ -207,8 +220,9 @@ class HostNaming(Naming):
         path = self._paths.lookup(cgroup_id)
         container = match_container(path) if path else None
         if container is not None:
-            self._runtimes.prefetch(container.container_id, container.runtime)
+            self._containers.prefetch(container)
 
+    @tolerated(lambda self, id_, until_s: self._retry_later(id_, CgroupName(""), until_s))
     def _name_cgroup(self, cgroup_id: int, give_up_at_s: float) -> CgroupName:
         path = self._paths.lookup(cgroup_id)
         if path is None:
@@ -223,10 +237,11 @@ class HostNaming(Naming):
             name, unknown = self._kubelet_root.resolve(name, sandbox or path)
         container = name.container
         if container and not container.container_name:
-            container_name = self._runtimes.name(container.container_id, container.runtime)
+            rename = partial(self._retry_cgroup, cgroup_id, name, give_up_at_s)
+            container_name = self._containers.name(container, cgroup_id, rename)
             name = replace(name, container=replace(container, container_name=container_name))
         if container is None and not name.pod_id and resembles_container(path):
-            self._report(path)
+            self._strange.report(path)
         if is_overhead and not sandbox:
             return self._retry_later(cgroup_id, name, give_up_at_s)
         if unknown:
@@ -262,7 +277,7 @@ class HostNaming(Naming):
         if given.path and not self._paths.remembers(cgroup_id):
             return
         name = self._name_cgroup(cgroup_id, give_up_at_s)
-        if name != given:
+        if name.path and name != given:
             self._updates.cgroups[cgroup_id] = name
         if pod_id:
             self._update_pod(pod_id)
@@ -276,16 +291,6 @@ class HostNaming(Naming):
         labels = self.pod(pod_id)
         if labels.pod_name:
             self._updates.pods[pod_id] = labels
-
-    def _report(self, path: str) -> None:
-        shape = _DIGITS.sub("#", path)
-        if shape not in self._reported and len(self._reported) < MAX_REPORTED:
-            self._reported.add(shape)
-            LOG.warning(
-                "cgroup %s looks like a container's, but its path is not known: "
-                "its energy is shown outside of containers",
-                path,
-            )
 
 
 def _is_replaced(pod_id: str, index: PodIndex) -> bool:

@@ -1,9 +1,9 @@
 """A container's name from what its runtime keeps on disk. No daemon is called.
 
 Reads the runtimes' own files below a given root of the host's file system: those of the system's
-runtimes only, wherever their configuration puts them (see ``runtime_dirs``). Each read is bounded
-and never waits; what is missing, closed to us, no plain file or of another shape gives no name and
-no error.
+runtimes only, wherever their configuration puts them (see ``runtime_dirs``). Each read is bounded;
+what is missing, closed to us, no plain file or of another shape gives no name and no error. A file
+system that hangs has its reader wait for ever: see ``Reader``.
 """
 
 # ruff: noqa: PTH207 - pathlib raises where what cannot be read is to be empty
@@ -55,7 +55,10 @@ _DOCKER_SHIM_PREFIX = "k8s_"
 
 
 class RuntimeNames:
-    """Names as the runtimes' files have them, remembered after the files are gone."""
+    """Names as the runtimes' files have them, remembered after the files are gone.
+
+    ``known`` never waits. The others are for a thread that can be given up, and for several.
+    """
 
     def __init__(self, root: str = "/") -> None:
         """See the host's file system at *root* ("/proc/1/root" in a container)."""
@@ -64,6 +67,10 @@ class RuntimeNames:
         self._directories: dict[Kind, tuple[str, ...]] = {}
         self._read_at_s = 0.0
         self._reported: set[str] = set()
+
+    def known(self, container_id: str) -> str | None:
+        """Return the name of a container that was read before."""
+        return self._names.get(container_id)
 
     def name(self, container_id: str, runtime: str) -> str:
         """Return the name that its runtime has, or had, for a container, else its ``short_id``.
@@ -106,10 +113,11 @@ class RuntimeNames:
         return found
 
     def _directories_of(self, kind: Kind) -> tuple[str, ...]:
-        if kind not in self._directories:
+        found = self._directories.get(kind)
+        if found is None:
             self._read_at_s = time.monotonic()
-            self._directories[kind] = directories(kind, self._root)
-        return self._directories[kind]
+            found = self._directories[kind] = directories(kind, self._root)
+        return found
 
     def _report(self, container_id: str, runtime: str) -> None:
         kinds = _KINDS_OF_RUNTIME.get(runtime, KINDS)

@@ -79,6 +79,17 @@ PANELS = [
         "processes be listed as running for a while.",
     ),
     graph(
+        "Names that failed",
+        "ops",
+        Query(rate(f"kepler_ebpf_naming_faults_total{{{ON}}}", "node_name"), "{{node_name}} fault"),
+        Query(
+            rate(f"kepler_ebpf_given_up_reads_total{{{ON}}}", "node_name"),
+            "{{node_name}} given up",
+        ),
+        about="Given up: a command line or a container runtime's file that could not be read "
+        "within a second.",
+    ),
+    graph(
         "Fill of the kernel maps",
         "percentunit",
         Query(f"kepler_ebpf_map_fill_ratio{{{ON}}}", "{{node_name}}"),

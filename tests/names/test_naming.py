@@ -1,8 +1,10 @@
 """Names of real cgroups, real processes and a real index of pods, for the loop and the ledger."""
 
 import os
+import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -13,18 +15,20 @@ from kepler_ebpf.model.names import CgroupEvent, CgroupName, ExecEvent, ProcessI
 from kepler_ebpf.model.pods import PodInfo
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, UnitLabels, VmLabels
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
+from kepler_ebpf.names.cgroups.strange import MAX_REPORTED
 from kepler_ebpf.names.kubernetes.index import UNKNOWN_RETENTION_S, NamedContainer, PodIndex
 from kepler_ebpf.names.naming import (
     GIVE_UP_S,
     MARGIN_S,
-    MAX_REPORTED,
     MAX_RETRIES,
     RETRY_S,
     HostNaming,
     NameUpdates,
     NamingOptions,
 )
+from kepler_ebpf.names.reader import THREAD
 
+WAIT_S = 30.0
 ID = "0123456789abcdef" * 4
 PAUSE_ID = "fedcba9876543210" * 4
 UID = "6a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
@@ -100,6 +104,14 @@ class World:
         """Ask for the name of a new cgroup."""
         return self.naming.cgroup(self.make(path))
 
+    def read(self) -> NameUpdates:
+        """Return the updates when all is read that other threads read."""
+        give_up_s = time.monotonic() + WAIT_S
+        while any(thread.name == THREAD for thread in threading.enumerate()):
+            assert time.monotonic() < give_up_s
+            time.sleep(0.001)
+        return self.naming.updates()
+
 
 FEW_PENDING = 400
 
@@ -143,12 +155,14 @@ def test_a_cgroup_outside_of_containers(world: World) -> None:
 
 
 def test_a_container_is_named_by_its_runtime(world: World) -> None:
-    """Outside of Kubernetes the runtime's file has the name."""
+    """Outside of Kubernetes the runtime's file has the name, which is there when it is read."""
     config = world.root / f"var/lib/docker/containers/{ID}/config.v2.json"
     config.parent.mkdir(parents=True)
     config.write_text('{"Name": "/shop"}', encoding="utf-8")
-    name = world.name(f"/docker/{ID}")
-    assert name.container == ContainerLabels(ID, "shop", "docker", "")
+    path, labels = f"/docker/{ID}", ContainerLabels(ID, "shop", "docker", "")
+    assert world.name(path).container == replace(labels, container_name=ID[:12])
+    assert world.read() == NameUpdates({7: CgroupName(path, labels)})
+    assert world.name(path).container == labels
 
 
 def test_a_container_is_named_by_its_pod(world: World) -> None:
@@ -381,8 +395,11 @@ def test_a_vm_in_a_container_is_both(world: World) -> None:
     """KubeVirt's QEMU has its VM, whatever container it is in."""
     cgroup = world.name(f"/kubepods/pod{UID}/{ID}")
     with waiting_shell("-name", "web", name="qemu-kvm") as pid:
-        name = world.process(pid, start_ns_of(pid), "qemu-kvm")
-    assert name == ProcessName(SHELL, VmLabels("web", "web", "kvm"))
+        start_ns = start_ns_of(pid)
+        assert world.process(pid, start_ns, "qemu-kvm") == ProcessName(SHELL)
+        updates = world.read()
+    vm = VmLabels("web", "web", "kvm")
+    assert updates.processes == {(pid, start_ns): ProcessName(SHELL, vm)}
     assert cgroup.container_id == ID
 
 
@@ -390,8 +407,13 @@ def test_a_kernel_thread_belongs_to_the_vm_in_its_name(world: World) -> None:
     """The work of vhost is its VM's, and another kernel thread's is of no VM."""
     kthreadd, start_ns = 2, start_ns_of(2)
     with waiting_shell("-name", "web", name="qemu-kvm") as pid:
-        helper = world.process(kthreadd, start_ns, f"vhost-{pid}")
-    assert helper == ProcessName("", VmLabels("web", "web", "kvm"))
+        first = world.process(kthreadd, start_ns, f"vhost-{pid}")
+        updates = world.read()
+        second = world.process(kthreadd, start_ns, f"vhost-{pid}")
+    helper = ProcessName("", VmLabels("web", "web", "kvm"))
+    assert first == ProcessName()
+    assert updates.processes == {(kthreadd, start_ns): helper}
+    assert second == helper
     assert world.process(kthreadd, start_ns, "kthreadd") == ProcessName()
 
 
@@ -432,11 +454,10 @@ def test_the_exec_event_decides_over_procfs(world: World) -> None:
         world.naming.begin_batch(0.0)
         world.naming.begin_batch(0.0)
         world.naming.work(lambda: 1.0)
+        updates = world.read()
     assert first == ProcessName("/usr/bin/qemu-kvm")
     vm = VmLabels("web", "web", "kvm")
-    assert world.naming.updates().processes == {
-        (pid, start_ns): ProcessName("/usr/bin/qemu-kvm", vm)
-    }
+    assert updates.processes == {(pid, start_ns): ProcessName("/usr/bin/qemu-kvm", vm)}
 
 
 def test_an_unresolved_executable_is_read_from_procfs(world: World) -> None:
@@ -600,6 +621,7 @@ def test_names_of_new_containers_are_read_before_their_files_go(world: World) ->
     world.make(f"/docker/{ID}")
     assert world.naming.has_work
     world.naming.work(lambda: 1.0)
+    world.read()
     config.unlink()
     container = world.naming.cgroup(7).container
     assert container is not None

@@ -3,21 +3,27 @@
 Owns the bounded, race-free reading of a process that may end at any moment, run a name made to
 confuse a parser, or be closed even to root. None of these is an error here: what cannot be known
 is empty. Another process that has got the same pid is never read.
+
+The kernel answers all but the command line by itself. That is in the memory of the process, which
+can have its reader wait for ever.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 NS_PER_TICK = 10_000_000
 """/proc counts start times in USER_HZ, which is 100 on every architecture we run on."""
 
-CMDLINE_LIMIT = 65_536
-"""Bytes of a command line that are read; what is beyond is not looked at."""
+CMDLINE_LIMIT = 8_192
+MAX_ARGUMENTS = 512
+"""Bytes and arguments of a command line that are read; what is beyond is not looked at."""
 
-_FIRST_READ = 4096
+_STATUS_LIMIT = 4096
 _STAT_LIMIT = 1024
 _STATE = 3
 _PARENT, _SESSION, _FLAGS, _THREADS, _START = (number - _STATE for number in (4, 6, 9, 20, 22))
@@ -32,13 +38,11 @@ class ProcessInfo:
 
     ``exe`` is the kernel's path of the executable, "" when there is none (kernel thread), it may
     not be read, or the process ended meanwhile. A deleted file keeps the kernel's " (deleted)".
-    ``cmdline`` is the arguments, () under the same conditions. Both are always valid Unicode.
-    ``parent`` is the parent's pid, ``session`` that of the session's leader, ``start_ticks`` the
-    start time as /proc counts it.
+    It is always valid Unicode. ``parent`` is the parent's pid, ``session`` that of the session's
+    leader, ``start_ticks`` the start time as /proc counts it.
     """
 
     exe: str
-    cmdline: tuple[str, ...]
     parent: int
     start_ticks: int
     session: int = 0
@@ -76,26 +80,35 @@ def read_process(tgid: int, start_ns: int | None, procfs: str = "/proc") -> Proc
     """Read the process *tgid* that started at *start_ns* (boot time), or whichever has it now.
 
     None when there is no such process (any more), also when *tgid* is by now another process.
-    Never raises for what a process can do or be.
+    Never raises for what a process can do or be, and never waits for it.
     """
-    try:
-        # The directory pins the process: reads through it fail once the process is gone and
-        # never reach a successor that got the same pid.
-        process_fd = os.open(f"{procfs}/{tgid}", os.O_PATH | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        stat = _parse_stat(_read("stat", _STAT_LIMIT, process_fd))
-        if stat is None or (start_ns is not None and start_ticks(start_ns) != stat.start_ticks):
+    with _pinned(tgid, None if start_ns is None else start_ticks(start_ns), procfs) as pinned:
+        if pinned is None:
             return None
-        return _read_pinned(process_fd, stat)
-    finally:
-        os.close(process_fd)
+        process_fd, stat = pinned
+        is_kernel_thread = bool(stat.flags & _PF_KTHREAD)
+        exe = "" if is_kernel_thread else _read_exe(process_fd, stat)
+        return ProcessInfo(exe, stat.parent, stat.start_ticks, stat.session, is_kernel_thread)
+
+
+def read_cmdline(tgid: int, ticks: int, procfs: str = "/proc") -> tuple[str, ...]:
+    """Read the first arguments of the process *tgid* that started at *ticks*, () for none.
+
+    They are always valid Unicode. The process can have this wait for ever: see ``Reader``.
+    """
+    with _pinned(tgid, ticks, procfs) as pinned:
+        if pinned is None:
+            return ()
+        process_fd, stat = pinned
+        raw = _read(f"{_place(process_fd, stat)}cmdline", CMDLINE_LIMIT, process_fd)
+    # Programs that write their title over their arguments leave a run of NULs at the end.
+    text = decode(raw.rstrip(b"\0"))
+    return tuple(text.split("\0", MAX_ARGUMENTS)[:MAX_ARGUMENTS]) if text else ()
 
 
 def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | None:
     """Read the process that the process or thread *pid* belongs to now: its tgid and more."""
-    status = _read(f"{procfs}/{pid}/status", _FIRST_READ)
+    status = _read(f"{procfs}/{pid}/status", _STATUS_LIMIT)
     tgid = status.partition(b"\nTgid:")[2].partition(b"\n")[0].strip()
     info = read_process(int(tgid), None, procfs) if tgid.isdigit() else None
     return (int(tgid), info) if info else None
@@ -119,21 +132,34 @@ def parent_of(pid: int, procfs: str = "/proc") -> int | None:
     return None if stat is None else stat.parent
 
 
-def _read_pinned(process_fd: int, stat: _Stat) -> ProcessInfo:
-    if stat.flags & _PF_KTHREAD:
-        return ProcessInfo("", (), stat.parent, stat.start_ticks, is_kernel_thread=True)
-    place = f"task/{_last_thread(process_fd)}/" if stat.leader_left else ""
+@contextmanager
+def _pinned(tgid: int, ticks: int | None, procfs: str) -> Iterator[tuple[int, _Stat] | None]:
+    """Give the directory of a process and its stat; None where it is gone or another one."""
     try:
-        exe = decode(os.readlink(f"{place}exe".encode(), dir_fd=process_fd))
+        # The directory pins the process: reads through it fail once the process is gone and
+        # never reach a successor that got the same pid.
+        process_fd = os.open(f"{procfs}/{tgid}", os.O_PATH | os.O_DIRECTORY)
     except OSError:
-        exe = ""
-    raw = _read(f"{place}cmdline", _FIRST_READ, process_fd)
-    if len(raw) == _FIRST_READ:
-        raw = _read(f"{place}cmdline", CMDLINE_LIMIT, process_fd)
-    # Programs that write their title over their arguments leave a run of NULs at the end.
-    text = decode(raw.rstrip(b"\0"))
-    cmdline = tuple(text.split("\0")) if text else ()
-    return ProcessInfo(exe, cmdline, stat.parent, stat.start_ticks, stat.session)
+        yield None
+        return
+    try:
+        stat = _parse_stat(_read("stat", _STAT_LIMIT, process_fd))
+        is_it = stat is not None and ticks in {None, stat.start_ticks}
+        yield (process_fd, stat) if stat and is_it else None
+    finally:
+        os.close(process_fd)
+
+
+def _read_exe(process_fd: int, stat: _Stat) -> str:
+    try:
+        return decode(os.readlink(f"{_place(process_fd, stat)}exe".encode(), dir_fd=process_fd))
+    except OSError:
+        return ""
+
+
+def _place(process_fd: int, stat: _Stat) -> str:
+    """Return where the files of a process are that /proc shows of its living threads only."""
+    return f"task/{_last_thread(process_fd)}/" if stat.leader_left else ""
 
 
 def _last_thread(process_fd: int) -> str:

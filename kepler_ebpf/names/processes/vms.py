@@ -16,6 +16,9 @@ from kepler_ebpf.model.workloads import VmLabels
 
 Arguments = tuple[str, ...]
 
+MAX_PROGRAM = 64
+"""Characters of a file's name; a longer one is no hypervisor's."""
+
 
 def match_vm(cmdline: Arguments, pid: int, ticks: int, exe: str = "") -> VmLabels | None:
     """Find the VM that a process runs; None for any other process.
@@ -160,8 +163,12 @@ _HYPERVISORS: tuple[tuple[re.Pattern[str], _Reader], ...] = (
 )
 
 
-@lru_cache(maxsize=1024)
 def _reader_of(path: str) -> _Reader | None:
     """Return what reads the arguments of a hypervisor's program, None for any other program."""
     program = path.rpartition("/")[2]
+    return _reader_of_program(program) if len(program) <= MAX_PROGRAM else None
+
+
+@lru_cache(maxsize=1024)
+def _reader_of_program(program: str) -> _Reader | None:
     return next((read for pattern, read in _HYPERVISORS if pattern.fullmatch(program)), None)

@@ -12,8 +12,11 @@ import pytest
 from processes import waiting_shell
 
 from kepler_ebpf.model.workloads import VmLabels
-from kepler_ebpf.names.processes.procfs import ProcessInfo, find_process
-from kepler_ebpf.names.processes.vm_ids import VmIds
+from kepler_ebpf.names.processes.procfs import ProcessInfo, find_process, read_cmdline
+from kepler_ebpf.names.processes.vm_ids import MAX_VMS, ProcessId, VmIds
+
+Found = tuple[ProcessId, ProcessInfo, tuple[str, ...]]
+"""A process with what /proc has of it."""
 
 DAEMONIZE = """
 import os, sys
@@ -32,16 +35,12 @@ class Hypervisors:
     def __init__(self) -> None:
         self._running = ExitStack()
 
-    def start(self, *options: str) -> tuple[int, ProcessInfo]:
+    def start(self, *options: str) -> Found:
         """Start one and return its pid and what /proc tells of it."""
         shell = waiting_shell(*options, name="qemu-system-x86_64")
-        found = find_process(self._running.enter_context(shell))
-        assert found is not None
-        return found
+        return found(self._running.enter_context(shell))
 
-    def start_in_background(
-        self, *options: str
-    ) -> tuple[tuple[int, ProcessInfo], tuple[int, ProcessInfo]]:
+    def start_in_background(self, *options: str) -> tuple[Found, Found]:
         """Start one as QEMU's -daemonize does; return who was started and who stays."""
         process = self._running.enter_context(
             subprocess.Popen(
@@ -53,14 +52,20 @@ class Hypervisors:
         )
         self._running.callback(process.kill)
         assert process.stdout
-        found = [find_process(pid) for pid in (process.pid, int(process.stdout.readline()))]
-        assert found[0] is not None
-        assert found[1] is not None
-        return found[0], found[1]
+        daemon = int(process.stdout.readline())
+        return found(process.pid), found(daemon)
 
     def stop(self) -> None:
         """End and reap all of them."""
         self._running.close()
+
+
+def found(pid: int) -> Found:
+    """Read a live process."""
+    process = find_process(pid)
+    assert process is not None
+    tgid, info = process
+    return (tgid, 1), info, read_cmdline(tgid, info.start_ticks)
 
 
 @pytest.fixture
@@ -106,9 +111,9 @@ def test_what_a_daemon_leaves_behind_is_the_same_vm(hypervisors: Hypervisors) ->
     vms = VmIds()
     started = [hypervisors.start_in_background("-name", "web") for _ in range(2)]
     launchers, daemons = zip(*started, strict=True)
-    first, second = (id_of(vms.of_process(*found)) for found in launchers)
+    first, second = (id_of(vms.of_process(*each)) for each in launchers)
     assert first == "web" != second
-    assert [id_of(vms.of_process(*found)) for found in daemons] == [first, second]
+    assert [id_of(vms.of_process(*each)) for each in daemons] == [first, second]
 
 
 def test_daemon_whose_launcher_has_ended_has_the_name(hypervisors: Hypervisors) -> None:
@@ -116,70 +121,93 @@ def test_daemon_whose_launcher_has_ended_has_the_name(hypervisors: Hypervisors) 
     vms = VmIds()
     launcher, daemon = hypervisors.start_in_background("-name", "web")
     vms.of_process(*launcher)
-    os.kill(launcher[0], signal.SIGKILL)
-    os.waitid(os.P_PID, launcher[0], os.WEXITED | os.WNOWAIT)
+    pid = launcher[0][0]
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert id_of(vms.of_process(*daemon)) == "web"
 
 
 def test_a_child_before_its_exec_is_the_same_vm(hypervisors: Hypervisors) -> None:
     """A fork of the hypervisor that still has its command line is no VM of its own."""
     vms = VmIds()
-    tgid, info = hypervisors.start("-m", "512")
-    parent = vms.of_process(tgid, info)
-    child = ProcessInfo(info.exe, info.cmdline, tgid, info.start_ticks + 500)
-    assert vms.of_process(tgid + 1, child) == parent
+    (tgid, start), info, cmdline = hypervisors.start("-m", "512")
+    parent = vms.of_process((tgid, start), info, cmdline)
+    child = ProcessInfo(info.exe, tgid, info.start_ticks + 500)
+    assert vms.of_process((tgid + 1, start), child, cmdline) == parent
 
 
 def test_a_process_that_is_no_vm_any_more_has_none(hypervisors: Hypervisors) -> None:
     """After exec of another program the process has no VM, and the id is free."""
     vms = VmIds()
-    tgid, info = hypervisors.start("-name", "web")
-    vms.of_process(tgid, info)
-    after = ProcessInfo("/bin/true", ("true",), info.parent, info.start_ticks)
-    assert vms.of_process(tgid, after) is None
+    process_id, info, cmdline = hypervisors.start("-name", "web")
+    vms.of_process(process_id, info, cmdline)
+    after = ProcessInfo("/bin/true", info.parent, info.start_ticks)
+    assert vms.of_process(process_id, after, ("true",)) is None
     assert id_of(vms.of_process(*hypervisors.start("-name", "web"))) == "web"
 
 
-def test_a_helper_thread_belongs_to_a_known_vm(hypervisors: Hypervisors) -> None:
-    """vhost-PID is PID's VM."""
+def test_a_vm_is_known_by_its_process(hypervisors: Hypervisors) -> None:
+    """Once found it is known without its command line, and not under a pid that is used again."""
     vms = VmIds()
-    tgid, info = hypervisors.start("-m", "512")
-    assert vms.of_process(tgid, info) == vms.of_helper(f"vhost-{tgid}")
+    process_id, info, cmdline = hypervisors.start("-m", "512")
+    assert vms.known(process_id[0], info.start_ticks) is None
+    labels = vms.of_process(process_id, info, cmdline)
+    assert vms.known(process_id[0], info.start_ticks) == labels
+    assert vms.known(process_id[0], info.start_ticks + 1) is None
 
 
-def test_a_helper_thread_seen_before_its_vm(hypervisors: Hypervisors) -> None:
-    """A helper that ran first gets the very id that its VM gets later."""
-    vms = VmIds()
-    tgid, info = hypervisors.start("-m", "512")
-    assert vms.of_helper(f"vhost-{tgid}") == vms.of_process(tgid, info)
+UUID = "11111111-2222-3333-4444-555555555555"
+LINE = ("qemu-system-x86_64", "-uuid", UUID)
 
 
-def test_a_helper_named_after_a_thread_of_the_vm() -> None:
-    """The number may be that of any thread of the hypervisor."""
-    code = "import threading, sys; t = threading.Thread(target=sys.stdin.read); t.start(); t.join()"
-    with subprocess.Popen(
-        ["qemu-system-x86_64", "-c", code],
-        executable=sys.executable,
-        stdin=subprocess.PIPE,
-    ) as process:
-        tasks = Path(f"/proc/{process.pid}/task")
-        while len(threads := [int(task.name) for task in tasks.iterdir()]) < 2:
-            os.sched_yield()
-        labels = VmIds().of_helper(f"vhost-{max(threads)}")
-        process.kill()
-    assert id_of(labels).startswith(f"kvm-{process.pid}-")
+def live(number: int, exe: str = "/home/u/idle") -> tuple[ProcessId, ProcessInfo]:
+    """Return a process that counts as alive in the procfs of ``everlasting``."""
+    return (number, 7), ProcessInfo(exe, 0, 7)
 
 
-@pytest.mark.parametrize("comm", ["vhost-0", "vhost-4194304", "kworker/0:1"])
-def test_a_helper_of_nobody(comm: str) -> None:
-    """A helper without a live owner, and any other kernel thread, has no VM."""
-    assert VmIds().of_helper(comm) is None
+@pytest.fixture
+def everlasting(tmp_path: Path) -> VmIds:
+    """Give VMs in a procfs where every process up to the limit lives."""
+    for number in range(1, MAX_VMS + 10):
+        (tmp_path / str(number)).mkdir()
+    return VmIds(str(tmp_path))
+
+
+def test_id_that_is_claimed_is_that_of_the_hypervisor(everlasting: VmIds) -> None:
+    """A process that only calls itself so loses the id to one whose executable is QEMU."""
+    fake = everlasting.of_process(*live(1), LINE)
+    real = everlasting.of_process(*live(2, "/usr/bin/qemu-system-x86_64"), (*LINE, "-m", "1"))
+    assert id_of(fake) == id_of(real) == UUID
+    renamed = everlasting.take_renamed()
+    assert list(renamed) == [(1, 7)]
+    assert (renamed[1, 7].exe, id_of(renamed[1, 7].vm)) == ("/home/u/idle", f"{UUID}-1-7")
+    assert id_of(everlasting.known(1, 7)) == f"{UUID}-1-7"
+    late = everlasting.of_process(*live(3), (*LINE, "-m", "2"))
+    assert id_of(late) == f"{UUID}-3-7"
+
+
+def test_remembered_vms_are_bounded(everlasting: VmIds) -> None:
+    """However many call themselves one: those with a hypervisor's executable go first."""
+    for number in range(1, MAX_VMS + 5):
+        everlasting.of_process(*live(number), ("qemu-system-x86_64", "-uuid", str(number)))
+    assert len(everlasting) == MAX_VMS
+    assert everlasting.known(MAX_VMS + 4, 7) is None
+    assert everlasting.of_process(*live(MAX_VMS + 5, "/usr/bin/qemu-system-x86_64"), LINE)
+    assert len(everlasting) == MAX_VMS
 
 
 def test_vms_that_are_gone_are_forgotten() -> None:
     """A host that starts VMs all day does not remember each of them."""
     vms = VmIds("/nonexistent")
     for pid in range(1, 1000):
-        info = ProcessInfo("", ("firecracker", "--id", f"fc-{pid}"), 1, pid)
-        assert id_of(vms.of_process(pid, info)) == f"fc-{pid}"
+        cmdline = ("firecracker", "--id", f"fc-{pid}")
+        assert id_of(vms.of_process((pid, 7), ProcessInfo("", 1, pid), cmdline)) == f"fc-{pid}"
     assert len(vms) < 100
+
+
+def test_vms_that_are_gone_are_forgotten_in_time() -> None:
+    """Also where no new one comes."""
+    vms = VmIds("/nonexistent")
+    vms.of_process((1, 7), ProcessInfo("", 1, 7), ("firecracker",))
+    vms.prune()
+    assert len(vms) == 0

@@ -1,0 +1,155 @@
+"""Reads that may never return, each by a thread that can be given up.
+
+The command line of a process is behind a lock that the process itself may hold, and the files of a
+container runtime may be on a file system that hangs. The loop does not wait for them: it requests
+a read, and uses the result when that is there. A thread lives as long as there is anything to read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+LOG = logging.getLogger(__name__)
+
+GIVE_UP_S = 1.0
+"""A read that takes longer is given up: another thread goes on with the next one."""
+
+MAX_STUCK = 4
+"""With so many reads given up that have not returned, nothing more is read."""
+
+MAX_WAITING = 20_000
+"""Reads that may wait for their turn; beyond it the oldest are dropped."""
+
+THREAD = "reader"
+"""The name of the threads."""
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class _Read:
+    key: Hashable
+    read: Callable[[], Any]
+    use: Callable[[Any], None]
+    began_s: float = 0.0
+    is_given_up: bool = False
+    is_wanted: bool = True
+    result: Any = None
+    error: Exception | None = None
+
+
+class Reader:
+    """Reads one thing after the other. All methods are for one thread, the loop's."""
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """*what* is read is named in the log."""
+        self.given_up = 0
+        self._what = what
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: OrderedDict[Hashable, _Read] = OrderedDict()
+        self._running: list[_Read] = []
+        self._done: dict[Hashable, _Read] = {}
+        self._is_fresh = False
+
+    def request(self, key: Hashable, read: Callable[[], T], use: Callable[[T], None]) -> None:
+        """Have *read* called by a thread, and *use* with its result by ``deliver``.
+
+        It replaces an earlier request of *key*.
+        """
+        with self._changed:
+            self._drop(key)
+            self._waiting[key] = _Read(key, read, use)
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popitem(last=False)
+            self._is_fresh = True
+            self._go_on()
+
+    def cancel(self, key: Hashable) -> None:
+        """Do not use what is read for *key*."""
+        if self._waiting or self._running or self._done:
+            with self._changed:
+                self._drop(key)
+
+    def deliver(self, wait_s: float = 0.0) -> None:
+        """Use the results that are there; wait at most *wait_s* for those requested since.
+
+        Raises what a read raised.
+        """
+        if not (self._waiting or self._running or self._done):
+            return
+        with self._changed:
+            if self._is_fresh:
+                self._changed.wait_for(lambda: not self._is_reading, wait_s)
+            self._is_fresh = False
+            self._go_on()
+        while self._done:
+            with self._changed:
+                done = self._done.pop(next(iter(self._done)))
+            if done.error:
+                raise done.error
+            done.use(done.result)
+
+    # --- inside, with the lock held
+
+    @property
+    def _is_reading(self) -> bool:
+        return any(not each.is_given_up for each in self._running)
+
+    def _drop(self, key: Hashable) -> None:
+        self._waiting.pop(key, None)
+        self._done.pop(key, None)
+        for each in self._running:
+            each.is_wanted &= each.key != key
+
+    def _go_on(self) -> None:
+        """Give up a read that takes too long, and start a thread where none reads."""
+        for each in self._running:
+            if not each.is_given_up and self._clock() - each.began_s > GIVE_UP_S:
+                each.is_given_up = True
+                self.given_up += 1
+                LOG.warning(
+                    "A read of %s did not return within %g s: it is given up", self._what, GIVE_UP_S
+                )
+        if not self._waiting or self._is_reading or len(self._running) >= MAX_STUCK:
+            return
+        read = self._begin()
+        try:
+            threading.Thread(target=self._read, args=(read,), name=THREAD, daemon=True).start()
+        except RuntimeError as error:
+            LOG.warning("No thread to read %s: %s", self._what, error)
+            self._running.remove(read)
+            self._waiting[read.key] = read
+
+    def _begin(self) -> _Read:
+        _, read = self._waiting.popitem(last=False)
+        read.began_s = self._clock()
+        self._running.append(read)
+        return read
+
+    # --- inside, a thread
+
+    def _read(self, read: _Read | None) -> None:
+        while read:
+            try:
+                read.result = read.read()
+            except Exception as error:  # noqa: BLE001  raised by deliver
+                read.error = error
+            read = self._after(read)
+
+    def _after(self, read: _Read) -> _Read | None:
+        """Hand a read over, and return the next; None where another thread reads, or none is."""
+        with self._changed:
+            self._running.remove(read)
+            if read.is_wanted:
+                self._done[read.key] = read
+            if self._waiting and not self._is_reading:
+                return self._begin()
+            self._changed.notify_all()
+            return None
