@@ -59,7 +59,7 @@ class Sampler:
     """Turns intervals into snapshots. The one owner of all its parts.
 
     ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` is shown in every
-    snapshot; ``housekeeping`` is called when there is time.
+    snapshot; ``housekeeping`` is called when there is time, ``works`` after every tick.
     """
 
     tracker: CpuTimeTracker
@@ -72,6 +72,7 @@ class Sampler:
     publisher: Publisher
     stdout_dropped: Callable[[], int]
     housekeeping: Callable[[], None]
+    works: Callable[[], None]
 
     _self_metrics: SelfMetrics = field(init=False, default_factory=SelfMetrics)
     _number: int = field(init=False, default=0)
@@ -101,6 +102,7 @@ class Sampler:
                 LOG.warning("An interval could not be read; the next one is longer: %s", error)
             if self.names.has_work:
                 self.names.work(ticker.remaining_s)
+            self.works()
 
     # --- ticks
 
@@ -128,8 +130,15 @@ class Sampler:
         self.meter.read()
 
     def _learn_cgroups(self, _: Tick | None = None) -> None:
-        """Take the names of cgroups that were made and removed; they may be gone soon."""
-        events = self.tracker.cgroup_events()
+        """Take the names of cgroups that were made and removed; they may be gone soon.
+
+        Where they cannot be read no interval fails: it costs names.
+        """
+        try:
+            events = self.tracker.cgroup_events()
+        except ReadError as error:
+            self.names.faults.note("cgroup events", error)
+            return
         if events:
             self.names.learn_cgroups(events)
 
@@ -265,4 +274,5 @@ class Sampler:
             loop=self._self_metrics.stats,
             own=OwnUsage(own_cpu_ns, own_uj),
             stdout_dropped=self.stdout_dropped(),
+            naming=self.names.stats,
         )

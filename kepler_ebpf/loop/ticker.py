@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -23,10 +22,10 @@ MAX_WAIT_S = 20.0
 MIN_WAIT_S = 0.1
 """A counter that wraps sooner than this is broken: to read it more often would only cost."""
 
+CLOSED = -1
+
 DEBOUNCE_S = 0.02
 """A notification is handled no more often than this, and not when the interval's end is as near."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Wake(Enum):
@@ -76,15 +75,15 @@ class Ticker:
         """Give a NEW_CGROUPS tick when *notifier* is readable and there is time before the end."""
         self._notifier = notifier
 
-    def stop(self, *_: object) -> None:
+    def stop(self) -> None:
         """End the iteration at once. Safe in a signal handler and from any thread."""
         self._stopped = True
-        os.eventfd_write(self._event, 1)
+        self._wake()
 
     def refresh(self) -> None:
         """Have a REFRESH tick now. Safe from any thread."""
         self._refresh = True
-        os.eventfd_write(self._event, 1)
+        self._wake()
 
     def remaining_s(self) -> float:
         """Time left until the interval's end; 0 when the loop is wanted before it."""
@@ -104,18 +103,13 @@ class Ticker:
                 yield tick
 
     def close(self) -> None:
-        """Release the event descriptor; no ``stop`` or ``refresh`` after this."""
-        os.close(self._event)
+        """Release the event descriptor; ``stop`` and ``refresh`` do nothing after this."""
+        event, self._event = self._event, CLOSED
+        os.close(event)
 
-    @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM stop the iteration while the context lasts."""
-        before = {number: signal.signal(number, self.stop) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _wake(self) -> None:
+        with suppress(OSError):
+            os.eventfd_write(self._event, 1)
 
     def _wait(self) -> Tick | None:
         """Wait until the next deadline; return what is to be done then, if not the interval."""

@@ -10,6 +10,8 @@ from kepler_ebpf.config.options import Config
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.host import memory
 from kepler_ebpf.host.runtime import garbage_rounds, raise_priority
+from kepler_ebpf.host.service_manager import ServiceManager
+from kepler_ebpf.host.signals import end_on_signals
 from kepler_ebpf.host.topology import CpuInfo, read_cpu_info
 from kepler_ebpf.kernel.libbpf import enable_stats
 from kepler_ebpf.ledger.ledger import Ledger, Retention
@@ -31,7 +33,7 @@ def run(config: Config) -> None:
     with ExitStack() as stack:
         ticker = Ticker(config.interval_s)
         stack.callback(ticker.close)
-        stack.enter_context(ticker.stopped_by_signals())
+        end_on_signals(ticker.stop)
         publisher = Publisher(config.staleness_s, ticker.refresh)
         cpus = read_cpu_info(config.procfs, config.sysfs)
         # Open stdout and ports first: they can fail, and must do so before BPF is loaded.
@@ -78,6 +80,7 @@ def _build(
         publisher=publisher,
         stdout_dropped=lambda: printer.dropped if printer else 0,
         housekeeping=housekeeping,
+        works=ServiceManager().works,
     )
     used = f"BPF loader {tracker.loader}, {_describe(meter)}"
     return sampler, f"{used}, cgroups of {measuring.hierarchy.name}"

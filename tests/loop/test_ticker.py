@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kepler_ebpf.kernel.rings import CgroupNotifier
-from kepler_ebpf.loop.ticker import DEBOUNCE_S, MAX_WAIT_S, MIN_WAIT_S, SIGNALS, Tick, Ticker, Wake
+from kepler_ebpf.loop.ticker import DEBOUNCE_S, MAX_WAIT_S, MIN_WAIT_S, Tick, Ticker, Wake
 
 INTERVAL_S = 0.5
 LONG_S = 3600.0
@@ -227,19 +226,6 @@ def test_stop_within_the_work_ends_after_it() -> None:
         run.ticker.stop()
         with pytest.raises(StopIteration):
             run.next()
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-def test_signal_stops_a_wait(signum: signal.Signals) -> None:
-    """A signal that comes while waiting ends the loop; afterwards the old handler is back."""
-    before = signal.getsignal(signum)
-    with closing(Ticker(LONG_S)) as ticker:
-        with ticker.stopped_by_signals():
-            thread = threading.Thread(target=os.kill, args=(os.getpid(), signum))
-            thread.start()
-            assert list(ticker) == []
-            thread.join()
-        assert signal.getsignal(signum) == before
 
 
 # --- notifications -----------------------------------------------------------------------------
