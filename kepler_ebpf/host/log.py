@@ -22,6 +22,10 @@ QUIET_S = 300.0
 MAX_REMEMBERED = 1_024
 """Number of messages that are remembered; then all are forgotten and may be logged again."""
 
+PIECE = 400
+"""Characters that are written at once. In every encoding they fit into the 4 KiB for which a pipe
+that is ready has room."""
+
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -45,17 +49,34 @@ def set_up(level: str = "info", form: str = "text", stream: TextIO | None = None
 
 
 class NonBlockingHandler(logging.StreamHandler[TextIO]):
-    """Drops a record where its stream is full: the loop must not wait for a reader of the log."""
+    """Drops what its stream has no room for: the loop must not wait for a reader of the log."""
+
+    _is_cut = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether there is room for *record*, before a filter notes it as logged."""
+        return self._has_room() and super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*, unless the write would block."""
+        """Write as much of *record* as can be written without a wait."""
         try:
-            has_room = bool(select.select((), (self.stream,), (), 0)[1])
+            text = "\n" * self._is_cut + self.format(record) + self.terminator
+            for start in range(0, len(text), PIECE):
+                if not self._has_room():
+                    self._is_cut |= start > 0
+                    return
+                self.stream.write(text[start : start + PIECE])
+                self.flush()
+            self._is_cut = False
+        except Exception:  # noqa: BLE001  as the base does
+            self.handleError(record)
+
+    def _has_room(self) -> bool:
+        try:
+            return bool(select.select((), (self.stream,), (), 0)[1])
         except (OSError, TypeError, ValueError):
             # No descriptor, or a bad one: a write to it does not block.
-            has_room = True
-        if has_room:
-            super().emit(record)
+            return True
 
 
 class RepeatFilter(logging.Filter):

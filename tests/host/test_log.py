@@ -57,6 +57,40 @@ def test_full_pipe_does_not_block_the_log() -> None:
         assert read.read() == b"logged\n"
 
 
+def test_long_record_does_not_block_the_log() -> None:
+    """Of a record for which the pipe has no room only the start is written, and the next is whole.
+
+    A pipe that is ready has room for 4 KiB, not for a traceback.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "w") as stream:
+        handler = NonBlockingHandler(stream)
+        handler.emit(record("\u00e4" * 4 * size))
+        cut = read.read().decode()
+        assert 0 < len(cut) < 4 * size
+        assert set(cut) == {"\u00e4"}
+        handler.emit(record("next"))
+        assert read.read() == b"\nnext\n"
+
+
+def test_dropped_message_is_not_counted_as_logged() -> None:
+    """It is logged when there is room again, and not taken for a repetition."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reader, "rb") as read, os.fdopen(writer, "w") as stream:
+        handler = NonBlockingHandler(stream)
+        handler.addFilter(RepeatFilter())
+        os.write(writer, b"." * size)
+        handler.handle(record("zone failed"))
+        assert read.read() == b"." * size
+        for _ in range(2):
+            handler.handle(record("zone failed"))
+        assert read.read() == b"zone failed\n"
+
+
 def test_debug_messages_of_other_packages_are_dropped(
     log: Callable[[str, str], io.StringIO],
 ) -> None:
