@@ -11,6 +11,8 @@ import sys
 RESERVED_BYTES = 12 << 20
 """About what `run` has in small objects once it runs."""
 
+STDERR = 2
+
 BLOCK_BYTES = 440
 BLOCKS_PER_ARENA = 2000
 """One block of each MiB is kept, so that no arena of the interpreter's is given back."""
@@ -19,6 +21,7 @@ BLOCKS_PER_ARENA = 2000
 def main() -> None:
     """Run the verb that the arguments name."""
     exit_quietly()
+    fill_standard_streams()
     _arenas = _reserve_arenas() if sys.argv[1:2] == ["run"] else []
     from kepler_ebpf.cli import main as command  # noqa: PLC0415  - takes time
 
@@ -39,6 +42,13 @@ def exit_quietly() -> None:
             signal.signal(number, lambda *_: os._exit(0))
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def fill_standard_streams() -> None:
+    """Open /dev/null for each standard stream that is closed: no other file may get its number."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(opened, True)
+    os.close(opened)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
+from kepler_ebpf.host.runtime import require_files
 
 LOG = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ class VerbCommand(click.Command):
 
     def _call(self, **params: Any) -> None:
         with reported_errors():
+            require_files()
             config = configure(params)
             # numpy's BLAS starts threads by default, which small arrays do not need.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

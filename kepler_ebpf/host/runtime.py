@@ -5,14 +5,20 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from kepler_ebpf.errors import SetupError
+
 LOG = logging.getLogger(__name__)
 
 LOOP_NICENESS = -10
+
+MIN_FILES = 64
+"""Descriptors that `run` needs where nobody scrapes, and some to spare."""
 
 GIL_SWITCH_S = 0.0005
 """A scrape in another thread holds the interpreter no longer than this while the loop is due."""
@@ -20,6 +26,16 @@ GIL_SWITCH_S = 0.0005
 GARBAGE_PERIOD_S = 60.0
 ROUNDS_TO_ALL = 60
 """Each hour all objects are searched, also those that were in use before."""
+
+
+def require_files() -> None:
+    """Raise SetupError where this process may have too few files open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < MIN_FILES:
+        raise SetupError(
+            f"the limit of open files is {limit}",
+            f"raise it to {MIN_FILES} or more: ulimit -n, or LimitNOFILE= of the unit",
+        )
 
 
 def raise_priority() -> None:
