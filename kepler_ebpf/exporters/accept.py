@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+MAX_CHARS = 1024
+"""What is read of a list; browsers and Prometheus send a quarter of it."""
+
 _QUALITY = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -17,8 +20,11 @@ class Accepted(NamedTuple):
 
 
 def accepted(header: str) -> list[Accepted]:
-    """Return the entries of *header* by falling quality, without those of ``q=0``."""
-    entries = [_entry(text.strip().lower()) for text in header.split(",")]
+    """Return the entries of *header* by falling quality, without those of ``q=0``.
+
+    Only the first MAX_CHARS are read.
+    """
+    entries = [_entry(text.strip().lower()) for text in header[:MAX_CHARS].split(",")]
     return sorted((item for item in entries if item.quality), key=lambda item: -item.quality)
 
 

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from kepler_ebpf.errors import ConfigError, SetupError
 
 MAX_PORT = 65535
-BACKLOG = 64
+BACKLOG = 1024
+"""A burst of clients is accepted at once; those beyond would wait a second for their next try."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
 

@@ -5,12 +5,9 @@ A page is made from one Snapshot, so the figures on it belong together.
 
 from __future__ import annotations
 
-import re
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as TEXT_TYPE
@@ -22,9 +19,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from kepler_ebpf.exporters import catalog
-from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import Host, Metric, Samples
+from kepler_ebpf.exporters.page import Page, Variant
 from kepler_ebpf.exporters.workload_text import WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
 
@@ -39,21 +36,9 @@ PAUSE_S = 50e-6
 
 EOF = b"# EOF\n"
 
-OPENMETRICS = "application/openmetrics-text"
-OLD_VERSION = re.compile(r"version=(?![1-9])")
-TEXT = frozenset({"text/plain", "text/*", "*/*"})
-"""In an Accept header: OpenMetrics, its versions before 1.0, and what allows plain text."""
-
-
-class Page(NamedTuple):
-    """A rendered page; ``body`` is gzipped where that was requested."""
-
-    content_type: str
-    body: bytearray
-
 
 class MetricsPage(Collector):
-    """Renders the metrics page. Threads take turns, so many readers cost no more than one.
+    """Renders the metrics page. Not for two threads at once.
 
     As a collector it has the metrics of few samples; before a page was rendered, the host's only.
     """
@@ -69,7 +54,6 @@ class MetricsPage(Collector):
         ``go`` is Kepler's word for the language runtime: here Python and its garbage collector.
         *clock* gives the Unix time against which the age of a snapshot is measured.
         """
-        self._lock = threading.Lock()
         self._host = host
         self._clock = clock
         self._snapshot: Snapshot | None = None
@@ -86,27 +70,14 @@ class MetricsPage(Collector):
             PlatformCollector(registry=self._registry)
             GCCollector(registry=self._registry)
 
-    def render(
-        self,
-        snapshot: Snapshot | None,
-        accept: str = "",
-        *,
-        compress: bool = False,
-        names: frozenset[str] = frozenset(),
-    ) -> Page:
-        """Render *snapshot* in the format that the *accept* header prefers.
+    def render(self, snapshot: Snapshot | None, variant: Variant) -> Page:
+        """Render *snapshot* as a page of this *variant*. Changes no figure."""
+        self._snapshot = snapshot and exported(snapshot, self._host.levels)
+        body = _joined(self._chunks(variant), compress=variant.is_gzipped)
+        return Page(OPENMETRICS_TYPE if variant.is_openmetrics else TEXT_TYPE, body)
 
-        *names* keeps only these metrics (sample names); empty keeps all. Changes no figure.
-        """
-        with self._lock:
-            self._snapshot = snapshot and exported(snapshot, self._host.levels)
-            openmetrics = _prefers_openmetrics(accept)
-            chunks = self._chunks(names, openmetrics=openmetrics)
-            body = _joined(chunks, compress=compress)
-            return Page(OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, body)
-
-    def _chunks(self, names: frozenset[str], *, openmetrics: bool) -> Iterator[bytes]:
-        snapshot = self._snapshot
+    def _chunks(self, variant: Variant) -> Iterator[bytes]:
+        snapshot, names, openmetrics = self._snapshot, variant.names, variant.is_openmetrics
         registry = self._registry.restricted_registry(names) if names else self._registry
         encode = openmetrics_text if openmetrics else plain_text
         yield encode(registry).removesuffix(EOF)
@@ -134,14 +105,6 @@ class MetricsPage(Collector):
         for labels, value in samples:
             family.add_metric([*node.values(), *map(clean, labels)], value)
         return family
-
-
-def _prefers_openmetrics(accept: str) -> bool:
-    """Whether a client accepts OpenMetrics of version 1.0 or later no less than plain text."""
-    entries = accepted(accept)
-    text_quality = max((item.quality for item in entries if item.name in TEXT), default=0.0)
-    wanted = (item for item in entries if item.name == OPENMETRICS)
-    return any(i.quality >= text_quality and not OLD_VERSION.search(i.text) for i in wanted)
 
 
 def _joined(chunks: Iterable[bytes], *, compress: bool) -> bytearray:

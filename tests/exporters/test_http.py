@@ -22,11 +22,14 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.exporters.http import LANDING_PAGE, MAX_CONNECTIONS, Server, Service
+from kepler_ebpf.exporters.connection import Times
+from kepler_ebpf.exporters.http import LANDING_PAGE, Server, Service
 from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.exporters.server import MAX_CONNECTIONS, MAX_OF_ONE_ADDRESS
 from kepler_ebpf.model.snapshot import Snapshot
 
 Start = Callable[..., Server]
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
@@ -40,8 +43,10 @@ def start() -> Iterator[Start]:
         last_interval_s: Callable[[], float | None] = time.monotonic,
         timeout_s: float = 5.0,
         refresh: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Server:
-        service = Service(MetricsPage(HOST), latest, last_interval_s, 1.0, refresh, timeout_s)
+        times = Times(timeout_s, timeout_s)
+        service = Service(MetricsPage(HOST), latest, last_interval_s, 1.0, refresh, times, clock)
         server = Server(addresses or ("127.0.0.1:0",), service)
         servers.append(server)
         return server
@@ -102,9 +107,13 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def connection_threads() -> list[threading.Thread]:
-    """Return the threads that serve a connection right now."""
-    return [thread for thread in threading.enumerate() if "process_request" in thread.name]
+def open_sockets() -> int:
+    """Return how many sockets this process has open, on either side."""
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # The descriptor of this very search.
+            links.append(str(link.readlink()))
+    return sum(link.startswith("socket:") for link in links)
 
 
 def wait_until(happened: Callable[[], bool]) -> bool:
@@ -201,6 +210,31 @@ def test_readyz_with_an_old_interval(start: Start) -> None:
     assert (status, b"more than 15 s" in body) == (503, True)
 
 
+@pytest.mark.parametrize(("interval_s", "limit_s"), [(1.0, 60.0), (10.0, 100.0)])
+@pytest.mark.parametrize("has_begun", [True, False], ids=["stopped", "never-begun"])
+def test_healthz_fails_when_intervals_end_no_more(
+    has_begun: bool, interval_s: float, limit_s: float
+) -> None:
+    """A loop that hangs for a minute and ten intervals makes the program not alive."""
+    now_s = [1000.0]
+    service = Service(
+        MetricsPage(HOST),
+        latest=snapshot,
+        last_interval_s=lambda: 1000.0 if has_begun else None,
+        interval_s=interval_s,
+        refresh=lambda: None,
+        clock=lambda: now_s[0],
+    )
+    server = Server(["127.0.0.1:0"], service)
+    now_s[0] += limit_s
+    alive = fetch(server, "/healthz")
+    now_s[0] += 1
+    dead = fetch(server, "/healthz")
+    server.close()
+    assert alive[::2] == (200, b"ok\n")
+    assert (dead[0], f"more than {limit_s:g} s".encode() in dead[2]) == (503, True)
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/", "/healthz"])
 def test_head_has_the_headers_of_get(path: str, start: Start) -> None:
     """HEAD answers as GET does, without the body."""
@@ -255,7 +289,10 @@ def test_other_methods_are_a_clear_405(method: str, server: Server) -> None:
         b"\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost\xff : \xfe\r\n\r\n",
         b"GET /metrics\r\n",
-        b"GET /metrics HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n",
     ],
 )
 def test_broken_request_leaves_the_server_alive(sent: bytes, server: Server) -> None:
@@ -291,7 +328,7 @@ def test_client_that_leaves_early_is_survived(server: Server) -> None:
     for _ in range(10):
         with dial(server) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            connection.sendall(SCRAPE)
     assert fetch(server, "/metrics")[0] == 200
 
 
@@ -322,15 +359,16 @@ def test_trickling_client_is_cut_off(start: Start) -> None:
 
 
 def test_client_that_does_not_read_is_cut_off(start: Start) -> None:
-    """A client that does not read a page of 10 MB loses the rest of it, and its thread."""
+    """A client that does not read a page of 10 MB loses the rest of it, and its place."""
     shown = snapshot([Row(process(pid)) for pid in range(10_000)])
     server = start(latest=lambda: shown, timeout_s=0.3)
+    before = open_sockets()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", port_of(server)))
-        connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-        assert wait_until(lambda: bool(connection_threads()))
-        assert wait_until(lambda: not connection_threads())
+        connection.sendall(SCRAPE)
+        assert wait_until(lambda: open_sockets() == before + 2)
+        assert wait_until(lambda: open_sockets() == before + 1)
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
     [length] = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Le")]
     assert len(body) < length
@@ -343,29 +381,47 @@ def wake_ups(thread: threading.Thread) -> int:
 
 
 def test_listener_without_clients_sleeps(start: Start) -> None:
-    """A listener wakes for connections only: none of its waits ends without one."""
-    before = set(threading.enumerate())
+    """The server wakes for clients only: none of its waits ends without one."""
+    before, sockets = set(threading.enumerate()), open_sockets()
     server = start(timeout_s=0.01)
-    [listener] = set(threading.enumerate()) - before
+    threads = set(threading.enumerate()) - before
     assert fetch(server, "/healthz")[0] == 200
-    assert wait_until(lambda: not connection_threads())
+    assert wait_until(lambda: open_sockets() == sockets + 1)
     time.sleep(0.2)  # past the deadline of that connection
-    counted = wake_ups(listener)
+    counted = [wake_ups(thread) for thread in threads]
     time.sleep(0.2)
-    assert wake_ups(listener) == counted
+    assert [wake_ups(thread) for thread in threads] == counted
 
 
-def test_too_many_connections_are_refused_and_let_in_later(start: Start) -> None:
-    """Beyond the limit a client gets status 503; when the others are gone it is served."""
+def test_number_of_threads_does_not_follow_the_clients(start: Start) -> None:
+    """Clients that are there at once have no thread each."""
+    before = threading.active_count()
     server = start()
-    held = [dial(server) for _ in range(MAX_CONNECTIONS)]
-    with dial(server) as connection:
-        answer = read_all(connection)
-    assert answer.startswith(b"HTTP/1.1 503")
-    assert answer.endswith(b"too many connections\n")
+    held = [dial(server) for _ in range(20)]
+    assert fetch(server, "/metrics")[0] == 200
+    assert threading.active_count() == before + 2
     for connection in held:
         connection.close()
-    assert wait_until(lambda: fetch(server, "/healthz")[0] == 200)
+
+
+@pytest.mark.parametrize("addresses", [1, 8])
+def test_new_client_takes_the_place_of_the_longest_waiting(addresses: int, start: Start) -> None:
+    """When one address, or all, have all of their places, the oldest without a request is cut."""
+    server = start()
+    limit = min(MAX_OF_ONE_ADDRESS * addresses, MAX_CONNECTIONS)
+    address = "127.0.0.1", port_of(server)
+    held = [
+        socket.create_connection(address, 10, (f"127.0.1.{number % addresses + 1}", 0))
+        for number in range(limit)
+    ]
+    with socket.create_connection(address, 10, ("127.0.1.1", 0)) as newest:
+        assert held[0].recv(1) == b""
+        newest.sendall(SCRAPE)
+        assert read_all(newest).startswith(b"HTTP/1.1 200")
+    held[-1].sendall(SCRAPE)
+    assert read_all(held[-1]).startswith(b"HTTP/1.1 200")
+    for connection in held:
+        connection.close()
 
 
 def test_many_readers_at_once_get_the_same_page(start: Start) -> None:

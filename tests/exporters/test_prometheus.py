@@ -18,6 +18,7 @@ from snapshots import HOST, Row, node, process, snapshot
 
 from kepler_ebpf.exporters.catalog import METRICS, SAMPLED
 from kepler_ebpf.exporters.metric import Metric
+from kepler_ebpf.exporters.page import Variant, negotiated
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.pods import PodSourceHealth
@@ -47,7 +48,7 @@ def page_of(levels: frozenset[str] = frozenset(LEVELS), *debug: str) -> MetricsP
 
 def families(shown: Snapshot | None, accept: str = "", page: MetricsPage | None = None) -> Page:
     """Return the parsed families of a rendered page by name."""
-    rendered = (page or page_of()).render(shown, accept)
+    rendered = (page or page_of()).render(shown, negotiated(accept))
     parse = parse_openmetrics if "openmetrics" in rendered.content_type else parse_text
     return {family.name: family for family in parse(rendered.body.decode())}
 
@@ -297,7 +298,7 @@ def test_level_filter(level: str, accept: str) -> None:
 )
 def test_negotiated_format(accept: str, content_type: str) -> None:
     """The client gets OpenMetrics 1.0 where it wants that no less than text; nonsense gets text."""
-    page = page_of().render(snapshot(), accept)
+    page = page_of().render(snapshot(), negotiated(accept))
     assert page.content_type == content_type
     assert page.body.endswith(b"# EOF\n") == ("openmetrics" in content_type)
     assert b"\n# TYPE kepler_node_cpu_watts gauge\n" in page.body
@@ -308,7 +309,7 @@ def test_negotiated_format(accept: str, content_type: str) -> None:
 def test_no_series_twice(accept: str) -> None:
     """No name and label set is on the page twice, nor is a family declared twice."""
     page = page_of(frozenset(LEVELS), "process", "go").render(
-        snapshot([Row(process()), Row(process(2))]), accept
+        snapshot([Row(process()), Row(process(2))]), negotiated(accept)
     )
     lines = page.body.decode().splitlines()
     series = Counter(line.rpartition(" ")[0] for line in lines if not line.startswith("# "))
@@ -320,14 +321,14 @@ def test_no_series_twice(accept: str) -> None:
 def test_gzipped_page_is_the_same_page() -> None:
     """Compression changes the transfer and nothing else."""
     page = page_of()
-    plain = page.render(snapshot())
-    assert gzip.decompress(page.render(snapshot(), compress=True).body) == plain.body
+    plain = page.render(snapshot(), Variant()).body
+    assert gzip.decompress(page.render(snapshot(), Variant(is_gzipped=True)).body) == plain
 
 
 def test_name_filter_keeps_metrics_of_both_ways() -> None:
     """Only the requested metrics are rendered, as text or by the client library."""
     wanted = frozenset({"kepler_node_cpu_watts", "kepler_process_cpu_joules_total"})
-    body = page_of().render(snapshot(), names=wanted).body.decode()
+    body = page_of().render(snapshot(), Variant(names=wanted)).body.decode()
     assert {s.name for family in parse_text(body) for s in family.samples} == wanted
 
 
@@ -355,14 +356,15 @@ def test_labels_of_the_host_are_valid_utf8() -> None:
     """A node name or path with undecodable bytes does not spoil the page."""
     broken = b"caf\xe9".decode("utf-8", "surrogateescape")
     page = MetricsPage(replace(HOST, node_name=broken))
-    assert 'node_name="caf\ufffd"' in page.render(snapshot()).body.decode()
+    assert 'node_name="caf\ufffd"' in page.render(snapshot(), Variant()).body.decode()
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS], ids=["text", "openmetrics"])
 def test_reading_changes_nothing(accept: str) -> None:
     """The same snapshot gives the same page to every reader."""
     page = page_of()
-    assert page.render(snapshot(), accept).body == page.render(snapshot(), accept).body
+    variant = negotiated(accept)
+    assert page.render(snapshot(), variant).body == page.render(snapshot(), variant).body
 
 
 @pytest.mark.parametrize("levels", [LEVELS, ("node",)], ids=["all", "node"])
@@ -370,7 +372,7 @@ def test_promtool_accepts_the_page(levels: tuple[str, ...]) -> None:
     """Prometheus's own checker finds no fault with the text page."""
     promtool = shutil.which("promtool")
     assert promtool, "promtool is missing: install Debian's package prometheus"
-    body = page_of(frozenset(levels), "process").render(snapshot()).body
+    body = page_of(frozenset(levels), "process").render(snapshot(), Variant()).body
     command = [promtool, "check", "metrics"]
     checked = subprocess.run(command, input=body, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")

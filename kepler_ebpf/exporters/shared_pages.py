@@ -1,0 +1,100 @@
+"""Rendered metrics pages, made in a thread of their own and shared by all who read the same.
+
+A flood of scrapes renders a page no more often than a snapshot is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kepler_ebpf.exporters.page import Page, Variant
+from kepler_ebpf.model.snapshot import Snapshot
+
+LOG = logging.getLogger(__name__)
+
+KEEP_S = 1.0
+"""A page is kept no longer than this: its ages are true, and it is not held between scrapes."""
+
+MAX_KEPT = 4
+"""Pages kept of one snapshot: both formats, both with and without compression."""
+
+Reply = Callable[[Page | None], None]
+
+
+class SharedPages:
+    """Makes pages for whoever wants one; nobody waits in ``request``."""
+
+    def __init__(
+        self,
+        render: Callable[[Snapshot | None, Variant], Page],
+        latest: Callable[[], Snapshot | None],
+        refresh: Callable[[], None],
+    ) -> None:
+        """Render the *latest* snapshot by *render*, after *refresh*, which may wait for a newer."""
+        self._render = render
+        self._latest = latest
+        self._refresh = refresh
+        self._wanted: dict[Variant, list[Reply]] = {}
+        self._closing = False
+        self._changed = threading.Condition()
+        self._snapshot: Snapshot | None = None
+        self._kept: dict[Variant, Page] = {}
+        self._kept_until_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="pages", daemon=True)
+        self._thread.start()
+
+    def request(self, variant: Variant, reply: Reply) -> None:
+        """Call *reply* with a page, in another thread; with None after a fault of ours."""
+        with self._changed:
+            self._wanted.setdefault(variant, []).append(reply)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Wait for the page that is being made; nothing is replied or refreshed after this."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while job := self._next():
+            self._serve(*job)
+            del job  # While this thread waits, it holds neither clients nor pages.
+
+    def _serve(self, variant: Variant, replies: list[Reply]) -> None:
+        page = None
+        try:
+            page = self._made(variant)
+        except Exception:
+            LOG.exception("The metrics page could not be made")
+        for reply in replies:
+            reply(page)
+
+    def _next(self) -> tuple[Variant, list[Reply]] | None:
+        """Wait for who wants a page; whole pages go first, since they are what Prometheus reads."""
+        with self._changed:
+            if not self._changed.wait_for(self._has_work, KEEP_S if self._kept else None):
+                self._kept, self._snapshot = {}, None
+                self._changed.wait_for(self._has_work)
+            if self._closing:
+                return None
+            variant = min(self._wanted, key=lambda each: bool(each.names))
+            return variant, self._wanted.pop(variant)
+
+    def _has_work(self) -> bool:
+        return self._closing or bool(self._wanted)
+
+    def _made(self, variant: Variant) -> Page:
+        self._refresh()
+        snapshot, now_s = self._latest(), time.monotonic()
+        if snapshot is not self._snapshot or now_s >= self._kept_until_s:
+            self._snapshot, self._kept, self._kept_until_s = snapshot, {}, now_s + KEEP_S
+        if variant in self._kept:
+            return self._kept[variant]
+        if len(self._kept) >= MAX_KEPT:
+            del self._kept[max(self._kept, key=lambda kept: bool(kept.names))]
+        page = self._kept[variant] = self._render(snapshot, variant)
+        return page
