@@ -35,6 +35,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 SEND_BUFFER_BYTES, RECEIVE_BUFFER_BYTES = 256 * 1024, 16 * 1024
 """The kernel's memory for one client, which it doubles; by itself it grows to several MB."""
 
+USER_TIMEOUT_MS = 30_000
+
 ACCEPTS_PER_TURN = 16
 PAUSE_S = 0.25
 """Pause of what would fail again at once: to accept without a free file descriptor."""
@@ -55,7 +57,7 @@ class ServerThread:
         self._respond = respond
         self._times = times
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._places = min(MAX_CONNECTIONS, files // FILES_PER_CONNECTION or 1)
+        self._places = max(1, min(MAX_CONNECTIONS, files // FILES_PER_CONNECTION))
         self._selector = selectors.DefaultSelector()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._event, selectors.EVENT_READ)
@@ -138,6 +140,8 @@ class ServerThread:
             client.setblocking(False)
             if client.family in {socket.AF_INET, socket.AF_INET6}:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # What was not read when it was cut does not stay in the kernel for long.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
             self._admit(Connection(client, _host(client, address), self._times))
 
     def _admit(self, connection: Connection) -> None:
