@@ -236,7 +236,7 @@ def test_negative_number_is_a_value(configure: Callable[..., Config]) -> None:
         (["--interval", "-5s"], "--interval: '-5s' is not allowed", "want a duration"),
         (["--host.sysfs", "/nope"], "--host.sysfs: '/nope' is not a directory", "mounted"),
         (["--config.file", "/nope.yaml"], "/nope.yaml: No such file", "name a readable YAML"),
-        (["--web.config-file", "/tls.yaml"], "--web.config-file: TLS", "would serve without"),
+        (["--web.config-file", "/tls.yaml"], "/tls.yaml: No such file", "--web.config-file"),
         (["--kube.enable"], "the node's name in Kubernetes is not given", "--kube.node-name"),
         (["--kube.enable", "yes please"], "--kube.enable: 'yes please'", "want true or false"),
     ],

@@ -24,6 +24,7 @@ from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology, read_cpu_info
 from kepler_ebpf.meters.choice import MeterProbe, probe_meters
 from kepler_ebpf.names.runtime_dirs import KINDS, directories
+from kepler_ebpf.wiring.exporters import open_access
 from kepler_ebpf.wiring.measuring import choose_hierarchy, meter_request
 
 Check = Callable[[CheckContext], Finding]
@@ -111,6 +112,7 @@ def addresses(context: CheckContext) -> Finding:
     config = context.config
     if not config.prometheus_enabled:
         return note("none wanted (--no-exporter.prometheus)")
+    open_access(config).close()
     for _, listener in open_listeners(config.listen_addresses):
         listener.close()
     return ok(f"{', '.join(config.listen_addresses)} can be served on", required=True)

@@ -17,6 +17,7 @@ from kepler_ebpf.config.option import Option
 from kepler_ebpf.config.options import OPTIONS, UNSUPPORTED_METERS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
 from kepler_ebpf.config.values import FALSE_WORDS
+from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.model.pods import exported_label
 
@@ -98,6 +99,8 @@ def _refuse_contradictions(config: Config) -> None:
             "give it with --kube.node-name or kube.nodeName",
         )
     _refuse_equal_labels(config.pod_labels)
+    if config.web_config_file:
+        read_web_config(Path(config.web_config_file))
 
 
 def _refuse_equal_labels(pod_labels: tuple[str, ...]) -> None:
@@ -129,15 +132,12 @@ def _warnings(config: Config) -> list[str]:
 
 
 def _unsupported_warning(feature: UnsupportedFeature, settings: Settings) -> str | None:
-    """Return the warning where *feature* is switched on; ConfigError where that is unsafe."""
+    """Return the warning where *feature* is switched on."""
     switches = [feature.switch] if feature.switch else list(feature.keys)
     used = [settings[key] for key in switches if key in settings and _is_on(settings[key])]
     if not used:
         return None
-    source, problem = used[0].source, f"{feature.feature} not supported"
-    if feature.refusal:
-        raise ConfigError(f"{source}: {problem}", feature.refusal)
-    return f"{source} has no effect: {problem}"
+    return f"{used[0].source} has no effect: {feature.feature} not supported"
 
 
 def _is_on(setting: Setting) -> bool:

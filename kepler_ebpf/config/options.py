@@ -89,6 +89,10 @@ class Config:
         (":28282",),
         values.each(values.listen_address, may_be_empty=False),
     )
+    web_config_file: str = text(
+        "web.configFile --web.config-file",
+        "File with TLS, users and headers, in the format of Prometheus's exporter toolkit.",
+    )
     prometheus_enabled: bool = switch(
         "exporter.prometheus.enabled --exporter.prometheus",
         "Serve metrics to Prometheus.",

@@ -1,4 +1,4 @@
-"""Features of Kepler that kepler-ebpf lacks: a setting of one is a warning or an error."""
+"""Features of Kepler that kepler-ebpf lacks: a setting of one is a warning."""
 
 from __future__ import annotations
 
@@ -14,22 +14,15 @@ class UnsupportedFeature:
 
     ``feature`` is its name and verb, for "... not supported". ``keys`` maps each YAML key to its
     flag, None where it has none. The feature is used where ``switch`` is on, or where any key is
-    given and there is no switch. ``refusal`` is the remedy where a run without it is unsafe.
+    given and there is no switch.
     """
 
     feature: str
     keys: dict[str, str | None]
     switch: str | None = None
-    refusal: str | None = None
 
 
 UNSUPPORTED = (
-    UnsupportedFeature(
-        "TLS and basic authentication are",
-        {"web.configFile": "--web.config-file"},
-        refusal="kepler-ebpf would serve without them; put a proxy in front, bind to 127.0.0.1 "
-        "with --web.listen-address, and remove this setting",
-    ),
     UnsupportedFeature(
         "Go profiling is", {"debug.pprof.enabled": "--debug.pprof"}, "debug.pprof.enabled"
     ),

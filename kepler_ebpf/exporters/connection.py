@@ -46,6 +46,7 @@ class Request(NamedTuple):
     method: str
     target: str
     headers: Mapping[str, str]
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ class Connection:
         self._method = event.method.decode("ascii")
         self.state = State.WAITING
         self.deadline_s = time.monotonic() + self._answer_s
-        return Request(self._method, event.target.decode("latin-1"), headers)
+        return Request(self._method, event.target.decode("latin-1"), headers, self.host)
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         self.deadline_s = time.monotonic() + self._answer_s

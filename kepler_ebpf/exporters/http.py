@@ -6,10 +6,13 @@ A reader gets the Snapshot that was published last.
 from __future__ import annotations
 
 import re
+import socket
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Protocol
 from urllib.parse import parse_qs
 
 from kepler_ebpf.exporters.connection import Answer, Request, Times, problem
@@ -30,7 +33,13 @@ MAX_NAMES = 64
 _AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 """Scheme and host of a request line with a whole URL, as clients send it to a proxy."""
 
+METHODS = {"GET", "HEAD"}
 HTML = "text/html; charset=utf-8"
+UNAUTHORIZED = problem(
+    HTTPStatus.UNAUTHORIZED,
+    "a user and a password are needed",
+    **{"WWW-Authenticate": 'Basic realm="kepler-ebpf"'},
+)
 
 LANDING_PAGE = b"""<!doctype html>
 <html lang="en"><head><title>kepler-ebpf</title></head><body>
@@ -43,6 +52,46 @@ LANDING_PAGE = b"""<!doctype html>
 </ul>
 </body></html>
 """
+
+
+class Access(Protocol):
+    """Who is let in."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What is on every answer."""
+
+    def wrap(self, client: socket.socket, /) -> socket.socket:
+        """Return the socket to use for a new client; does not wait."""
+
+    def admit(self, request: Request, decide: Callable[[bool], None], /) -> None:
+        """Call *decide* with whether the client may see the page, now or in another thread."""
+
+    def reload(self, *_: object) -> None:
+        """Read anew who is let in. Safe in a signal handler."""
+
+    def close(self) -> None:
+        """Decide nothing more."""
+
+
+class OpenAccess:
+    """Lets everybody in, without TLS."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def wrap(self, client: socket.socket) -> socket.socket:
+        """Return *client* itself."""
+        return client
+
+    def admit(self, _: Request, decide: Callable[[bool], None]) -> None:
+        """Let the client in."""
+        decide(True)
+
+    def reload(self, *_: object) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +109,7 @@ class Service:
     last_interval_s: Callable[[], float | None]
     interval_s: float
     refresh: Callable[[], None]
+    access: Access = field(default_factory=OpenAccess)
     times: Times = field(default_factory=Times)
     clock: Callable[[], float] = time.monotonic
 
@@ -79,25 +129,42 @@ class Server:
         self._started_s = service.clock()
         self._pages = SharedPages(service.page.render, service.latest, service.refresh)
         sockets = (listener for _, listener in listeners)
-        self._thread = ServerThread(sockets, self._respond, service.times)
+        wrap = service.access.wrap
+        self._thread = ServerThread(sockets, wrap, self._respond, service.times)
 
     def close(self) -> None:
         """Stop listening and drop the connections that are still open."""
+        # Those who reply from threads of their own go first.
+        self._service.access.close()
         self._pages.close()
         self._thread.close()
 
     def _respond(self, request: Request, reply: Reply) -> None:
+        access = self._service.access
+
+        def send(answer: Answer | None) -> None:
+            headers = access.headers
+            if answer and headers:
+                answer = replace(answer, headers={**answer.headers, **headers})
+            reply(answer)
+
+        def decide(is_admitted: bool) -> None:
+            self._route(request, send, is_admitted=is_admitted)
+
+        access.admit(request, decide)
+
+    def _route(self, request: Request, reply: Reply, *, is_admitted: bool) -> None:
         path, _, query = _AUTHORITY.sub("", request.target).partition("?")
-        if request.method not in {"GET", "HEAD"}:
+        if path in {"/healthz", "/readyz"} and request.method in METHODS:
+            answer = self._ready() if path == "/readyz" else self._alive()
+            # Probes have no password; they need the status and no reason.
+            reply(answer if is_admitted else replace(answer, body=b""))
+        elif not is_admitted:
+            reply(UNAUTHORIZED)
+        elif request.method not in METHODS:
             reply(problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD", Allow="GET, HEAD"))
         elif path == "/metrics":
             self._metrics(request, query, reply)
-        elif path == "/readyz":
-            ended_s = self._service.last_interval_s()
-            reply(self._probe("ready", ended_s, READY_INTERVALS, READY_MIN_S))
-        elif path == "/healthz":
-            ended_s = self._service.last_interval_s() or self._started_s
-            reply(self._probe("ok", ended_s, LIVE_INTERVALS, LIVE_MIN_S))
         elif path in {"/", ""}:
             reply(Answer(LANDING_PAGE, HTML))
         else:
@@ -118,6 +185,14 @@ class Server:
             reply(page and Answer(page.body, page.content_type, headers=encoding))
 
         self._pages.request(variant, send)
+
+    def _ready(self) -> Answer:
+        ended_s = self._service.last_interval_s()
+        return self._probe("ready", ended_s, READY_INTERVALS, READY_MIN_S)
+
+    def _alive(self) -> Answer:
+        ended_s = self._service.last_interval_s() or self._started_s
+        return self._probe("ok", ended_s, LIVE_INTERVALS, LIVE_MIN_S)
 
     def _probe(self, ok: str, ended_s: float | None, intervals: int, min_s: float) -> Answer:
         """Return *ok* if an interval has ended as lately as it should."""

@@ -51,9 +51,19 @@ Respond = Callable[[Request, Reply], None]
 class ServerThread:
     """Serves on listening sockets until closed."""
 
-    def __init__(self, listeners: Iterable[socket.socket], respond: Respond, times: Times) -> None:
-        """Take over *listeners*; *respond* replies now or later, and from any thread."""
+    def __init__(
+        self,
+        listeners: Iterable[socket.socket],
+        wrap: Callable[[socket.socket], socket.socket],
+        respond: Respond,
+        times: Times,
+    ) -> None:
+        """Take over *listeners*; *respond* replies now or later, and from any thread.
+
+        *wrap* gets each accepted socket, and returns the one to use in its place.
+        """
         self._listeners = tuple(listeners)
+        self._wrap = wrap
         self._respond = respond
         self._times = times
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -137,12 +147,17 @@ class ServerThread:
             except OSError as error:
                 self._out_of_files(error)
                 return
-            client.setblocking(False)
-            if client.family in {socket.AF_INET, socket.AF_INET6}:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                # What was not read when it was cut does not stay in the kernel for long.
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-            self._admit(Connection(client, _host(client, address), self._times))
+            try:
+                client.setblocking(False)
+                if client.family in {socket.AF_INET, socket.AF_INET6}:
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    # What was not read when it was cut does not stay in the kernel for long.
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+                host = _host(client, address)
+                self._admit(Connection(self._wrap(client), host, self._times))
+            except OSError as error:
+                LOG.debug("a connection ended: %s", error)
+                client.close()
 
     def _admit(self, connection: Connection) -> None:
         same = [each for each in self._connections if each.host == connection.host]

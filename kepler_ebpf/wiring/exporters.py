@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 from kepler_ebpf import __version__
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.exporters.http import Server, Service
+from kepler_ebpf.config.web import read_web_config
+from kepler_ebpf.exporters.http import Access, OpenAccess, Server, Service
 from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.prometheus import MetricsPage
@@ -45,13 +49,29 @@ def start_serving(
     arch = ARCHITECTURES.get(machine, machine)
     build = Build(arch, "", "", __version__, platform.python_version())
     host = Host(config.node_name, build, cpus, config.levels)
+    access = open_access(config)
+    stack.callback(access.close)
+    if config.web_config_file:
+        before = signal.signal(signal.SIGHUP, access.reload)
+        stack.callback(signal.signal, signal.SIGHUP, before)
     service = Service(
         page=MetricsPage(host, config.debug_collectors),
         latest=publisher.latest,
         interval_s=config.interval_s,
         last_interval_s=publisher.last_interval_s,
         refresh=publisher.refresh,
+        access=access,
     )
     server = Server(config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses
+
+
+def open_access(config: Config) -> Access:
+    """Return who is let in by the web configuration. Raises ConfigError where it cannot work."""
+    if not config.web_config_file:
+        return OpenAccess()
+    # TLS and bcrypt take memory, and few hosts have a web configuration.
+    from kepler_ebpf.exporters.guard import Guard  # noqa: PLC0415
+
+    return Guard(partial(read_web_config, Path(config.web_config_file)))

@@ -238,7 +238,6 @@ def test_map_that_contains_itself_is_walked_once(tmp_path: Path) -> None:
         ("monitor: {<<: 5}\n", "not valid YAML"),
         (b"a: \xff\xfe\n", "not a text file in UTF-8"),
         ("[" * 20_000, "nested too deeply"),
-        ("web: {configFile: /etc/web.yaml}\n", "line 1: web.configFile: TLS and basic"),
     ],
 )
 def test_fault_is_named(tmp_path: Path, text: str | bytes, said: str) -> None:

@@ -46,7 +46,9 @@ def start() -> Iterator[Start]:
         clock: Callable[[], float] = time.monotonic,
     ) -> Server:
         times = Times(timeout_s, timeout_s)
-        service = Service(MetricsPage(HOST), latest, last_interval_s, 1.0, refresh, times, clock)
+        service = Service(
+            MetricsPage(HOST), latest, last_interval_s, 1.0, refresh, times=times, clock=clock
+        )
         server = Server(addresses or ("127.0.0.1:0",), service)
         servers.append(server)
         return server

@@ -1,0 +1,62 @@
+"""The running program with a web configuration: who sees something, and when it changes."""
+
+import base64
+import os
+import signal
+import time
+from pathlib import Path
+
+import bcrypt
+from http_clients import address_of, ask
+from running import GIVE_UP_S, refused, running
+
+QUICK = ("--interval", "100ms", "--meter", "fake")
+SEEN = b"HTTP/1.1 200"
+
+
+def request(user: str, path: str = "/metrics") -> bytes:
+    """Return a request of *user*, whose password is their name."""
+    token = base64.b64encode(f"{user}:{user}".encode()).decode()
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {token}\r\n\r\n".encode()
+
+
+def only(user: str) -> str:
+    """Return a web configuration with one user."""
+    hashed = bcrypt.hashpw(user.encode(), bcrypt.gensalt(4)).decode()
+    return f"basic_auth_users: {{{user}: {hashed}}}\n"
+
+
+def test_users_are_read_anew_on_a_signal(tmp_path: Path) -> None:
+    """SIGHUP has the users read anew; a broken file is named in the log and changes nothing."""
+    web = tmp_path / "web.yml"
+    web.write_text(only("prom"))
+    with running(tmp_path, *QUICK, "--web.config-file", str(web)) as run:
+        address = address_of(run.address)
+        assert ask(address, request("prom")).startswith(SEEN)
+        assert ask(address, request("eve")).startswith(b"HTTP/1.1 401")
+        assert ask(address).startswith(SEEN)  # a probe
+        web.write_text("users: {}\n")
+        os.kill(run.process.pid, signal.SIGHUP)
+        give_up_at = time.monotonic() + GIVE_UP_S
+        while "users: is unknown" not in run.log:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+        assert ask(address, request("prom")).startswith(SEEN)
+        web.write_text(only("eve"))
+        os.kill(run.process.pid, signal.SIGHUP)
+        while not ask(address, request("eve")).startswith(SEEN):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+        assert ask(address, request("prom")).startswith(b"HTTP/1.1 401")
+        assert run.end() == 0
+
+
+def test_web_configuration_that_cannot_work_ends_the_start(tmp_path: Path) -> None:
+    """A certificate that is not there is named, with a hint, before anything is measured."""
+    web = tmp_path / "web.yml"
+    web.write_text("tls_server_config: {cert_file: none.pem, key_file: none.pem}\n")
+    done = refused("--web.config-file", str(web))
+    error, hint = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert f"{tmp_path}/none.pem: No such file" in error
+    assert hint.startswith("hint: ")
