@@ -25,7 +25,7 @@ from kepler_ebpf.host.topology import Topology, read_cpu_info
 from kepler_ebpf.meters.choice import MeterProbe, probe_meters
 from kepler_ebpf.names.runtime_dirs import KINDS, directories
 from kepler_ebpf.wiring.exporters import open_access
-from kepler_ebpf.wiring.measuring import choose_hierarchy, meter_request
+from kepler_ebpf.wiring.measuring import choose_hierarchy, meter_request, require_host_clocks
 
 Check = Callable[[CheckContext], Finding]
 
@@ -53,6 +53,12 @@ def judge(name: str, check: Check, context: CheckContext, *, is_trial: bool) -> 
         return dataclasses.replace(check(context), name=name)
     except (KeplerError, OSError) as error:
         return from_error(name, error, required=is_trial)
+
+
+def clocks(context: CheckContext) -> Finding:
+    """Compare the clocks of this process with the kernel's."""
+    require_host_clocks(context.config.procfs)
+    return ok("the host's", required=True)
 
 
 def cpus(context: CheckContext) -> Finding:
@@ -175,6 +181,7 @@ LOOKS: dict[str, Check] = {
 TRIALS: dict[str, Check] = {
     "libbpf": kernel.libbpf_library,
     "BPF programs": kernel.bpf_programs,
+    "clocks": clocks,
     "CPUs": cpus,
     "cgroups": cgroup_hierarchy,
     "addresses": addresses,

@@ -49,6 +49,12 @@ def is_host_user_namespace(procfs: str) -> bool:
     return mapping == ["0", "0", str(2**32 - 1)]
 
 
+def has_host_clocks(procfs: str) -> bool:
+    """Whether the monotonic clocks of this process are the kernel's own, without an offset."""
+    offsets = (read_text(Path(procfs, "self/timens_offsets")) or "").splitlines()
+    return all(line.split()[1:] == ["0", "0"] for line in offsets)
+
+
 def shows_kernel_threads(procfs: str) -> bool:
     """Whether PID 2 is the parent of the kernel's threads, as in the host's *procfs* only."""
     return read_text(Path(procfs, "2/comm")) == "kthreadd"

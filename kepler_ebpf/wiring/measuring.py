@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.host.facts import has_host_clocks
 from kepler_ebpf.host.topology import CpuInfo, Topology
 from kepler_ebpf.kernel import cgroup_v1
 from kepler_ebpf.kernel.loaders import choice
@@ -25,6 +27,15 @@ def choose_hierarchy(config: Config) -> CgroupHierarchy:
     """Choose the cgroups to count by, of those that the host's procfs shows as mounted."""
     mountinfo = f"{config.procfs}/self/mountinfo"
     return discover(config.cgroup_hierarchy, config.sysfs, mountinfo)
+
+
+def require_host_clocks(procfs: str) -> None:
+    """Raise SetupError in a time namespace: the kernel side has times of the host's clocks."""
+    if not has_host_clocks(procfs):
+        raise SetupError(
+            "the clocks of this time namespace differ from the host's",
+            "start it outside of the namespace, as with nsenter --target 1 --time",
+        )
 
 
 def meter_request(config: Config, topology: Topology, cpus: tuple[CpuInfo, ...]) -> MeterRequest:
@@ -78,6 +89,7 @@ class Measuring:
 
 def open_measuring(stack: ExitStack, config: Config, cpus: tuple[CpuInfo, ...]) -> Measuring:
     """Load the programs and open the meter; *stack* takes both down again. Raises KeplerError."""
+    require_host_clocks(config.procfs)
     topology = stack.enter_context(Topology(config.sysfs))
     hierarchy = choose_hierarchy(config)
     tracker = open_tracker(stack, config, topology, hierarchy)

@@ -12,6 +12,7 @@ from cgroup_tree import cgroup_tree, hierarchies
 from powercap import PowercapTree, ZoneSpec
 from running import (
     ANY_PORT,
+    COMMAND,
     OPENMETRICS,
     Page,
     assert_conserved,
@@ -89,6 +90,17 @@ def told(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
     assert done.stdout == ""
     error, hint = done.stderr.splitlines()[-2:]
     return error, hint
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_clocks_of_another_time_namespace_are_told(verb: str) -> None:
+    """Its monotonic clock is not the one of the kernel's records: nothing would fit together."""
+    wrapper = ("unshare", "--time", "--monotonic", "100000", "--fork")
+    done = refused(*ANY_PORT, wrapper=wrapper, command=(*COMMAND[:-1], verb))
+    text = done.stdout + done.stderr
+    assert done.returncode == {"run": 3, "check": 1}[verb]
+    assert "the clocks of this time namespace differ from the host's" in text
+    assert "nsenter --target 1 --time" in text
 
 
 @pytest.mark.parametrize("loader", ["auto", "core", "bcc"])
