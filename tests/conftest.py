@@ -35,3 +35,18 @@ def stopwatch() -> Stopwatch:
 def checkout() -> Path:
     """Return the folder that holds bpf/, kepler_ebpf/ and scripts/."""
     return Path(__file__).resolve().parent.parent
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the faults that were injected, see faults/README.md, each with its outcome."""
+    outcomes = {
+        report.nodeid.partition("[")[2].rstrip("]"): outcome
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if "test_survives[" in report.nodeid
+    }
+    if outcomes:
+        survived = list(outcomes.values()).count("passed")
+        terminalreporter.section(f"{survived} of {len(outcomes)} faults survived")
+        for name, outcome in outcomes.items():
+            terminalreporter.write_line(f"{outcome}  {name}")

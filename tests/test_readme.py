@@ -17,7 +17,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 REFERENCES = ("kepler_ebpf/exporters/README.md", "kepler_ebpf/config/README.md")
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "README.md", *ROOT.glob("deploy/*.md"), *ROOT.glob("kepler_ebpf/**/*.md"))
+    for path in (
+        ROOT / "README.md",
+        *ROOT.glob("deploy/*.md"),
+        *ROOT.glob("kepler_ebpf/**/*.md"),
+        *ROOT.glob("tests/**/*.md"),
+    )
 )
 
 

@@ -54,12 +54,12 @@ class Cgroup:
 class CgroupTree:
     """Cgroups of one test in one hierarchy, below a directory of its own."""
 
-    def __init__(self, hierarchy: CgroupHierarchy) -> None:
-        """Use *hierarchy*, which must be mounted."""
+    def __init__(self, hierarchy: CgroupHierarchy, suffix: str = "") -> None:
+        """Use *hierarchy*, which must be mounted. *suffix* tells two trees of a test apart."""
         self.hierarchy = hierarchy
         self._root = Path(hierarchy.v1_root or hierarchy.v2_root or "/nonexistent")
         self._bit = CGROUP_V1_BIT if hierarchy.v1_root else 0
-        self._base = f"/kepler-ebpf-test-{os.getpid()}"
+        self._base = f"/kepler-ebpf-test-{os.getpid()}{suffix}"
 
     def make(self, path: str) -> Cgroup:
         """Make the cgroup *path* (as "/docker/ID"), and those above it."""
@@ -75,9 +75,9 @@ class CgroupTree:
 
 
 @contextmanager
-def cgroup_tree(hierarchy: CgroupHierarchy) -> Iterator[CgroupTree]:
+def cgroup_tree(hierarchy: CgroupHierarchy, suffix: str = "") -> Iterator[CgroupTree]:
     """Give a test its cgroups; none outlives it."""
-    tree = CgroupTree(hierarchy)
+    tree = CgroupTree(hierarchy, suffix)
     try:
         yield tree
     finally:
