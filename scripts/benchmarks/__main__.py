@@ -1,4 +1,4 @@
-"""`scripts/bench [--base DIR] [FIGURE...]`: measures all figures or the named ones.
+"""`scripts/bench [--base DIR] [--share PART] [FIGURE...]`: measures all figures or the named ones.
 
 Prints one JSON object for each figure. With ``--base`` each that costs something is compared with
 that of another checkout, which `scripts/bench` or `scripts/run` has set up.
@@ -21,6 +21,7 @@ from benchmarks import (
     accounting,
     forkstorm,
     hog,
+    hostile,
     kube_memory,
     kube_outage,
     memory,
@@ -33,6 +34,7 @@ from benchmarks import (
     shares,
     short_containers,
     short_exe,
+    soak,
     startup,
     storm,
     switch_cost,
@@ -40,6 +42,7 @@ from benchmarks import (
     wakeups,
 )
 from benchmarks.figure import Measure, host_facts, rounded, stolen_s
+from benchmarks.length import shorten
 from benchmarks.pairing import PAIRS, compare
 from benchmarks.processes import Checkout
 from kepler_ebpf.errors import KeplerError
@@ -67,6 +70,9 @@ FIGURES: dict[str, Measure] = {
     "metadata_cost": metadata.measure,
     "k8s_rss_mb": kube_memory.measure,
     "api_outage": kube_outage.measure,
+    "soak": soak.measure,
+    **hostile.MEASURES,
+    "hostile_start": hostile.start,
 }
 
 
@@ -79,7 +85,11 @@ def main() -> None:
     parser = argparse.ArgumentParser("scripts/bench")
     parser.add_argument("--base", type=Path, metavar="DIR", help="compare with this checkout")
     parser.add_argument("figures", nargs="*", metavar="FIGURE")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="part of the time of soak and oom_..., as 0.1"
+    )
     arguments = parser.parse_args()
+    shorten(arguments.share)
     measures = FIGURES
     if arguments.base:
         base = Checkout(arguments.base.resolve())

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.processes import OURS, Checkout, cpu_clock_s, group
 
 HOST = "127.0.0.1"
-START_S = 20.0
+START_S = END_S = 20.0
 SCRAPE_S = 30.0
 PROCESS_SERIES = "\nkepler_process_cpu_seconds_total{"
 KB_PER_MB = 1024
@@ -65,12 +65,12 @@ class Exporter:
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.pid = process.pid
+        self.port = port
         self._process = process
-        self._port = port
 
     def fetch(self) -> str:
         """The metrics page; OSError where nobody answers."""
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=SCRAPE_S)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=SCRAPE_S)
         try:
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()
@@ -110,10 +110,24 @@ class Exporter:
         sizes = dict(re.findall(r"^(Rss|Pss): +(\d+) kB", rollup, re.MULTILINE))
         return Memory(int(sizes["Rss"]) / KB_PER_MB, int(sizes["Pss"]) / KB_PER_MB)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def lines(self) -> Iterator[str]:
+        """Yield each line that it prints."""
+        yield from self._process.stdout or ()
+
+    def peak_mb(self) -> float:
+        """The most that it has ever held resident."""
+        status = Path(f"/proc/{self.pid}/status").read_text("ascii", "replace")
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[0]) / KB_PER_MB
+
     def stop(self) -> None:
         """End it as a service manager would, and wait."""
         self._process.terminate()
-        self._process.wait(START_S)
+        self._process.wait(END_S)
 
     def _serves(self) -> bool:
         try:
