@@ -335,5 +335,7 @@ def test_foreign_detail_is_silent_without_its_switch() -> None:
 
 def test_web_configuration_that_is_missing_is_refused() -> None:
     """Serving plainly where TLS or passwords were asked for would be unsafe."""
-    with pytest.raises(ConfigError, match="cannot read the web configuration /etc/web.yaml: No such file"):
+    with pytest.raises(
+        ConfigError, match=r"cannot read the web configuration /etc/web.yaml: No such file"
+    ):
         load(web__configFile="/etc/web.yaml")
