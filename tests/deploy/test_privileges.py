@@ -103,6 +103,14 @@ def test_profile_drops_all_else() -> None:
     assert rights["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
+def test_compose_is_bounded_as_the_unit_is() -> None:
+    """Without a limit of memory or tasks, what grows would take the host's."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["kepler-ebpf"]
+    unit = (DEPLOY / "systemd" / "kepler-ebpf.service").read_text()
+    assert f"\nMemoryMax={compose['mem_limit'].upper()}\n" in unit
+    assert f"\nTasksMax={compose['pids_limit']}\n" in unit
+
+
 def test_profile_names_no_administrator() -> None:
     """The capabilities that amount to root are not among them."""
     assert not {"SYS_ADMIN", "NET_ADMIN", "SYS_RAWIO", "SYS_MODULE"} & set(CAPABILITIES)
