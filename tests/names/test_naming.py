@@ -460,6 +460,18 @@ def test_the_exec_event_decides_over_procfs(world: World) -> None:
     assert updates.processes == {(pid, start_ns): ProcessName("/usr/bin/qemu-kvm", vm)}
 
 
+def test_vm_that_was_named_in_the_middle_of_its_exec(world: World) -> None:
+    """An exec event that comes after its process was named has the VM read all the same."""
+    with waiting_shell("-name", "web", name="qemu-kvm") as pid:
+        start_ns = start_ns_of(pid)
+        assert world.process(pid, start_ns, "sh") == ProcessName(SHELL)
+        world.naming.learn_execs([exec_of(pid, SHELL, "qemu-kvm", start_ns=start_ns)])
+        world.naming.work(lambda: 1.0)
+        updates = world.read()
+    vm = VmLabels("web", "web", "kvm")
+    assert updates.processes == {(pid, start_ns): ProcessName(SHELL, vm)}
+
+
 def test_an_unresolved_executable_is_read_from_procfs(world: World) -> None:
     """An exec event without a path leaves a living process to /proc."""
     with waiting_shell() as pid:

@@ -57,7 +57,10 @@ class ProcessNames:
         execs = self._execs
         for tgid, start_ns, exec_id, exe, arguments in events:
             if len(execs) < MAX_EVENTS:
-                execs[tgid, start_ns, exec_id] = exe, *arguments[:1]
+                execs[tgid, start_ns, exec_id] = programs = exe, *arguments[:1]
+                if is_hypervisor(*programs):
+                    # It may have been named in the middle of its exec, without its arguments.
+                    self._postpone(ProcessIdentity(tgid, start_ns, exec_id, ""), programs)
 
     def name(self, identity: ProcessIdentity) -> ProcessName:
         """Name a process by its exec event; where that is not all, by /proc, perhaps later."""
@@ -78,9 +81,7 @@ class ProcessNames:
             name = self._read(identity, programs)
             self._budget_s -= self._clock() - began_s
         else:
-            self._unread[key] = identity, programs
-            if len(self._unread) > MAX_UNREAD:
-                self._unread.popitem(last=False)
+            self._postpone(identity, programs)
         return name
 
     @property
@@ -99,6 +100,11 @@ class ProcessNames:
         """Return the names by (pid, start) that were found since the last call."""
         better, self._better = {**self._vms.take_renamed(), **self._better}, {}
         return better
+
+    def _postpone(self, identity: ProcessIdentity, programs: _Programs) -> None:
+        self._unread[identity[:2]] = identity, programs
+        if len(self._unread) > MAX_UNREAD:
+            self._unread.popitem(last=False)
 
     def _read(self, identity: ProcessIdentity, programs: _Programs) -> ProcessName:
         """Name a process by what /proc has of it at once; its command line is read later."""
