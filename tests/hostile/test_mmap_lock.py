@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -102,3 +104,38 @@ def test_runtime_on_a_file_system_that_hangs(
         assert run.process.wait(GIVE_UP_S) == 0
     named = page.find("kepler_container_cpu_joules_total", container_id=ID)
     assert {sample.labels["container_name"] for sample in named} == {ID[:12]}
+
+
+PROGRAM = """
+import logging, sys, threading
+from kepler_ebpf.host.signals import end_on_signals
+logging.basicConfig(format="%(message)s")
+end_on_signals(lambda: None, 0.1)
+print("ready", flush=True)
+open(f"/proc/{sys.argv[1]}/cmdline").read()
+"""
+
+
+def test_signal_ends_a_program_whose_main_thread_waits_in_the_kernel(
+    checkout: Path, files: SilentFiles
+) -> None:
+    """No handler runs in a thread that waits for another process's lock."""
+    with (
+        holding_its_lock(files) as pid,
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(pid)],
+            cwd=checkout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as program,
+    ):
+        assert program.stdout
+        assert program.stderr
+        program.stdout.readline()
+        stat = Path(f"/proc/{program.pid}/stat")
+        while ") D " not in stat.read_text():
+            time.sleep(0.01)
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(GIVE_UP_S) == 1
+        assert "SIGTERM did not stop the program" in program.stderr.read()
