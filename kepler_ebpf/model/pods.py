@@ -13,8 +13,9 @@ class PodInfo:
 
     ``pod_id`` is the API's uid, ``cgroup_pod_id`` the one in the kubelet's cgroup paths: they
     differ for the API's mirror of a static pod. ``owner_kind`` and ``owner_name`` are its
-    controller's, a Deployment rather than its ReplicaSet. ``labels`` are the allowed labels of the
-    pod, (name, value) in name order. ``created`` is an RFC 3339 time in UTC, so newer sorts later.
+    controller's, a Deployment rather than its ReplicaSet and a CronJob rather than its Job.
+    ``labels`` are the allowed labels of the pod, (name, value) in name order. ``created`` is an
+    RFC 3339 time in UTC, so newer sorts later.
     ``containers`` are (id, name) of each: the runtime's id, the name in the specification.
     """
 

@@ -50,6 +50,11 @@ _CONTAINER_NAME_ANNOTATIONS = (
     "io.kubernetes.container.name",
     "nerdctl/name",
 )
+_CONTAINER_TYPE_ANNOTATION = "io.kubernetes.cri.container-type"
+_SANDBOX = "sandbox"
+_SANDBOX_NAME = "POD"
+"""What docker's shim and CRI-O call the container that holds a pod's namespaces."""
+
 _DECODER = json.JSONDecoder()
 _DOCKER_SHIM_PREFIX = "k8s_"
 
@@ -193,7 +198,8 @@ def _annotated_name(bundle: str, _container_id: str) -> object:
     """Return the name in the annotations of an OCI bundle's config.json, "" where it has none."""
     annotations = _field(_parsed(bundle), "annotations")
     names = (_field(annotations, key) for key in _CONTAINER_NAME_ANNOTATIONS)
-    return next((name for name in names if name), "")
+    is_sandbox = _field(annotations, _CONTAINER_TYPE_ANNOTATION) == _SANDBOX
+    return next((name for name in names if name), _SANDBOX_NAME if is_sandbox else "")
 
 
 def _stored_name(storage: str, container_id: str) -> object:

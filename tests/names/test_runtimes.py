@@ -54,6 +54,26 @@ def test_name_that_a_runtime_keeps(
     assert RuntimeNames(str(tmp_path)).name(ID, runtime) == "web"
 
 
+@pytest.mark.parametrize(
+    ("runtime", "path", "content"),
+    [
+        ("docker", DOCKER, {"Name": "/k8s_POD_frontend-1_default_uid_0"}),
+        (
+            "containerd",
+            CONTAINERD,
+            {"annotations": {"io.kubernetes.cri.container-type": "sandbox"}},
+        ),
+        ("crio", BUNDLE, {"annotations": {"io.kubernetes.container.name": "POD"}}),
+    ],
+)
+def test_the_container_that_only_holds_a_pod_is_named(
+    tmp_path: Path, runtime: str, path: str, content: object
+) -> None:
+    """It has one name in all pods and runtimes, so that no list of containers shows its id."""
+    put(tmp_path, path, json.dumps(content).encode())
+    assert RuntimeNames(str(tmp_path)).name(ID, runtime) == "POD"
+
+
 @pytest.mark.parametrize("runtime", ["docker", "containerd", "crio", "podman", "kubernetes"])
 def test_no_file_gives_the_short_id(tmp_path: Path, runtime: str) -> None:
     """A container nobody wrote about is called by the start of its id."""
