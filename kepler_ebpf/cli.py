@@ -29,6 +29,8 @@ from kepler_ebpf.host.runtime import require_files
 LOG = logging.getLogger(__name__)
 
 CONFIG_FILE = "config_file"
+CONFIG_VARIABLE = "KEPLER_EBPF_CONFIG"
+"""With it, `check` in a container judges by the configuration of `run` beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ class VerbCommand(click.Command):
             click.Option(
                 ["--config.file", CONFIG_FILE],
                 metavar="FILE",
-                help="YAML file with Kepler's keys; flags override it.",
+                envvar=CONFIG_VARIABLE,
+                help="YAML file with Kepler's keys; flags override it.  "
+                f"[default: the environment's {CONFIG_VARIABLE}]",
             ),
             *map(_flag, FLAGGED),
         ]

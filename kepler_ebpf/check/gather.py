@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import ssl
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
-from pathlib import Path
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 import click
 
 from kepler_ebpf.check import finding, kernel
 from kepler_ebpf.check.finding import CheckContext, Finding, Status, from_error, lack, note, ok
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.errors import KeplerError
-from kepler_ebpf.exporters.listen import open_listeners
+from kepler_ebpf.errors import KeplerError, ReadError, SetupError
+from kepler_ebpf.exporters.listen import open_listeners, parse_address
 from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology, read_cpu_info
 from kepler_ebpf.meters.choice import MeterProbe, probe_meters
 from kepler_ebpf.names.runtime_dirs import KINDS, directories
 from kepler_ebpf.wiring.exporters import open_access
 from kepler_ebpf.wiring.measuring import choose_hierarchy, meter_request, require_host_clocks
+from kepler_ebpf.wiring.view import hidden_cgroups, hidden_processes
 
 Check = Callable[[CheckContext], Finding]
+
+ANSWER_S = 3.0
+"""Seconds that an exporter on our address has to answer."""
 
 
 def check(config: Config, *, as_json: bool) -> int:
@@ -71,57 +76,79 @@ def cpus(context: CheckContext) -> Finding:
 def cgroup_hierarchy(context: CheckContext) -> Finding:
     """Choose the hierarchy in which containers are looked for."""
     chosen = choose_hierarchy(context.config)
-    where = chosen.v1_root or chosen.v2_root
-    if where is None:
-        remedy = "mount the host's /sys/fs/cgroup here"
-        return lack("none mounted: containers have no names", remedy)
-    try:
-        os.scandir(where).close()
-    except OSError as error:
-        return lack(f"{where} cannot be read ({error.strerror}): containers have no names", remedy)
+    if problem := hidden_cgroups(chosen):
+        return lack(problem.problem, problem.remedy)
     kind = "v2" if chosen.v1_root is None else f"v1 controller {chosen.name}"
-    return ok(f"{kind} at {where}")
+    return ok(f"{kind} at {chosen.v1_root or chosen.v2_root}")
 
 
 def process_view(context: CheckContext) -> Finding:
-    """Judge whether procfs has the host's processes: the kernel side counts by their PIDs."""
+    """Judge whether procfs has the host's processes."""
     procfs = context.config.procfs
-    if facts.read_text(Path(procfs, "1/stat")) is None:
-        return lack(
-            f"{procfs} hides other users' processes: they have only their short name",
-            "mount it without hidepid, or grant CAP_SYS_PTRACE",
-        )
-    if facts.shows_kernel_threads(procfs):
-        return ok(f"{procfs} shows the host's processes")
-    return lack(
-        f"{procfs} shows a container's processes: others have only their short name",
-        "share the host's PID namespace (hostPID: true, --pid=host), or mount the host's /proc "
-        "and give it with --host.procfs",
-    )
+    if problem := hidden_processes(procfs):
+        return lack(problem.problem, problem.remedy)
+    return ok(f"{procfs} shows the host's processes")
 
 
 def kubernetes(context: CheckContext) -> Finding:
-    """Judge whether there are credentials to learn of pods with; no request is sent."""
+    """Get the node's pods once: credentials, certificate and rights are judged by the server."""
     config = context.config
     if not config.kube_enabled:
         return note("not wanted (--kube.enable)")
     # Heavy, and wanted on few hosts.
-    from kepler_ebpf.names.kubernetes.start import server_address  # noqa: PLC0415
+    from kepler_ebpf.names.kubernetes.start import probe_pod_source  # noqa: PLC0415
     from kepler_ebpf.wiring.kubernetes import pod_source_options  # noqa: PLC0415
 
-    address = server_address(pod_source_options(config))
-    return ok(f"credentials for {address}, mode {config.kube_mode}", required=True)
+    try:
+        url, pods = probe_pod_source(pod_source_options(config))
+    except ReadError as error:
+        # `run` starts all the same, and tries again.
+        return lack(f"pods have no names: {error.problem}", error.remedy)
+    node = config.kube_node_name
+    if not pods:
+        remedy = "give the name that `kubectl get nodes` shows (--kube.node-name)"
+        return lack(f"{url} knows no pod on the node {node}", remedy)
+    return ok(f"{url} knows {pods} pod(s) on the node {node}")
 
 
 def addresses(context: CheckContext) -> Finding:
-    """Bind each address on which metrics would be served, for a moment."""
+    """Bind each address on which metrics would be served, for a moment.
+
+    One that a kepler-ebpf serves already is no lack: in its container that is the `run` beside us.
+    """
     config = context.config
     if not config.prometheus_enabled:
         return note("none wanted (--no-exporter.prometheus)")
     open_access(config).close()
-    for _, listener in open_listeners(config.listen_addresses):
-        listener.close()
-    return ok(f"{', '.join(config.listen_addresses)} can be served on", required=True)
+    return ok("; ".join(map(_address, config.listen_addresses)), required=True)
+
+
+def _address(address: str) -> str:
+    """Return in words what becomes of *address*; raises as ``open_listeners`` does."""
+    try:
+        for _, listener in open_listeners([address]):
+            listener.close()
+    except SetupError:
+        if not _serves_here(address):
+            raise
+        return f"{address} is served by a kepler-ebpf that runs now"
+    return f"{address} can be served on"
+
+
+def _serves_here(address: str) -> bool:
+    """Whether a kepler-ebpf answers on *address*, without or with TLS."""
+    host, port = parse_address(address)
+    # It only says what it is, and nothing is said to it.
+    unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
+    for connection in (
+        HTTPConnection(host or "localhost", port, timeout=ANSWER_S),
+        HTTPSConnection(host or "localhost", port, timeout=ANSWER_S, context=unverified),
+    ):
+        with suppress(OSError, HTTPException), closing(connection):
+            connection.request("HEAD", "/healthz")
+            if connection.getresponse().getheader("Server") == "kepler-ebpf":
+                return True
+    return False
 
 
 def container_names(context: CheckContext) -> Finding:

@@ -51,7 +51,7 @@ def load_config(flags: Settings, file: str | None = None) -> Loaded:
         for option in OPTIONS
         if option.key in settings
     }
-    config = Config(**given)
+    config = _with_downward_api(Config(**given))
     _refuse_contradictions(config)
     unsupported = [_unsupported_warning(feature, settings) for feature in UNSUPPORTED]
     warnings += [*filter(None, unsupported), *_warnings(config)]
@@ -74,13 +74,21 @@ def _shown(setting: Setting) -> str:
     return repr(text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}...")
 
 
+def _with_downward_api(config: Config) -> Config:
+    """Take what a pod's manifest passes in the environment where no setting gives it."""
+    return dataclasses.replace(
+        config,
+        kube_node_name=config.kube_node_name or os.environ.get("NODE_NAME", ""),
+        kubelet_host=config.kubelet_host or os.environ.get("NODE_IP", ""),
+    )
+
+
 def _completed(config: Config, settings: Settings) -> Config:
-    """Set what follows from other settings and the environment; keep only our own meters."""
+    """Set what follows from other settings; keep only our own meters."""
     is_named = "ebpf.nodeName" in settings or not config.kube_node_name
     return dataclasses.replace(
         config,
         node_name=config.node_name if is_named else config.kube_node_name,
-        kubelet_host=config.kubelet_host or os.environ.get("NODE_IP", ""),
         preferred_meters=tuple(
             meter for meter in config.preferred_meters if meter not in UNSUPPORTED_METERS
         ),
@@ -96,7 +104,7 @@ def _refuse_contradictions(config: Config) -> None:
     if config.kube_enabled and not config.kube_node_name:
         raise ConfigError(
             "kube.enabled is on, but the node's name in Kubernetes is not given",
-            "give it with --kube.node-name or kube.nodeName",
+            "give it with --kube.node-name, kube.nodeName or the environment's NODE_NAME",
         )
     _refuse_equal_labels(config.pod_labels)
     if config.web_config_file:

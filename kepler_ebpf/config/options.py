@@ -169,7 +169,10 @@ class Config:
     kube_config: str = text(
         "kube.config --kube.config", "Path of a kubeconfig, needed only outside of the cluster."
     )
-    kube_node_name: str = text("kube.nodeName --kube.node-name", "This node's name in Kubernetes.")
+    kube_node_name: str = text(
+        "kube.nodeName --kube.node-name",
+        "This node's name in Kubernetes; by default the environment's NODE_NAME.",
+    )
     kube_mode: str = option(
         "kube.podInformer.mode",
         "Source of the node's pods: kubelet or apiserver.",

@@ -24,6 +24,7 @@ from kepler_ebpf.names.naming import HostNaming, NamingOptions
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_serving
 from kepler_ebpf.wiring.measuring import open_measuring
+from kepler_ebpf.wiring.view import hidden_cgroups, hidden_processes
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ def _build(
 ) -> tuple[Sampler, str]:
     """Put the parts together and start counting; the text names what was chosen."""
     measuring = open_measuring(stack, config, cpus)
+    for hidden in (hidden_processes(config.procfs), hidden_cgroups(measuring.hierarchy)):
+        if hidden:
+            LOG.warning("%s; %s", hidden.problem, hidden.remedy)
     if config.bpf_stats:
         stack.callback(os.close, enable_stats())
     pods = _pods(stack, config)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from kube_certificates import write_kubeconfig
+from kube_certificates import make_certificate, write_kubeconfig
+from kube_runs import cluster
+from kube_server import NODE, make_pod, status
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
-from running import ANY_PORT
+from running import ANY_PORT, in_container, running
 
 from kepler_ebpf.check import gather, kernel
 from kepler_ebpf.check.finding import CheckContext, Finding, Status
@@ -144,6 +146,15 @@ def test_container_pids_are_recognised(run_check: Check) -> None:
     assert checked.status_of("host PIDs") == "lack"
     assert "hostPID" in str(checked.findings["host PIDs"]["remedy"])
     assert checked.can_run
+
+
+def test_mounts_of_a_container_are_recognised(run_check: Check, tmp_path: Path) -> None:
+    """Whoever forgot the host's PIDs and /sys learns of both; figures stay true without them."""
+    checked = run_check(*in_container(tmp_path / "bundle"))
+    assert (checked.status, checked.blocking()) == (0, set())
+    for name, remedy in (("host PIDs", "hostPID"), ("cgroups", "--host.sysfs")):
+        assert checked.status_of(name) == "lack"
+        assert remedy in str(checked.findings[name]["remedy"])
 
 
 def test_hosts_procfs_in_a_container_will_do(run_check: Check, tmp_path: Path) -> None:
@@ -302,6 +313,14 @@ def test_taken_port_is_a_lack(run_check: Check) -> None:
     assert run_check(arguments=serve).status_of("addresses") == "ok"
 
 
+def test_port_that_our_run_serves_is_no_lack(run_check: Check, tmp_path: Path) -> None:
+    """`check` beside a `run`, as in its container, judges all but the port that it has."""
+    with running(tmp_path) as run:
+        checked = run_check(arguments=("--web.listen-address", run.address))
+    assert (checked.status, checked.blocking()) == (0, set())
+    assert "served by a kepler-ebpf" in str(checked.findings["addresses"]["detail"])
+
+
 @pytest.mark.parametrize("is_trial", [False, True])
 def test_error_while_judging_is_a_finding(*, is_trial: bool) -> None:
     """A file that cannot be read is a lack; it keeps `run` from working if `run` reads it too."""
@@ -361,14 +380,45 @@ def test_statistics_need_the_administrator() -> None:
 
 
 def test_kubernetes_needs_credentials_when_it_is_on(run_check: Check, tmp_path: Path) -> None:
-    """A kubeconfig that is there will do, one that is not keeps `run` from working."""
-    arguments = ("--kube.enable", "--kube.node-name", "node-a", "--kube.config")
+    """Without a kubeconfig `run` does not start; without an answer it starts without names."""
+    arguments = ("--kube.enable", "--kube.node-name", "127.0.0.1", "--kube.config")
     checked = run_check(arguments=(*arguments, str(tmp_path / "missing")))
     assert checked.blocking() == {"Kubernetes"}
     kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1")
     checked = run_check(arguments=(*arguments, kubeconfig))
-    assert checked.status_of("Kubernetes") == "ok"
-    assert "https://node-a:10250" in str(checked.findings["Kubernetes"]["detail"])
+    assert (checked.status, checked.status_of("Kubernetes")) == (0, "lack")
+    assert "https://127.0.0.1:10250" in str(checked.findings["Kubernetes"]["detail"])
+
+
+@pytest.mark.parametrize("mode", ["apiserver", "kubelet"])
+def test_kubernetes_is_really_asked(
+    run_check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """With the environment of its pod alone, `check` makes each request that `run` needs."""
+    with cluster(tmp_path, mode) as there:
+        config = tmp_path / "config.yaml"
+        kubeconfig = f"kube: {{enabled: true, config: {tmp_path}/kubeconfig, "
+        config.write_text(there.config.replace("kube: {", kubeconfig, 1))
+        monkeypatch.setenv("KEPLER_EBPF_CONFIG", str(config))
+        monkeypatch.setenv("NODE_NAME", NODE)
+
+        def finding() -> tuple[object, str]:
+            found = run_check().findings["Kubernetes"]
+            return found["status"], f"{found['detail']} {found['remedy']}"
+
+        assert "knows no pod on the node" in finding()[1]
+        there.server.put(make_pod(1))
+        assert finding() == ("ok", f"{there.server.url} knows 1 pod(s) on the node {NODE} ")
+        for kind in {"list", "watch"} if mode == "apiserver" else {"pods"}:
+            there.server.answer_next(kind, status(403, "not yours"))
+            said = finding()
+            assert said[0] == "lack"
+            assert "not yours" in said[1]
+            assert "grant a ClusterRole" in said[1]
+        (tmp_path / "tls").rename(tmp_path / "before")
+        other = make_certificate(tmp_path / "tls")
+        write_kubeconfig(tmp_path / "kubeconfig", there.server.url, other.ca)
+        assert "does not verify" in finding()[1]
 
 
 def test_every_lack_has_a_way_out(run_check: Check) -> None:

@@ -322,7 +322,8 @@ class _Handler(BaseHTTPRequestHandler):
             status(410, f"too old resource version: {version}")(self)
             return
         self.start(200, {"Transfer-Encoding": "chunked"})
-        for line in self._events(version, node):
+        until_s = time.monotonic() + float(query.get("timeoutSeconds", "inf"))
+        for line in self._events(version, node, until_s):
             self.send_chunk(line + b"\n")
         if self.state.tear:
             self.send_chunk(b'{"type":"MODIFIED","object":{"kind":"Pod","meta')
@@ -331,12 +332,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_chunk(b"")
         self.close_connection = self.close_connection or self.state.closing
 
-    def _events(self, version: int, node: str) -> Iterator[bytes]:
+    def _events(self, version: int, node: str, until_s: float) -> Iterator[bytes]:
         while True:
             with self.state.changed:
                 fresh = [event for event in self.state.history if event[0] > version]
                 ended = not fresh and self.state.generation != self.generation
-                if self.state.closing or ended:
+                if self.state.closing or ended or time.monotonic() > until_s:
                     return
                 if not fresh:
                     self.state.changed.wait(1.0)

@@ -179,6 +179,13 @@ def stepping(
         yield run
 
 
+def in_container(folder: Path) -> tuple[str, ...]:
+    """Return a wrapper that runs in a container, see ``in_container.py``."""
+    folder.mkdir()
+    program = Path(__file__).with_name("in_container.py")
+    return ("unshare", "--mount", sys.executable, str(program), str(folder))
+
+
 def refused(
     *arguments: str, wrapper: tuple[str, ...] = (), command: tuple[str, ...] = COMMAND
 ) -> subprocess.CompletedProcess[str]:

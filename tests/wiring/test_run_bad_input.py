@@ -16,6 +16,7 @@ from running import (
     OPENMETRICS,
     Page,
     assert_conserved,
+    in_container,
     page_of,
     refused,
     running,
@@ -125,6 +126,24 @@ def test_run_works_without_a_mount(
         assert run.end() == 0
     counted_s = page.total("kepler_process_cpu_seconds_total", comm="mountless")
     assert stopwatch.agree(counted_s, used_s)
+
+
+def test_mounts_of_a_container_are_warned_of(tmp_path: Path) -> None:
+    """With neither the host's PIDs nor its /sys it runs, and the log has a line for each."""
+    with running(tmp_path, "--meter", "fake", wrapper=in_container(tmp_path / "bundle")) as run:
+        assert run.scrape().total("kepler_node_cpu_active_joules_total") >= 0
+        warned = [line for line in run.log.splitlines() if "WARN" in line.upper()]
+        assert run.end() == 0
+    assert [any(remedy in line for line in warned) for remedy in ("hostPID", "--host.sysfs")] == [
+        True,
+        True,
+    ]
+
+
+def test_mounts_of_the_host_are_not_warned_of(tmp_path: Path) -> None:
+    """Where all is shared there is nothing to say."""
+    with running(tmp_path, "--meter", "fake") as run:
+        assert "shows" not in run.log
 
 
 @pytest.mark.parametrize("loader", ["core", "bcc"])

@@ -25,7 +25,8 @@ CERTIFICATE_REMEDY = (
 
 _PAGE = 250
 _REWATCH_S = 1.0
-_MIN_WATCH_S, _MAX_WATCH_S = 240.0, 480.0
+WATCH_S = (240.0, 480.0)
+"""Shortest and longest duration that is asked for of a watch."""
 _WATCH_LIMITS = Limits(read_s=120.0, body_s=3600.0)
 _SHORT_WATCH_S = 5.0
 _START_AFRESH = frozenset({"gone", "malformed", "server", "not_found"})
@@ -34,9 +35,10 @@ _START_AFRESH = frozenset({"gone", "malformed", "server", "not_found"})
 class ApiServerFollower:
     """List and watch with a field selector on the node's name."""
 
-    def __init__(self, parts: FollowerContext) -> None:
-        """Start with nothing known."""
+    def __init__(self, parts: FollowerContext, watch_s: tuple[float, float] = WATCH_S) -> None:
+        """Start with nothing known; a watch lasts between the two durations *watch_s*."""
         self._parts = parts
+        self._watch_s = watch_s
         self._selector = f"spec.nodeName={parts.node_name}"
         self._position: str | None = None
         self._from_cache = True
@@ -84,7 +86,7 @@ class ApiServerFollower:
     def _watch(self, position: str) -> bool:
         """Follow the events after *position* until the server ends it; return whether any came."""
         came = False
-        seconds = random.uniform(_MIN_WATCH_S, _MAX_WATCH_S)  # noqa: S311 - only a spread
+        seconds = random.uniform(*self._watch_s)  # noqa: S311 - only a spread
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": position}
         request = self._request("watch", {**query, "timeoutSeconds": f"{seconds:.0f}"})
         try:

@@ -6,6 +6,7 @@ Nothing of Kubernetes is imported before ``start_pod_source`` is called.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,11 @@ from kepler_ebpf.names.kubernetes.index import PodIndex
 from . import apiserver, kubelet
 from .connection import Connection
 from .credentials import SERVICE_ACCOUNT_DIR, Endpoint, KubeConfigFile, ServiceAccount
-from .pacing import Backoff
+from .pacing import Backoff, Wait
 from .source import FollowerContext, Journal, PodSource
+
+PROBE_WATCH_S = (1.0, 1.0)
+"""Shortest and longest duration of a watch that is only tried."""
 
 _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -53,6 +57,27 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
     Raises ConfigError where the node name is empty or none, or the credentials cannot be read,
     SetupError where the Kubernetes client is not installed.
     """
+    source = PodSource(*_follower(options, apiserver.WATCH_S))
+    source.start()
+    return source
+
+
+def probe_pod_source(options: PodSourceOptions) -> tuple[str, int]:
+    """Make once each request that following needs; return the server's URL, and how many pods.
+
+    Raises as ``start_pod_source`` does, and ApiError where the server cannot be used.
+    """
+    step, parts = _follower(options, PROBE_WATCH_S)
+    # A list, then a watch; a kubelet has nothing to watch, and gives its list again.
+    step()
+    step()
+    return parts.connection.url, parts.index.live_pods
+
+
+def _follower(
+    options: PodSourceOptions, watch_s: tuple[float, float]
+) -> tuple[Callable[[], Wait], FollowerContext]:
+    """Build the function that does the follower's next piece of work, and its parts."""
     by_kubelet = options.mode == "kubelet"
     parts = FollowerContext(
         connection=_connection(options),
@@ -63,17 +88,8 @@ def start_pod_source(options: PodSourceOptions) -> PodSource:
         label_names=options.label_names,
     )
     if by_kubelet:
-        step = kubelet.KubeletFollower(parts, options.poll_interval_s).step
-    else:
-        step = apiserver.ApiServerFollower(parts).step
-    source = PodSource(step, parts)
-    source.start()
-    return source
-
-
-def server_address(options: PodSourceOptions) -> str:
-    """Return the URL of the server that has the pods; raises as ``start_pod_source`` does."""
-    return _connection(options).url
+        return kubelet.KubeletFollower(parts, options.poll_interval_s).step, parts
+    return apiserver.ApiServerFollower(parts, watch_s).step, parts
 
 
 def _connection(options: PodSourceOptions) -> Connection:
