@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from manifests import (
     OLDEST,
     Json,
     assert_valid,
+    chart,
     config_of,
     container,
     kustomize,
     the,
 )
+
+from kepler_ebpf.cli import CONFIG_VARIABLE
 
 OVERLAYS = ("privileged", "least-privilege", "multi-tenant")
 COMPONENTS = ("kubelet", "network-policy", "prometheus-operator", "seccomp")
@@ -107,6 +111,31 @@ def test_configuration_is_read_without_a_warning(tmp_path: Path) -> None:
     assert dataclasses.replace(kubelet, kube_mode="apiserver") == base
     rendered = the("ConfigMap", built(tmp_path, "privileged", "kubelet"))
     assert rendered["data"]["config.yaml"] == files[1].read_text()
+
+
+@pytest.mark.parametrize("render", [chart, lambda: kustomize(KUSTOMIZE / "overlays/privileged")])
+def test_environment_of_the_pod_is_its_configuration(render: Callable[[], list[Json]]) -> None:
+    """`kepler-ebpf check` in the pod, without a flag, reads what `run` reads."""
+    (mount,) = (each for each in container(render())["volumeMounts"] if each["name"] == "config")
+    variables = {each["name"]: each for each in container(render())["env"]}
+    config = Path(variables[CONFIG_VARIABLE]["value"])
+    assert str(config.parent) == mount["mountPath"]
+    assert config.name in the("ConfigMap", render())["data"]
+    assert variables["NODE_NAME"]["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
+
+
+@pytest.mark.parametrize("render", [chart, lambda: kustomize(KUSTOMIZE / "overlays/privileged")])
+def test_probes_ask_what_costs_nothing(render: Callable[[], list[Json]]) -> None:
+    """No probe is a scrape, and each goes to the named port, wherever that is."""
+    probes = {key: value for key, value in container(render()).items() if key.endswith("Probe")}
+    asked = {
+        key: (value["httpGet"]["path"], value["httpGet"]["port"]) for key, value in probes.items()
+    }
+    assert asked == {
+        "startupProbe": ("/healthz", "metrics"),
+        "livenessProbe": ("/healthz", "metrics"),
+        "readinessProbe": ("/readyz", "metrics"),
+    }
 
 
 def test_kubelet_component_swaps_the_right(tmp_path: Path) -> None:
