@@ -1,5 +1,6 @@
 """The sdist, the wheel built from it, that wheel in a fresh environment, and the set-up scripts."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,31 @@ def test_wheel_carries_every_bpf_source_and_the_object(wheel: Path, checkout: Pa
     with zipfile.ZipFile(wheel) as archive:
         packed = {Path(name).name for name in archive.namelist() if "kepler_ebpf/bpf/" in name}
     assert packed == sources | {"kepler.bpf.o"}
+
+
+def test_wheel_knows_its_revision(checkout: Path, wheel: Path, tmp_path: Path) -> None:
+    """It is the environment's, else the repository's, else unknown."""
+
+    def source(made: Path) -> Any:
+        with zipfile.ZipFile(made) as archive:
+            return json.loads(archive.read("kepler_ebpf/source.json"))
+
+    assert source(wheel) == {"revision": "", "branch": ""}
+    given = {"KEPLER_EBPF_REVISION": "abc", "KEPLER_EBPF_BRANCH": "main"}
+    (tmp_path / "given").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        made = build("wheel", checkout, tmp_path / "given")
+    assert source(made) == {"revision": "abc", "branch": "main"}
+
+    repository = unpack(build("sdist", checkout, tmp_path / "sdist"), tmp_path / "repository")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (("init", "-b", "topic"), ("add", "."), (*author, "commit", "-qm", "x")):
+        run("git", *command, cwd=repository)
+    revision = run("git", "rev-parse", "HEAD", cwd=repository).strip()
+    made = build("wheel", repository, tmp_path / "wheel")
+    assert source(made) == {"revision": revision, "branch": "topic"}
 
 
 def test_wheel_installs_one_package(wheel: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 from kepler_ebpf import __version__
@@ -45,10 +47,7 @@ def start_serving(
     """Serve the metrics page where that is wanted, and return the addresses."""
     if not config.prometheus_enabled:
         return ()
-    machine = platform.machine()
-    arch = ARCHITECTURES.get(machine, machine)
-    build = Build(arch, "", "", __version__, platform.python_version())
-    host = Host(config.node_name, build, cpus, config.levels)
+    host = Host(config.node_name, describe_build(), cpus, config.levels)
     access = open_access(config)
     stack.callback(access.close)
     if config.web_config_file:
@@ -75,3 +74,17 @@ def open_access(config: Config) -> Access:
     from kepler_ebpf.exporters.guard import Guard  # noqa: PLC0415
 
     return Guard(partial(read_web_config, Path(config.web_config_file)))
+
+
+def describe_build() -> Build:
+    """Return what is known of this program; a checkout knows neither revision nor branch."""
+    machine = platform.machine()
+    file = files("kepler_ebpf") / "source.json"
+    source = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return Build(
+        ARCHITECTURES.get(machine, machine),
+        source.get("branch", ""),
+        source.get("revision", ""),
+        __version__,
+        platform.python_version(),
+    )

@@ -4,6 +4,10 @@ import configparser
 import os
 import shutil
 import subprocess
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,31 +15,60 @@ from manifests import DEPLOY
 
 from kepler_ebpf import __version__
 from kepler_ebpf.config.load import load_config
+from kepler_ebpf.errors import ConfigError
 
 UNIT = DEPLOY / "systemd" / "kepler-ebpf.service"
+INSTALL = DEPLOY / "systemd" / "install.sh"
 LEAST_EXPOSURE = 30
 """Of `systemd-analyze security`, in tenths: below 5.0 it calls a service OK; ours is better."""
 
 
-def install(*arguments: str | Path, into: Path) -> str:
+def install(*arguments: str | Path, into: Path, umask: int = -1, status: int = 0) -> str:
     """Run install.sh for the root file system *into*, and return what it said."""
     done = subprocess.run(
-        [DEPLOY / "systemd" / "install.sh", *arguments],
+        [INSTALL, *arguments],
         env={**os.environ, "DESTDIR": str(into)},
+        umask=umask,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stderr
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder into which the checkout was installed."""
-    into = tmp_path_factory.mktemp("system")
-    install(into=into)
-    return into
+def installed() -> Iterator[Path]:
+    """Return a folder into which an administrator with a closed umask installed the checkout."""
+    with opened() as into:
+        install(into=into, umask=0o077)
+        yield into
+
+
+@pytest.fixture(scope="module")
+def wheel(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a wheel of the checkout, built by the installed environment's pip."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = (installed / "opt/kepler-ebpf/bin/python", "-m", "pip", "--disable-pip-version-check")
+    build = ("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, DEPLOY.parent)
+    subprocess.run((*pip, *build), check=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@contextmanager
+def opened() -> Iterator[Path]:
+    """Give a folder that every user can read, as those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user can read."""
+    with opened() as folder:
+        yield folder
 
 
 def test_installed_program_runs(installed: Path) -> None:
@@ -65,24 +98,85 @@ def test_unit_starts_what_is_installed(installed: Path) -> None:
     assert (installed / unit["Service"]["EnvironmentFile"].removeprefix("-/")).exists()
 
 
-def test_second_install_keeps_what_a_user_changed(installed: Path, tmp_path: Path) -> None:
+def test_second_install_keeps_what_a_user_changed(wheel: Path, tmp_path: Path) -> None:
     """A changed configuration stays; the new one lies beside it."""
     copy = tmp_path / "system"
     (copy / "etc/kepler-ebpf").mkdir(parents=True)
     (copy / "etc/kepler-ebpf/config.yaml").write_text("monitor: {interval: 5s}\n")
-    said = install(built_wheel(installed, tmp_path), into=copy)
+    said = install(wheel, into=copy)
     assert "config.yaml is as it was" in said
     assert (copy / "etc/kepler-ebpf/config.yaml").read_text() == "monitor: {interval: 5s}\n"
     assert (copy / "etc/kepler-ebpf/config.yaml.new").exists()
 
 
-def built_wheel(installed: Path, folder: Path) -> Path:
-    """Return a wheel of the checkout, built by the installed environment's pip."""
-    pip = (installed / "opt/kepler-ebpf/bin/python", "-m", "pip", "--disable-pip-version-check")
-    wheel = ("wheel", "--quiet", "--no-deps", "--wheel-dir", folder, DEPLOY.parent)
-    subprocess.run((*pip, *wheel), check=True)
-    (made,) = folder.glob("*.whl")
-    return made
+def test_service_starts_whatever_the_umask(installed: Path) -> None:
+    """A user that owns nothing runs what an administrator with a closed umask installed."""
+    program = installed / "opt/kepler-ebpf/bin/python"
+    owns_nothing = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    command = (*owns_nothing, program, "-I", "-m", "kepler_ebpf", "--version")
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert __version__ in said
+    for name in ("etc/kepler-ebpf/config.yaml", "etc/systemd/system/kepler-ebpf.service"):
+        subprocess.run([*owns_nothing, "cat", installed / name], capture_output=True, check=True)
+
+
+def broken(wheel: Path, folder: Path) -> Path:
+    """Return a copy of a wheel whose program cannot start."""
+    folder.mkdir()
+    copy = folder / wheel.name
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(copy, "w") as new:
+        for name in old.namelist():
+            if not name.endswith("RECORD"):
+                text = (
+                    b"raise SystemExit(1)" if name == "kepler_ebpf/__main__.py" else old.read(name)
+                )
+                new.writestr(name, text)
+            else:
+                new.writestr(name, b"")
+    return copy
+
+
+def test_upgrade_that_cannot_start_changes_nothing(open_folder: Path, wheel: Path) -> None:
+    """The new program is tried before the old one goes."""
+    old = open_folder / "opt/kepler-ebpf/bin/kepler-ebpf"
+    old.parent.mkdir(parents=True)
+    old.write_text("the old one")
+    said = install(broken(wheel, open_folder / "broken"), into=open_folder, status=1)
+    assert "does not start" in said
+    assert old.read_text() == "the old one"
+    assert [path.name for path in (open_folder / "opt").iterdir()] == ["kepler-ebpf"]
+    assert not (open_folder / "etc").exists()
+
+
+SYSTEM = """
+mount -t tmpfs none /opt; mount -t tmpfs none /etc/systemd; mount -t tmpfs none /etc/default
+mkdir -p /etc/kepler-ebpf /run/systemd/system; mount -t tmpfs none /etc/kepler-ebpf
+mkdir -p /opt/kepler-ebpf /etc/systemd/system
+echo old >/opt/kepler-ebpf/version; echo old >/etc/systemd/system/kepler-ebpf.service
+"$@" && status=0 || status=$?
+cat /opt/kepler-ebpf/version /etc/systemd/system/kepler-ebpf.service; ls /opt
+exit $status
+"""
+"""A host with an older version, in a mount namespace; prints what is there in the end."""
+
+
+def test_upgrade_that_does_not_stay_up_is_taken_back(tmp_path: Path, wheel: Path) -> None:
+    """The service runs the version before, with its unit, and the administrator knows."""
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.parent.mkdir()
+    calls = tmp_path / "calls"
+    systemctl.write_text(f'#!/bin/sh\necho "$1" >>{calls}\n[ "$1" != is-active ]\n')
+    systemctl.chmod(0o755)
+    command = ("unshare", "--mount", "sh", "-ec", SYSTEM, "sh", INSTALL, wheel)
+    path = f"{systemctl.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "The old one is back" in done.stderr
+    assert done.stdout.split() == ["old", "old", "kepler-ebpf"]
+    restarts = ["daemon-reload", "enable", "restart", "is-active", "daemon-reload", "restart"]
+    assert calls.read_text().split() == restarts
 
 
 def test_uninstall_leaves_the_configuration(installed: Path, tmp_path: Path) -> None:
@@ -114,6 +208,13 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", checked], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_wrong_configuration_is_not_tried_for_ever() -> None:
+    """A restart mends no typo, so the unit stays failed, where an administrator sees it."""
+    assert (
+        str(ConfigError.exit_code) in read_unit(UNIT)["Service"]["RestartPreventExitStatus"].split()
+    )
 
 
 def test_unit_is_hardened() -> None:
