@@ -23,6 +23,8 @@ COMM = Variable(
 AT = 'zone="$zone", node_name=~"$node"'
 IN = 'zone="$zone", pod_namespace=~"$namespace"'
 ON = 'node_name=~"$node"'
+NAMED = 'container_name!~"[0-9a-f]{12}"'
+"""Of a pod's containers those with a name: the pause container has its short id in place of one."""
 
 
 def rate(metric: str, by: str) -> str:

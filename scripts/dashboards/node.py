@@ -1,6 +1,6 @@
 """Where a node's power goes: zones, sockets, containers, processes."""
 
-from .choices import AT, NODE, ON, ZONE, rate
+from .choices import AT, NAMED, NODE, ON, ZONE, rate
 from .grafana import Query, dashboard, graph, stat
 
 PANELS = [
@@ -49,9 +49,11 @@ PANELS = [
         "watt",
         Query(
             f"topk(15, sum by (node_name, container_id, container_name, runtime)"
-            f" (kepler_container_cpu_watts{{{AT}}}))",
+            f" (kepler_container_cpu_watts{{{AT}, {NAMED}}}"
+            f' or kepler_container_cpu_watts{{{AT}, pod_id=""}}))',
             "{{container_name}} {{container_id}}",
         ),
+        about="Without the pause containers of pods.",
     ),
     graph(
         "Processes with most power",

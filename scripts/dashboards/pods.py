@@ -1,6 +1,6 @@
 """Namespaces, their pods and containers."""
 
-from .choices import IN, NAMESPACE, POD, ZONE
+from .choices import IN, NAMED, NAMESPACE, POD, ZONE
 from .grafana import Query, dashboard, graph, stat, table
 
 OF_THE_POD = (
@@ -33,10 +33,11 @@ PANELS = [
         "Power by container",
         "watt",
         Query(
-            'topk(20, sum by (pod_id, container_name) (kepler_container_cpu_watts{zone="$zone"})'
-            f" {OF_THE_POD})",
+            "topk(20, sum by (pod_id, container_name)"
+            f' (kepler_container_cpu_watts{{zone="$zone", {NAMED}}}) {OF_THE_POD})',
             "{{pod_name}}/{{container_name}}",
         ),
+        about="Without the pause containers.",
         stacked=True,
     ),
     graph(
@@ -44,11 +45,11 @@ PANELS = [
         "percentunit",
         Query(
             "topk(20, sum by (pod_id, container_name)"
-            " (rate(kepler_container_cpu_seconds_total[$__rate_interval]))"
+            f" (rate(kepler_container_cpu_seconds_total{{{NAMED}}}[$__rate_interval]))"
             f" {OF_THE_POD})",
             "{{pod_name}}/{{container_name}}",
         ),
-        about="In cores.",
+        about="In cores, without the pause containers.",
     ),
     graph(
         "Power by workload",

@@ -48,6 +48,9 @@ monitor: {minTerminatedEnergyThreshold: 0}
 kube: {podInformer: {mode: apiserver}}
 """
 
+PAUSE = "f" * 64
+"""The id of a container that the API does not list, as that which holds a pod's namespaces."""
+
 BUSY = "while :; do i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 0.05; done"
 """Work that never ends, and short-lived processes beside it."""
 
@@ -120,6 +123,7 @@ def populated_run(folder: Path) -> Iterator[Run]:
         uid = pod["metadata"]["uid"]
         cgroup = tree.make(f"/kubepods/burstable/pod{uid}/{container_id(1)}")
         cgroup.enter(stack.enter_context(busy()))
+        tree.make(f"/kubepods/burstable/pod{uid}/{PAUSE}").enter(stack.enter_context(busy()))
         machine = ("-name", "guest=builder", "-uuid", "22222222-2222-3333-4444-555555555555")
         stack.enter_context(busy(*machine, name="qemu-system-x86_64"))
         yield stack.enter_context(
@@ -188,7 +192,7 @@ def answer(server: str, query: str) -> list[Json]:
 def test_every_query_returns_data(tmp_path: Path) -> None:
     """No panel stays empty on a host with a pod, a virtual machine and ended processes.
 
-    And no panel of the Node dashboard shows a node that was not chosen.
+    And no panel of the Node dashboard shows a node that was not chosen, none a pause container.
     """
     waiting = {name: chosen(query) for name, query in queries().items()}
     with populated_run(tmp_path) as run, prometheus(tmp_path, run.address) as server:
@@ -196,9 +200,13 @@ def test_every_query_returns_data(tmp_path: Path) -> None:
         while waiting and time.monotonic() < give_up_at:
             time.sleep(1)
             waiting = {name: query for name, query in waiting.items() if not answer(server, query)}
+        assert answer(server, f'kepler_container_cpu_watts{{container_name="{PAUSE[:12]}"}}')
         for name, query in queries().items():
             if name.startswith("node / ") and "/ $" not in name:
                 assert answer(server, chosen(query.replace("$node", "another"))) == [], name
+            if "container_name" in query:
+                shown = {each["metric"]["container_name"] for each in answer(server, chosen(query))}
+                assert PAUSE[:12] not in shown, name
     assert waiting == {}
 
 

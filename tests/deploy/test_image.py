@@ -1,12 +1,17 @@
 """The Dockerfile and the compose file, read as text: no container engine is needed."""
 
 import fnmatch
+import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import yaml
+from containment import contained
 from manifests import DEPLOY, Json
+from running import GIVE_UP_S, running
 
 from kepler_ebpf import __version__
 
@@ -155,6 +160,49 @@ def test_grafana_of_compose_finds_prometheus_and_dashboards() -> None:
     provider = yaml.safe_load((folder / "dashboards/kepler-ebpf.yaml").read_text())["providers"][0]
     mounts = [volume.split(":")[1] for volume in compose()["services"]["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounts
+
+
+def test_project_is_called_after_the_program() -> None:
+    """Not after the folder that the file is in: containers and volumes have its name."""
+    assert compose()["name"] == "kepler-ebpf"
+
+
+def test_health_check_asks_the_run_beside_it(tmp_path: Path) -> None:
+    """It succeeds where the program serves on its port, under its rights, and fails elsewhere."""
+    check = compose()["services"]["kepler-ebpf"]["healthcheck"]["test"]
+    (port,) = compose()["services"]["kepler-ebpf"]["ports"]
+    assert f"/127.0.0.1/{port.split(':')[-1]} " in check[-1]
+    profile = json.loads((DEPLOY / "seccomp/kepler-ebpf.json").read_text())
+
+    def status(when: str) -> int:
+        command = [each.replace("$$", "$") for each in check[1:]]
+        command[-1] = command[-1].replace("127.0.0.1/28282", address.replace(":", "/"))
+        with contained(tmp_path / when, (), profile) as wrapper:
+            return subprocess.run([*wrapper, *command], check=False, timeout=GIVE_UP_S).returncode
+
+    with running(tmp_path) as run:
+        address = run.address
+        assert status("serving") == 0
+        run.end()
+        assert status("ended") != 0
+
+
+def test_settings_are_readable_whatever_the_umask(tmp_path: Path) -> None:
+    """Another user reads the copies of files that the checkout's owner keeps for himself."""
+    service = compose()["services"]["settings"]
+    for place in ("from/prometheus", "from/grafana"):
+        shutil.copytree(DEPLOY / place.split("/")[1], tmp_path / place)
+    for path in [tmp_path / "from", *(tmp_path / "from").rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    for volume in service["volumes"]:
+        (tmp_path / volume.split(":")[1][1:]).mkdir(parents=True, exist_ok=True)
+    (script,) = service["command"]
+    script = re.sub(r" /(from|to)", rf" {tmp_path}/\1", script)
+    subprocess.run([*service["entrypoint"], script], umask=0o077, check=True)
+    copies = [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
+    assert {"prometheus.yaml", "alerts.yaml", "node.json"} <= {path.name for path in copies}
+    assert all(path.stat().st_mode & 0o004 for path in copies)
+    assert all(path.stat().st_mode & 0o005 == 0o005 for path in (tmp_path / "to").glob("**/"))
 
 
 def test_images_of_others_are_pinned() -> None:
