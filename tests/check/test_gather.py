@@ -313,9 +313,15 @@ def test_taken_port_is_a_lack(run_check: Check) -> None:
     assert run_check(arguments=serve).status_of("addresses") == "ok"
 
 
-def test_port_that_our_run_serves_is_no_lack(run_check: Check, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_port_that_our_run_serves_is_no_lack(
+    run_check: Check, tmp_path: Path, *, has_tls: bool
+) -> None:
     """`check` beside a `run`, as in its container, judges all but the port that it has."""
-    with running(tmp_path) as run:
+    made = make_certificate(tmp_path / "tls")
+    web = tmp_path / "web.yaml"
+    web.write_text(f"tls_server_config: {{cert_file: {made.certificate}, key_file: {made.key}}}")
+    with running(tmp_path, *(("--web.config-file", str(web)) if has_tls else ())) as run:
         checked = run_check(arguments=("--web.listen-address", run.address))
     assert (checked.status, checked.blocking()) == (0, set())
     assert "served by a kepler-ebpf" in str(checked.findings["addresses"]["detail"])
