@@ -16,6 +16,7 @@ from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.meters import AUTO, METER_NAMES
 from kepler_ebpf.meters.zone_names import ZONE_KINDS
+from kepler_ebpf.model.bounds import DEFAULT_MAX
 from kepler_ebpf.model.levels import DEFAULT_LEVELS, LEVELS
 from kepler_ebpf.names.cgroups.hierarchy import V1_CONTROLLERS
 
@@ -204,6 +205,19 @@ class Config:
     )
     units: bool = switch(
         "ebpf.units --units", "Export systemd units and Slurm steps too, as --metrics unit does."
+    )
+    max_processes: int = option(
+        "ebpf.maxProcesses --max-processes",
+        "Number of processes listed, running or ended; those beyond are in rows [others].",
+        str(DEFAULT_MAX.processes),
+        values.within(100, 1_000_000),
+    )
+    max_workloads: int = option(
+        "ebpf.maxWorkloads --max-workloads",
+        "Number of containers listed, and of pods, VMs and units; those beyond are in a row "
+        "[others].",
+        str(DEFAULT_MAX.others),
+        values.within(100, 100_000),
     )
     node_name: str = option(
         "ebpf.nodeName --node-name",

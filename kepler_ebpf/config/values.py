@@ -81,6 +81,18 @@ def zero_or_within(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def within(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Make a parser of whole numbers within the bounds."""
+
+    def parse(text: str) -> int:
+        number = int(text) if WHOLE_NUMBER.fullmatch(text) else minimum - 1
+        if not minimum <= number <= maximum:
+            raise ValueError(f"a whole number from {minimum} to {maximum}")
+        return number
+
+    return parse
+
+
 def joules(text: str) -> float:
     """Parse an energy: a finite number of joules, 0 or more, without a unit."""
     try:

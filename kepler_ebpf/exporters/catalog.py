@@ -186,8 +186,8 @@ POD_INFO = Metric(
 OTHERS: tuple[SampledMetric[Snapshot], ...] = (
     SampledMetric(
         "kepler_ebpf_retired_joules_total",
-        "Energy of ended workloads that are not listed, in joules; for processes it is the sum of "
-        "the [retired] rows, for other levels it is beside the rows.",
+        "Energy of workloads that are not listed, in joules; for processes it is the sum of the "
+        "[retired] and [others] rows, for other levels it is of ended ones, beside the rows.",
         ("level", "zone"),
         read=lambda snapshot: [
             ((level, kind), uj / UJ_PER_J)
@@ -197,7 +197,7 @@ OTHERS: tuple[SampledMetric[Snapshot], ...] = (
     ),
     SampledMetric(
         "kepler_ebpf_retired_cpu_seconds_total",
-        "CPU time of ended workloads that are not listed, in seconds.",
+        "CPU time of workloads that are not listed, in seconds, as their energy.",
         ("level",),
         read=lambda snapshot: [
             ((level,), view.retired_cpu_ns / NS_PER_S) for level, view in snapshot.workloads.items()
@@ -236,14 +236,14 @@ def read_samples(
 ) -> Iterator[tuple[Metric, Samples]]:
     """Yield the metrics of SAMPLED that are exported and whose source exists, with their samples.
 
-    *now_s* is a Unix time.
+    *now_s* is on the monotonic clock.
     """
     sources: list[tuple[tuple[SampledMetric[Any], ...], object]] = [(HOST, host)]
     if snapshot is not None:
         sources += [
             (NODES + OTHERS, snapshot),
             (OWN_METRICS, snapshot.stats),
-            (AGE, max(0.0, now_s - snapshot.at_s)),
+            (AGE, max(0.0, now_s - snapshot.end_s)),
             (POD_SOURCE, snapshot.pod_source),
         ]
     for metrics, source in sources:

@@ -129,6 +129,13 @@ OWN_METRICS: tuple[SampledMetric[Stats], ...] = (
         "Intervals that --exporter.stdout skipped because its reader was too slow.",
         lambda stats: stats.stdout_dropped,
     ),
+    SampledMetric(
+        "kepler_ebpf_limited_total",
+        "How often a limit on what others choose held something back; a workload that is not "
+        "listed counts once for each time that the level was full for it.",
+        ("limit",),
+        read=lambda stats: [((limit,), count) for limit, count in stats.limits.items()],
+    ),
     figure(
         "kepler_ebpf_bpf_run_seconds_total",
         "Run time of our BPF programs, in seconds; only where the kernel keeps BPF statistics.",

@@ -47,12 +47,12 @@ class MetricsPage(Collector):
         self,
         host: Host,
         debug_collectors: Iterable[str] = (),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the page of *host*; *debug_collectors* may name ``process`` and ``go``.
 
         ``go`` is Kepler's word for the language runtime: here Python and its garbage collector.
-        *clock* gives the Unix time against which the age of a snapshot is measured.
+        *clock* is the monotonic clock, against which the age of a snapshot is measured.
         """
         self._host = host
         self._clock = clock

@@ -92,7 +92,7 @@ def _ran_records(view: WorkloadView, snapshot: Snapshot) -> Iterator[dict[str, A
             "state": State(int(view.state[row])).name.lower(),
             "watts": dict(zip(snapshot.kinds, watts, strict=True)),
             "joules": dict(zip(snapshot.kinds, joules, strict=True)),
-            "cpu_seconds": int(view.cpu_ns[row]) / NS_PER_S,
+            "cpu_seconds": float(view.cpu_ns[row]) / NS_PER_S,
         }
 
 

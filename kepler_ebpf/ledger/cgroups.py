@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kepler_ebpf.ledger.groups import NONE, RETIRED, GroupTable
+from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import LinkedRecords
 from kepler_ebpf.ledger.table import Retention, Table
 from kepler_ebpf.model.arrays import Ints
+from kepler_ebpf.model.bounds import Limit, MaxListed
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.names import CgroupName, Naming
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State
@@ -23,7 +25,10 @@ BY_PATH = [level.name for level in WORKLOAD_LEVELS.values() if level.by_path]
 """The kinds of workloads that the name of a cgroup may have beside its container and pod."""
 
 GONE = 0
-"""The row of cgroups with what forgotten ones had."""
+"""The row of cgroups with what forgotten ones had, and those for which there is no place."""
+
+MAX_CGROUPS = 20_000
+"""Cgroups with a row; those beyond are in no container."""
 
 
 class CgroupTotals:
@@ -36,16 +41,25 @@ class CgroupTotals:
     when it moves to another.
     """
 
-    def __init__(self, kinds: int, naming: Naming, retention: Retention) -> None:
+    def __init__(
+        self,
+        kinds: int,
+        naming: Naming,
+        retention: Retention,
+        limits: Mapping[str, Limit],
+        most: MaxListed,
+    ) -> None:
         columns = [(name, "i8") for name in ("container", "pod", *BY_PATH)]
-        self.cgroups: Table[CgroupName] = Table(kinds, columns, reserved=1)
+        of_cgroups = Places(limits["cgroup"], MAX_CGROUPS)
+        places = {level: Places(limit, most.others) for level, limit in limits.items()}
+        self.cgroups: Table[CgroupName] = Table(kinds, of_cgroups, columns, reserved=1)
         self.containers: GroupTable[ContainerLabels] = GroupTable(
-            kinds, self.cgroups, "container", [("pod", "i8")]
+            kinds, places["container"], self.cgroups, "container", [("pod", "i8")]
         )
-        self.pods: GroupTable[PodLabels] = GroupTable(kinds, self.cgroups, "pod")
+        self.pods: GroupTable[PodLabels] = GroupTable(kinds, places["pod"], self.cgroups, "pod")
         self.pods.linked.append((self.containers, "pod"))
         self.by_path: dict[str, GroupTable[Any]] = {
-            level: GroupTable(kinds, self.cgroups, level) for level in BY_PATH
+            level: GroupTable(kinds, places[level], self.cgroups, level) for level in BY_PATH
         }
         others = self.by_path.values()
         self._groups: tuple[GroupTable[Any], ...] = (self.containers, self.pods, *others)
@@ -60,9 +74,11 @@ class CgroupTotals:
     def rows_of(self, cgroup_ids: list[int]) -> Ints:
         """Return the cgroup row of each id; unknown ones are named."""
         for cgroup_id in sorted(set(cgroup_ids) - self._row_by_id.keys()):
-            name = self._naming.cgroup(cgroup_id)
-            row = self._row_by_id[cgroup_id] = self.cgroups.add(name)
-            self._assign(row, name)
+            name, row = self._naming.cgroup(cgroup_id), GONE
+            if self.cgroups.places.has_room(name.owner):
+                row = self.cgroups.add(name, name.owner)
+                self._assign(row, name)
+            self._row_by_id[cgroup_id] = row
         return np.array([self._row_by_id[cgroup_id] for cgroup_id in cgroup_ids], np.int64)
 
     def containers_of(self, rows: Ints) -> Ints:
@@ -79,6 +95,10 @@ class CgroupTotals:
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the batch."""
         self._removed.update(dict.fromkeys(cgroup_ids))
+
+    def owner(self, cgroup_id: int) -> str:
+        """Return the owner of a cgroup, "" where it has no row."""
+        return self.cgroups.places.owner(self._row_by_id.get(cgroup_id, GONE))
 
     def close(self, grid: int, rank: int) -> Ints:
         """End what was removed, retire what is to be listed no longer; return containers of that.
@@ -111,7 +131,7 @@ class CgroupTotals:
         container = self.containers.row_of(name.container_id)
         if name.container and container != NONE:
             self.containers.set_label(container, name.container)
-            self._set_pod(container, self._pod_row(name.container.pod_id))
+            self._set_pod(container, self._pod_row(name.container.pod_id, name.owner))
         return had, int(self.containers.links[row])
 
     def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
@@ -135,11 +155,11 @@ class CgroupTotals:
         had, had_pod, *_ = self.cgroups.columns[row].tolist()
         rows, container, pod = np.array([row]), had, NONE
         if name.container:
-            container = self.containers.open(name.container_id, name.container)
-            pod = self._pod_row(name.container.pod_id)
-        pod = pod or self._pod_row(name.pod_id)
+            container = self.containers.open(name.container_id, name.container, name.owner)
+            pod = self._pod_row(name.container.pod_id, name.owner)
+        pod = pod or self._pod_row(name.pod_id, name.owner)
         pod = pod or int(self.containers.columns["pod"][container]) or had_pod
-        if container > RETIRED:
+        if self.containers.is_one(container):
             self._set_pod(container, pod)
         self.containers.relink(rows, container)
         # What it used in another container is in a pod with that or is in none.
@@ -147,14 +167,14 @@ class CgroupTotals:
         for level, labels in name.groups:
             if self.cgroups.columns[level][row] == NONE:
                 group = self.by_path[level]
-                group.relink(rows, group.open(labels, labels))
+                group.relink(rows, group.open(labels, labels, name.owner))
 
-    def _pod_row(self, pod_id: str) -> int:
+    def _pod_row(self, pod_id: str, owner: str) -> int:
         row = self.pods.row_of(pod_id)
         if row != NONE or not pod_id:
             return row
         labels = self._naming.pod(pod_id)
-        return self.pods.open(labels.pod_id, labels)
+        return self.pods.open(labels.pod_id, labels, owner)
 
     def _set_pod(self, container: int, pod: int) -> None:
         """Make a container part of a pod, and show it there; ``NONE`` leaves it where it is."""
@@ -176,15 +196,16 @@ class CgroupTotals:
     def _end_removed(self, grid: int) -> None:
         """End removed cgroups, and forget those for which nothing can come any more."""
         forgotten = []
-        for cgroup_id, until in list(self._removed.items()):
+        for cgroup_id, noted in list(self._removed.items()):
+            until = grid + LATE_INTERVALS if noted is None else noted
             row = self._row_by_id.get(cgroup_id, GONE)
             if self.cgroups.state[row] == State.RUNNING:
                 self.cgroups.set_state(row, State.TERMINATED)
-            if until is None:
-                self._removed[cgroup_id] = grid + LATE_INTERVALS
-            elif until <= grid:
+            self._removed[cgroup_id] = until
+            # Where a late record has a forgotten one named, its end is noted again.
+            if until <= grid or (row == GONE and len(self._removed) > MAX_CGROUPS):
                 del self._removed[cgroup_id]
-                if self._row_by_id.pop(cgroup_id, None):
+                if self._row_by_id.pop(cgroup_id, GONE) != GONE:
                     forgotten.append(row)
         if forgotten:
             self.cgroups.move(np.array(forgotten), np.full(len(forgotten), GONE))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import LinkedRecords
 from kepler_ebpf.ledger.table import Label, Retention, Table
 from kepler_ebpf.model.arrays import Ints
-from kepler_ebpf.model.workloads import State, WorkloadView
+from kepler_ebpf.model.workloads import OTHERS, State, WorkloadView
 
 NONE = 0
 """The group of members that are in none. Its figures mean nothing."""
@@ -23,20 +25,22 @@ class GroupTable(Table[Label]):
     """Groups by id; *column* of the table *members* has the group of each member.
 
     What a member uses is added to the group it is in then, and stays there. A group runs while one
-    of its members does.
+    of its members does. Groups for which there is no place are one, ``OTHERS``, which stays listed.
     """
 
     def __init__(
         self,
         kinds: int,
+        places: Places,
         members: Table[Any],
         column: str,
         columns: Sequence[tuple[str, str]] = (),
     ) -> None:
-        super().__init__(kinds, columns, reserved=2)
+        super().__init__(kinds, places, columns, reserved=2)
         self.linked: list[tuple[Table[Any], str]] = [(members, column)]
         self._members, self._column = members, column
         self._row_by_id: dict[Hashable, int] = {}
+        self._others = NONE
         self._seen_changes = 0
 
     @property
@@ -51,12 +55,18 @@ class GroupTable(Table[Label]):
         """Return the row of a group, ``NONE`` where it is not listed."""
         return self._row_by_id.get(group_id, NONE)
 
-    def open(self, group_id: Hashable, label: Label) -> int:
-        """Return the row of a group, which starts under *label* where it is not listed."""
+    def open(self, group_id: Hashable, label: Label, owner: str) -> int:
+        """Return the row of a group; one not listed starts under *label*, or is in ``OTHERS``."""
         row = self.row_of(group_id)
+        if row == NONE and (group_id == OTHERS or not self.places.has_room(owner)):
+            return self._open_others(label)
         if row == NONE:
-            row = self._row_by_id[group_id] = self.add(label)
+            row = self._row_by_id[group_id] = self.add(label, owner)
         return row
+
+    def is_one(self, row: int) -> bool:
+        """Whether a row is that of one group, and so of one label."""
+        return row not in {NONE, RETIRED, self._others}
 
     def rename(self, old_id: str, new_id: str) -> int:
         """Give a listed group another id, or merge it into the one that has it; return its row."""
@@ -75,6 +85,7 @@ class GroupTable(Table[Label]):
         """
         self._refresh()
         gone = self.due(keep._replace(min_uj=0.0), rank)
+        gone = np.delete(gone, np.flatnonzero(gone == self._others))
         if len(gone):
             self._absorb(gone, RETIRED)
         return gone
@@ -112,10 +123,17 @@ class GroupTable(Table[Label]):
 
     # --- inside
 
+    def _open_others(self, label: Label) -> int:
+        """Return the row of the groups without a place, with the first field of *label* alone."""
+        if self._others == NONE:
+            names = [field.name for field in fields(label)]  # type: ignore[arg-type]
+            self._others = self.add(type(label)(**dict.fromkeys(names, "") | {names[0]: OTHERS}))
+        return self._others
+
     def _refresh(self) -> None:
         """Let groups run that have a running member, and end the others."""
         members, state = self._members, self.state[: self.size]
-        if self.changes + members.changes == self._seen_changes or not self._row_by_id:
+        if self.changes + members.changes == self._seen_changes or self.size == self._reserved:
             return
         is_running = members.state[: members.size] == State.RUNNING
         running = self.links[: members.size][is_running]

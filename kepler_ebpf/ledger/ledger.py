@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.ledger.cgroups import CgroupTotals
 from kepler_ebpf.ledger.node import NodeTotals
+from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.processes import ProcessTotals
 from kepler_ebpf.ledger.records import Batch, Pids, Starts, link
 from kepler_ebpf.ledger.table import Retention
 from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.bounds import DEFAULT_MAX, Limit, MaxListed
 from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.names import CgroupName, Naming, ProcessName
 from kepler_ebpf.model.snapshot import NodeView
 from kepler_ebpf.model.workloads import PodLabels, WorkloadView
@@ -27,15 +30,29 @@ class Ledger:
     """The totals of one run. For one thread; views are snapshots for any.
 
     *retention* chooses which ended processes stay listed; containers, virtual machines, pods and
-    units stay by the same time and count whatever they used. Raises ValueError without zones.
+    units stay by the same time and count whatever they used. *most* limits how many workloads are
+    listed at all. Raises ValueError without zones.
     """
 
-    def __init__(self, zones: tuple[Zone, ...], naming: Naming, retention: Retention) -> None:
+    def __init__(
+        self,
+        zones: tuple[Zone, ...],
+        naming: Naming,
+        retention: Retention,
+        most: MaxListed = DEFAULT_MAX,
+    ) -> None:
         if not zones:
             raise ValueError("a ledger needs at least one zone")
         self.kinds = zone_kinds(zones)
-        self.groups = CgroupTotals(len(self.kinds), naming, retention)
-        self._processes = ProcessTotals(len(self.kinds), naming, self.groups, retention)
+        names = ("cgroup", *WORKLOAD_LEVELS)
+        limits = {
+            name: Limit(name, "what has no place is in [others], or of cgroups in no container")
+            for name in names
+        }
+        self.limits = tuple(limits.values())
+        self.groups = CgroupTotals(len(self.kinds), naming, retention, limits, most)
+        places = Places(limits["process"], most.processes), Places(limits["vm"], most.others)
+        self._processes = ProcessTotals(len(self.kinds), naming, self.groups, retention, *places)
         self._tables = (*self.groups.tables, self._processes.processes, self._processes.vms)
         self._node = NodeTotals(zones)
         self._grid = 0
@@ -118,7 +135,7 @@ class Ledger:
             }
         return self._views
 
-    def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, int]:
+    def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, float]:
         """Return a process's energy (kinds,) in µJ and its CPU ns; zeros if it is not listed."""
         return self._processes.totals_of(tgid, start_ns)
 

@@ -1,10 +1,12 @@
 """The totals of processes, and of the virtual machines they run.
 
-A process is its pid and its start together. One that came and went within a batch and used little
-has no row of its own: it is in the row ``[retired]`` of its container, as is every process once it
-is listed no longer. So the rows of processes add up to what was used, in each container and in
-all. Where the container of a cgroup is learned late, processes that are not listed by then stay in
-the row of those in no container.
+A process is its pid and its start together. One that came and went within a batch and used little,
+or for which there is no place, has no row of its own: what it uses is in the row ``[others]`` of
+its container. What a view had of a process moves to the row ``[retired]`` once it is listed no
+longer, the rest to ``[others]``. So the rows of processes add up to what was used, in each
+container and in all; and whoever reads every view sees all of it rise once, in rows that are not
+``[retired]``. Where the container of a cgroup is learned late, processes that are not listed by
+then stay in the row of those in no container.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.ledger.cgroups import CgroupTotals
 from kepler_ebpf.ledger.groups import NONE
+from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import (
     LinkedRecords,
     Pids,
@@ -29,7 +32,7 @@ from kepler_ebpf.ledger.table import Retention, frozen
 from kepler_ebpf.model.arrays import Bools, Floats, Ints, Records
 from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
 from kepler_ebpf.model.usage import OVERFLOW_COMM
-from kepler_ebpf.model.workloads import State, WorkloadView
+from kepler_ebpf.model.workloads import OTHERS, State, WorkloadView
 
 FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
 """What the table keeps of a process's newest record: its columns, and the fields of the record."""
@@ -38,13 +41,19 @@ FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
 class ProcessTotals:
     """Processes by identity, and their virtual machines. *groups* has their containers.
 
-    ``[retired]`` and ``[overflow]`` rows have pid 0, and run as long as their container does.
+    Rows of several processes have pid 0, and run as long as their container does.
     """
 
     def __init__(
-        self, kinds: int, naming: Naming, groups: CgroupTotals, retention: Retention
+        self,
+        kinds: int,
+        naming: Naming,
+        groups: CgroupTotals,
+        retention: Retention,
+        places: Places,
+        of_vms: Places,
     ) -> None:
-        self.processes = ProcessTable(kinds)
+        self.processes = ProcessTable(kinds, places, of_vms)
         self.vms = self.processes.vms
         self._naming = naming
         self._groups = groups
@@ -52,20 +61,22 @@ class ProcessTotals:
         self._ended: set[int] = set()
         self._sums: dict[tuple[str, int], int] = {}
         self._sum_row(RETIRED_COMM, NONE)
+        self._sum_row(OTHERS, NONE)
         self._retired_uj: Floats = np.zeros(kinds)
+        self._retired_cpu_ns = 0.0
 
     # --- each batch
 
     def credit(self, records: LinkedRecords, rank: int) -> None:
         """Add what was used to the processes, and list those that are new.
 
-        What a process used in another container than the one it is shown in is among the retired
+        What a process used in another container than the one it is shown in is among the others
         of that container. *rank* is the kind that chooses which ended processes are listed.
         """
         rows = self._rows_of(records, rank)
         self.vms.credit_groups(rows, records)
         is_elsewhere = self.processes.columns["container"][rows] != records.containers
-        self._put(rows, is_elsewhere, records.containers, RETIRED_COMM)
+        self._put(rows, is_elsewhere | (rows == RETIRED_ROW), records.containers, OTHERS)
         self.processes.credit(rows, records.weights, records.recent)
 
     def ended(self, tgids: Pids, starts: Starts) -> None:
@@ -79,12 +90,12 @@ class ProcessTotals:
         columns = table.columns[is_running]
         return columns["tgid"], columns["start_ns"]
 
-    def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, int]:
+    def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, float]:
         """Return the energy (kinds,) and the CPU ns of a process, zeros where it is not listed."""
         row = self.processes.rows_of([identity_of(tgid, start_ns)])[0]
         if row == RETIRED_ROW:
-            return np.zeros(self.processes.energy_uj.shape[1]), 0
-        return self.processes.energy_uj[row].copy(), int(self.processes.cpu_ns[row])
+            return np.zeros(self.processes.energy_uj.shape[1]), 0.0
+        return self.processes.energy_uj[row].copy(), float(self.processes.cpu_ns[row])
 
     def close(self, rank: int, gone_containers: Ints) -> None:
         """End what has exited, and retire what is to be listed no longer.
@@ -99,26 +110,31 @@ class ProcessTotals:
         self._ended.clear()
         if len(gone_containers):
             inside = np.isin(table.columns["container"], gone_containers).nonzero()[0]
-            table.drop(inside, np.full(len(inside), RETIRED_ROW))
+            self._retire(inside, np.full(len(inside), NONE))
             gone = set(gone_containers.tolist())
             self._sums = {key: row for key, row in self._sums.items() if key[1] not in gone}
         due = table.due(self._retention, rank)
-        containers = table.columns["container"][due].tolist()
-        retired = [self._sum_row(RETIRED_COMM, container) for container in containers]
-        table.drop(due, np.array(retired, np.int64))
+        self._retire(due, table.columns["container"][due])
         self.vms.retire_due(self._retention, rank)
 
     def view(self) -> WorkloadView:
         """Return the totals of the processes; the retired are among the rows."""
         sums, container_states = self._sums.items(), self._groups.containers.states()
-        view = self.processes.make_view([row for (comm, _), row in sums if comm == RETIRED_COMM])
+        view = self.processes.make_view([row for (comm, _), row in sums if comm != OVERFLOW_COMM])
         # A sum in another order may differ in its last bit, and no counter may fall by it.
         self._retired_uj = frozen(np.maximum(self._retired_uj, view.retired_uj))
+        self._retired_cpu_ns = max(self._retired_cpu_ns, view.retired_cpu_ns)
+        self.processes.note_seen()
         state = view.state.copy()
         for (_, container), row in sums:
             if container != NONE:
                 state[row] = container_states[container]
-        return replace(view, state=frozen(state), retired_uj=self._retired_uj)
+        return replace(
+            view,
+            state=frozen(state),
+            retired_uj=self._retired_uj,
+            retired_cpu_ns=self._retired_cpu_ns,
+        )
 
     # --- names
 
@@ -163,8 +179,17 @@ class ProcessTotals:
 
     def _put(self, rows: Ints, is_put: Bools, containers: Ints, comm: str) -> None:
         """Let the records that are to be *is_put* be in the rows *comm* of their *containers*."""
-        for container in np.unique(containers[is_put]).tolist():
-            rows[is_put & (containers == container)] = self._sum_row(comm, container)
+        found, index = np.unique(containers[is_put], return_inverse=True)
+        sums = [self._sum_row(comm, container) for container in found.tolist()]
+        rows[is_put] = np.array(sums, np.int64)[index]
+
+    def _retire(self, rows: Ints, containers: Ints) -> None:
+        """List rows no longer, and have what they used in the rows of *containers* (rows,)."""
+        if len(rows):
+            is_put, seen_to, unseen_to = rows >= 0, rows.copy(), rows.copy()
+            self._put(seen_to, is_put, containers, RETIRED_COMM)
+            self._put(unseen_to, is_put, containers, OTHERS)
+            self.processes.retire(rows, seen_to, unseen_to)
 
     def _sum_row(self, comm: str, container: int) -> int:
         """Return the row named *comm* of a container, made where there is none yet."""
@@ -222,7 +247,7 @@ class ProcessTotals:
     # --- inside: processes that are new
 
     def _admit(self, records: LinkedRecords, new: Ints, rank: int) -> None:
-        """List the processes of the records at index *new*, but not those that used little."""
+        """List the processes of the records at *new*, but not those that ended and used little."""
         groups = group_by_process(records, new, np.zeros(len(new), np.bool_))
         newest = groups.newest
         alive = [records.identities[index] not in self._ended for index in newest.tolist()]
@@ -233,7 +258,11 @@ class ProcessTotals:
             self._open(records, index)
 
     def _open(self, records: LinkedRecords, index: int) -> None:
+        """List the process of the record at *index*, if there is a place."""
         table, task = self.processes, records.tasks[index]
+        owner = self._groups.owner(int(task["cgroup_id"]))
+        if not table.places.has_room(owner):
+            return
         tgid, start_ns = int(task["tgid"]), int(task["process_start_ns"])
         container = int(records.containers[index])
         container_id = self._groups.container_id(container)
@@ -244,7 +273,7 @@ class ProcessTotals:
         earlier = int(table.columns["start_ns"][table.newest(tgid)])
         self._ended.add(identity_of(tgid, min(earlier, start_ns)))
         facts = (task[field] for field in FACTS.values())
-        row = table.open(label, (start_ns, tgid, *facts, container))
+        row = table.open(label, (start_ns, tgid, *facts, container), owner)
         if name.vm:
             table.set_vm(row, name.vm)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from kepler_ebpf.ledger.groups import NONE, GroupTable
+from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import identity_of
-from kepler_ebpf.ledger.table import Table
-from kepler_ebpf.model.arrays import Ints
+from kepler_ebpf.ledger.table import START_ROWS, Table
+from kepler_ebpf.model.arrays import Floats, Ints
 from kepler_ebpf.model.workloads import ProcessLabels, State, VmLabels
 
 RETIRED_COMM = "[retired]"
-"""The comm of the row with the processes of a container that are not listed."""
+"""The comm of the row with the processes of a container that are listed no longer."""
 
 RETIRED_ROW = 0
-"""The row with the processes of no container that are not listed."""
+"""The row with the processes of no container that are listed no longer."""
 
 COLUMNS = [
     ("start_ns", "u8"),
@@ -39,11 +40,15 @@ class ProcessTable(Table[ProcessLabels]):
     Processes whose keys are equal share a row: a pid that was used again, or an exec back to what
     a listed one is. The newest of them owns the row: ``columns`` has its identity (a start of 0
     for none), fields of its last record, and the rows of its container and its virtual machine.
+    ``seen`` (rows, kinds + 1) has the energy and the CPU time that the last view had.
     """
 
-    def __init__(self, kinds: int) -> None:
-        super().__init__(kinds, COLUMNS)
-        self.vms: GroupTable[VmLabels] = GroupTable(kinds, self, "vm")
+    ARRAYS = (*Table.ARRAYS, "seen")
+
+    def __init__(self, kinds: int, places: Places, of_vms: Places) -> None:
+        super().__init__(kinds, places, COLUMNS)
+        self.seen: Floats = np.zeros((START_ROWS, kinds + 1))
+        self.vms: GroupTable[VmLabels] = GroupTable(kinds, of_vms, self, "vm")
         self._row_by_key: dict[SeriesKey, int] = {}
         self._row_by_identity: dict[int, int] = {}
         self._identities: dict[int, list[int]] = {}
@@ -68,15 +73,17 @@ class ProcessTable(Table[ProcessLabels]):
 
     # --- changing rows
 
-    def open(self, label: ProcessLabels, values: tuple[object, ...], vm: int = NONE) -> int:
-        """List a process under *label*, in the row of its series where there is one.
+    def open(
+        self, label: ProcessLabels, values: tuple[object, ...], owner: str, vm: int = NONE
+    ) -> int:
+        """List a process of *owner* under *label*, in the row of its series where there is one.
 
         *values* are its ``columns`` but for the last: the machine, which is *vm* in a new row.
         """
         identity, key = identity_of(label.pid, label.start_ns), series_key(label)
         row = self._row_by_key.get(key)
         if row is None:
-            row = self._row_by_key[key] = self.add(label)
+            row = self._row_by_key[key] = self.add(label, owner)
             self._identities[row] = []
             self.columns["vm"][row] = vm
         if label.start_ns >= self.columns["start_ns"][row]:
@@ -114,9 +121,23 @@ class ProcessTable(Table[ProcessLabels]):
 
     def set_vm(self, row: int, vm: VmLabels) -> None:
         """Make a process part of a virtual machine."""
-        group = self.vms.open(vm.vm_id, vm)
-        self.vms.set_label(group, vm)
+        group = self.vms.open(vm.vm_id, vm, self.places.owner(row))
+        if self.vms.is_one(group):
+            self.vms.set_label(group, vm)
         self.vms.relink(np.array([row]), group)
+
+    def note_seen(self) -> None:
+        """Note that a view has what every row has now."""
+        self.seen[:, :-1], self.seen[:, -1] = self.energy_uj, self.cpu_ns
+
+    def retire(self, rows: Ints, seen_to: Ints, unseen_to: Ints) -> None:
+        """List rows no longer. What no view had of them goes to rows of its own, *unseen_to*."""
+        seen_uj, seen_ns = self.seen[rows, :-1], self.seen[rows, -1]
+        np.add.at(self.energy_uj, unseen_to, self.energy_uj[rows] - seen_uj)
+        np.add.at(self.cpu_ns, unseen_to, self.cpu_ns[rows] - seen_ns)
+        np.add.at(self.recent, unseen_to, self.recent[rows])
+        self.energy_uj[rows], self.cpu_ns[rows], self.recent[rows] = seen_uj, seen_ns, 0.0
+        self.drop(rows, seen_to)
 
     def drop(self, rows: Ints, targets: Ints) -> None:
         """List rows no longer: their totals go to *targets*."""
@@ -130,6 +151,7 @@ class ProcessTable(Table[ProcessLabels]):
                 del self._row_by_key[series_key(label)]
             if self.newest(label.pid) == row:
                 del self._newest_by_pid[label.pid]
+        np.add.at(self.seen, targets, self.seen[rows])
         self.move(rows, targets)
 
     # --- inside
@@ -142,7 +164,8 @@ class ProcessTable(Table[ProcessLabels]):
         start_ns, tgid, exec_id, cgroup_id, comm, _, vm = self.columns[row].tolist()
         state, ended_s = self.state[row], self.ended_s[row]
         self._identities[row].remove(identity_of(tgid, start_ns))
-        into = self.open(label, (start_ns, tgid, exec_id, cgroup_id, comm, container), vm)
+        values = (start_ns, tgid, exec_id, cgroup_id, comm, container)
+        into = self.open(label, values, self.places.owner(row), vm)
         if self.columns["start_ns"][into] == start_ns:
             self.state[into], self.ended_s[into] = state, ended_s
         if is_whole:

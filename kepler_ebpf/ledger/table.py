@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.workloads import State, WorkloadView
 
@@ -48,18 +49,28 @@ class Table(Generic[Label]):
 
     ``size`` rows are in use or gaps between such; the arrays have room for more. The first
     *reserved* rows have no label, are always there and are not in views. ``columns`` is a
-    structured array with what the owner of the table keeps for each row; a gap has zeros.
+    structured array with what the user of the table keeps for each row; a gap has zeros.
+    ``cpu_ns`` is exact up to 104 days of CPU time, to the sixteenth digit beyond, and never wraps.
     ``recent`` (rows, 2, kinds + 1) has the energy and the CPU time of two intervals: the one that
     views show, and the one after it. ``changes`` counts changes of rows and of their states.
     """
 
+    ARRAYS: tuple[str, ...] = ("energy_uj", "cpu_ns", "recent", "state", "ended_s", "columns")
+    """The attributes that are arrays with an entry for each row."""
+
     def __init__(
-        self, kinds: int, columns: Sequence[tuple[str, str]] = (), *, reserved: int = 0
+        self,
+        kinds: int,
+        places: Places,
+        columns: Sequence[tuple[str, str]] = (),
+        *,
+        reserved: int = 0,
     ) -> None:
+        self.places = places
         self.size = reserved
         self.labels: list[Label | None] = [None] * reserved
         self.energy_uj: Floats = np.zeros((START_ROWS, kinds))
-        self.cpu_ns: Ints = np.zeros(START_ROWS, np.int64)
+        self.cpu_ns: Floats = np.zeros(START_ROWS)
         self.recent: Floats = np.zeros((START_ROWS, 2, kinds + 1))
         self.state = np.full(START_ROWS, State.FREE, np.uint8)
         self.ended_s: Floats = np.zeros(START_ROWS)
@@ -72,17 +83,22 @@ class Table(Generic[Label]):
 
     # --- rows
 
-    def add(self, label: Label) -> int:
-        """Start a running workload in the lowest free row, with zeros in ``columns``."""
+    def add(self, label: Label, owner: str | None = None) -> int:
+        """Start a running workload in the lowest free row, with zeros in ``columns``.
+
+        It takes a place of its *owner*; None takes none.
+        """
         if not self._free:
             if self.size == len(self.state):
-                for name in ("energy_uj", "cpu_ns", "recent", "state", "ended_s", "columns"):
+                for name in self.ARRAYS:
                     array = getattr(self, name)
                     setattr(self, name, np.concatenate((array, np.zeros_like(array))))
             self._free.append(self.size)
             self.labels.append(None)
             self.size += 1
         row = self._free.pop()
+        if owner is not None:
+            self.places.take(row, owner)
         self.set_state(row, State.RUNNING)
         self.set_label(row, label)
         return row
@@ -118,10 +134,11 @@ class Table(Generic[Label]):
     def move(self, rows: Ints, targets: Ints) -> None:
         """Add what *rows* have to the rows *targets*, and make *rows* free."""
         self.add_from(self, rows, targets)
-        for array in (*self.figures, self.columns):
+        for array in (getattr(self, name) for name in self.ARRAYS):
             array[rows] = np.zeros(1, array.dtype)
         for row in rows.tolist():
             self.labels[row] = None
+            self.places.leave(row)
         self._label_tuple = None
         self.set_state(rows, State.FREE)
         # Gaps at the end are dropped, so that the size of a view follows what is in use.
@@ -135,7 +152,7 @@ class Table(Generic[Label]):
     # --- figures
 
     @property
-    def figures(self) -> tuple[Floats, Ints, Floats]:
+    def figures(self) -> tuple[Floats, Floats, Floats]:
         """What is counted for each row."""
         return self.energy_uj, self.cpu_ns, self.recent
 
@@ -153,7 +170,7 @@ class Table(Generic[Label]):
         """
         given = self._sum_by_row(rows, weights)
         self.energy_uj += given[:, :-1]
-        self.cpu_ns += given[:, -1].astype(np.int64)
+        self.cpu_ns += given[:, -1]
         for index, part in enumerate(recent):
             if part.start < part.stop:
                 self.recent[:, index] += self._sum_by_row(rows[part], weights[part])
@@ -176,7 +193,7 @@ class Table(Generic[Label]):
             ran_rows=frozen(ran_rows),
             ran_uj=frozen(shown[ran_rows, :-1]),
             retired_uj=frozen(self.energy_uj[retired].sum(axis=0)),
-            retired_cpu_ns=int(self.cpu_ns[retired].sum()),
+            retired_cpu_ns=float(self.cpu_ns[retired].sum()),
         )
 
     def _sum_by_row(self, rows: Ints, weights: Floats) -> Floats:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.self_metrics import SelfMetrics
 from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
+from kepler_ebpf.model.bounds import LABEL_LENGTH, Limit
 from kepler_ebpf.model.energy import NS_PER_S, Meter
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.stats import OwnUsage, Stats
@@ -82,6 +83,7 @@ class Sampler:
     _s_per_record: float = field(init=False, default=0.0)
     _recheck_at_s: float = field(init=False, default=0.0)
     _at_s: float = field(init=False, default=0.0)
+    _end_s: float = field(init=False, default=0.0)
     _missed: tuple[int, int, int] = field(init=False, default=(0, 0, 0))
 
     def run(self, ticker: Ticker) -> None:
@@ -151,7 +153,7 @@ class Sampler:
         if interval is None:
             self._self_metrics.failed_intervals += 1
             return False
-        self._at_s = time.time()
+        self._at_s, self._end_s = time.time(), time.monotonic()
         self._self_metrics.intervals += 1
         self.publisher.measured()
         self._pending_s += interval.length_s
@@ -253,6 +255,7 @@ class Sampler:
         zones = zip(self.meter.zones, unread, strict=True)
         snapshot = Snapshot(
             at_s=self._at_s,
+            end_s=self._end_s,
             interval_s=sum(part.length_s for part in parts),
             kinds=self.ledger.kinds,
             unread_kinds=frozenset(zone.kind for zone, is_unread in zones if is_unread),
@@ -263,6 +266,10 @@ class Sampler:
             pod_source=self.pods.health(),
         )
         self.publisher.publish(snapshot, closed=closed)
+
+    @property
+    def _limits(self) -> Iterable[Limit]:
+        return LABEL_LENGTH, *self.ledger.limits, *self.names.limits
 
     def _stats(self) -> Stats:
         own_uj, own_cpu_ns = self.ledger.totals_of(*self.tracker.self_process)
@@ -275,4 +282,5 @@ class Sampler:
             own=OwnUsage(own_cpu_ns, own_uj),
             stdout_dropped=self.stdout_dropped(),
             naming=self.names.stats,
+            limits={limit.name: limit.count for limit in self._limits},
         )

@@ -7,9 +7,10 @@ better names come later (``Ledger.relabel_process`` and the others).
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from kepler_ebpf.model.bounds import Labels
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, VmLabels
 
 CGROUP_V1_BIT = 1 << 63
@@ -57,12 +58,14 @@ class CgroupName:
     """A cgroup: its path, and the container and the pod ("" for none) that it belongs to.
 
     ``groups`` are the workloads of other kinds that the path is in: level and labels of each.
+    ``owner`` is whoever can make more cgroups beside it: workloads are limited by owner.
     """
 
     path: str
     container: ContainerLabels | None = None
     pod_id: str = ""
     groups: tuple[tuple[str, Hashable], ...] = ()
+    owner: str = field(default="", compare=False)
 
     @property
     def container_id(self) -> str:
@@ -71,7 +74,7 @@ class CgroupName:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessName:
+class ProcessName(Labels):
     """What the kernel's records do not have: the executable, and the VM that the process runs."""
 
     exe: str = ""

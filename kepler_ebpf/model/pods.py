@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kepler_ebpf.model.bounds import Labels
+
 
 @dataclass(frozen=True, slots=True)
-class PodInfo:
+class PodInfo(Labels):
     """A pod as Kubernetes describes it, "" for what is missing.
 
     ``pod_id`` is the API's uid, ``cgroup_pod_id`` the one in the kubelet's cgroup paths: they

@@ -31,7 +31,8 @@ class NodeView:
 class Snapshot:
     """One published state: immutable, swapped by reference, the same for every reader.
 
-    ``interval_s`` is the measured length of the last interval, ``at_s`` its end as a Unix time.
+    ``interval_s`` is the measured length of the last interval, ``at_s`` its end as a Unix time,
+    ``end_s`` on the monotonic clock, which no one can set.
     ``kinds`` is the column order of every array with a ``kinds`` axis; a kind whose zones have
     counted nothing since start is not exported. ``unread_kinds`` are those of which a zone could
     not be read at the end of the interval, or not in time: their power is not known, so none is
@@ -41,6 +42,7 @@ class Snapshot:
     """
 
     at_s: float
+    end_s: float
     interval_s: float
     kinds: tuple[str, ...]
     unread_kinds: frozenset[str]

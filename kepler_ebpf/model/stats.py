@@ -5,7 +5,8 @@ Reading a part's stats changes nothing. The metrics that show them are in ``expo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import MeterStats
@@ -64,13 +65,13 @@ class NamingStats:
 class OwnUsage:
     """This process as a consumer: CPU time, and energy (kinds,) by zone kind."""
 
-    cpu_ns: int
+    cpu_ns: float
     energy_uj: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """All figures of a run about itself in a snapshot."""
+    """All figures of a run about itself in a snapshot; ``limits``: how often each was reached."""
 
     loader: str
     tracker: TrackerStats
@@ -80,3 +81,4 @@ class Stats:
     own: OwnUsage
     stdout_dropped: int = 0
     naming: NamingStats = NamingStats()
+    limits: Mapping[str, int] = field(default_factory=dict)

@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kepler_ebpf.model.arrays import Floats, Ints
+from kepler_ebpf.model.bounds import Labels
+
+OTHERS = "[others]"
+"""The id of the workload that stands for those without a place of their own."""
 
 
 class State(IntEnum):
@@ -21,7 +25,7 @@ class State(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessLabels:
+class ProcessLabels(Labels):
     """A process as the exporters show it. A changed label is a new object."""
 
     pid: int
@@ -39,7 +43,7 @@ class ProcessLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerLabels:
+class ContainerLabels(Labels):
     """A container as the exporters show it. A changed label is a new object."""
 
     container_id: str
@@ -54,7 +58,7 @@ class ContainerLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class VmLabels:
+class VmLabels(Labels):
     """A virtual machine as the exporters show it."""
 
     vm_id: str
@@ -68,7 +72,7 @@ class VmLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class PodLabels:
+class PodLabels(Labels):
     """A pod as the exporters show it."""
 
     pod_id: str
@@ -82,7 +86,7 @@ class PodLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitLabels:
+class UnitLabels(Labels):
     """A systemd unit or a Slurm step as the exporters show it; ``kind`` is systemd or slurm."""
 
     unit: str
@@ -105,14 +109,14 @@ class WorkloadView:
 
     ``retired_uj`` (kinds,) and ``retired_cpu_ns`` belong to ended workloads that have no row of
     their own. Rows + retired is the total of the level, but for processes: there the rows alone
-    are, and retired is the sum of the ``[retired]`` rows among them.
+    are, and retired is the sum of the ``[retired]`` and ``[others]`` rows among them.
     """
 
     labels: tuple[Any, ...]
     energy_uj: Floats
-    cpu_ns: Ints
+    cpu_ns: Floats
     state: NDArray[np.uint8]
     ran_rows: Ints
     ran_uj: Floats
     retired_uj: Floats
-    retired_cpu_ns: int
+    retired_cpu_ns: float

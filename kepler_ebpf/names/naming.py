@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
+from kepler_ebpf.model.bounds import Limit
 from kepler_ebpf.model.names import (
     CgroupEvent,
     CgroupName,
@@ -169,6 +170,11 @@ class HostNaming(Naming):
         """Faults, and reads that were given up."""
         return NamingStats(self.faults.count, sum(each.given_up for each in self._readers))
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits on what is remembered."""
+        return (self._paths.limit,)
+
     def close(self) -> None:
         """Release what is held open; nothing is named after this."""
         self._paths.close()
@@ -217,7 +223,7 @@ class HostNaming(Naming):
 
     def _prefetch(self, cgroup_id: int) -> None:
         """Read a new container's name, which its runtime may have dropped when it is needed."""
-        path = self._paths.lookup(cgroup_id)
+        path = self._paths.path(cgroup_id)
         container = match_container(path) if path else None
         if container is not None:
             self._containers.prefetch(container)

@@ -19,6 +19,7 @@ from kepler_ebpf.names.cgroups.containers import (
     match_container,
     match_pod,
     outside_of_containers,
+    owner_of,
     pod_places,
 )
 from kepler_ebpf.names.cgroups.kinds import match_kinds
@@ -44,7 +45,8 @@ class PodDirectory(Protocol):
 
 def resolve(path: str, levels: Collection[str] = ()) -> CgroupName:
     """Return what is in the path alone; of the kinds found by path those of *levels*."""
-    return CgroupName(path, match_container(path), match_pod(path), match_kinds(path, levels))
+    groups = match_kinds(path, levels)
+    return CgroupName(path, match_container(path), match_pod(path), groups, owner_of(path))
 
 
 class KubeletRoot:

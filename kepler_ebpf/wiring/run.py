@@ -18,6 +18,7 @@ from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
+from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.energy import UJ_PER_J, Meter
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions
@@ -77,7 +78,7 @@ def _build(
         tracker=tracker,
         meter=meter,
         measurer=measurer,
-        ledger=Ledger(meter.zones, names, _retention(config)),
+        ledger=Ledger(meter.zones, names, _retention(config), _most(config)),
         names=names,
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
@@ -109,6 +110,10 @@ def _retention(config: Config) -> Retention:
         most=config.max_terminated,
         min_uj=config.min_terminated_energy_j * UJ_PER_J,
     )
+
+
+def _most(config: Config) -> MaxListed:
+    return MaxListed(processes=config.max_processes, others=config.max_workloads)
 
 
 def _describe(meter: Meter) -> str:

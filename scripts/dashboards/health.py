@@ -90,6 +90,15 @@ PANELS = [
         "within a second.",
     ),
     graph(
+        "Limits reached",
+        "ops",
+        Query(
+            rate(f"kepler_ebpf_limited_total{{{ON}}}", "node_name, limit"),
+            "{{node_name}} {{limit}}",
+        ),
+        about="Workloads without a row of their own, labels cut, paths of cgroups forgotten.",
+    ),
+    graph(
         "Fill of the kernel maps",
         "percentunit",
         Query(f"kepler_ebpf_map_fill_ratio{{{ON}}}", "{{node_name}}"),
@@ -155,7 +164,7 @@ PANELS = [
             rate(f"kepler_ebpf_retired_cpu_seconds_total{{{ON}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
-        about="In cores. Of ended workloads that are not listed.",
+        about="In cores. Of workloads that are not listed.",
     ),
     table(
         "Loader and meter of each node",

@@ -70,7 +70,7 @@ PANELS = [
             " (last_over_time(kepler_process_cpu_joules_total"
             f'{{{OF}, state="terminated"}}[$__range])))'
         ),
-        "Those above monitor.minTerminatedEnergyThreshold; the others are in the [retired] rows.",
+        "Those above monitor.minTerminatedEnergyThreshold; the rest: [retired] and [others].",
     ),
     graph(
         "Retired energy",
@@ -79,7 +79,7 @@ PANELS = [
             rate(f"kepler_ebpf_retired_joules_total{{{AT}}}", "node_name, level"),
             "{{node_name}} {{level}}",
         ),
-        about="Of ended workloads that are not listed; for processes, of the [retired] rows.",
+        about="Of workloads that are not listed; for processes, rows [retired] and [others].",
     ),
 ]
 

@@ -16,6 +16,7 @@ from snapshots import CONTAINER_ID, GAP, POD_ID, Row, pod_info, process, snapsho
 from kepler_ebpf.exporters.catalog import POD_INFO, WORKLOADS, selected
 from kepler_ebpf.exporters.metric import Metric
 from kepler_ebpf.exporters.workload_text import WorkloadText
+from kepler_ebpf.model.bounds import MAX_LABEL_BYTES
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import State
 
@@ -163,10 +164,20 @@ def test_undecodable_bytes_become_valid_utf8() -> None:
     assert 'comm="caf\ufffd 🎉"' in page.decode()
 
 
-def test_long_label_values_are_whole() -> None:
-    """A value of 4 kB is exported in full."""
-    text = rendered(snapshot([Row(process(exe="/x" * 2048))]))
-    assert {s.labels["exe"] for s in samples(text) if "exe" in s.labels} == {"/x" * 2048}
+@pytest.mark.parametrize("letter", ["x", "é", "\N{PARTY POPPER}", "\ud800"])
+def test_a_long_label_value_is_cut_and_stays_its_own(letter: str) -> None:
+    """Of 4 kB no more than 256 bytes are exported; two that differ at the end are two."""
+    rows = [Row(process(pid, exe=letter * 2048 + str(pid))) for pid in (1, 2)]
+    shown = {s.labels["exe"] for s in samples(rendered(snapshot(rows))) if "exe" in s.labels}
+    assert len(shown) == 2
+    assert all(len(exe.encode()) <= MAX_LABEL_BYTES for exe in shown)
+
+
+def test_a_label_value_of_the_greatest_length_is_whole() -> None:
+    """Nothing is cut that fits."""
+    exe = "/" + "x" * (MAX_LABEL_BYTES - 1)
+    shown = samples(rendered(snapshot([Row(process(exe=exe))])))
+    assert {s.labels["exe"] for s in shown if "exe" in s.labels} == {exe}
 
 
 def test_changed_labels_object_is_rendered_anew() -> None:

@@ -5,9 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from ledger_world import World, container, record, vm
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger_world import KEEP_ALL, World, container, record, vm
 
 from kepler_ebpf.ledger.ledger import Retention
+from kepler_ebpf.model.energy import NS_PER_S
 from kepler_ebpf.model.names import CgroupName, ProcessName
 
 
@@ -76,3 +79,18 @@ def test_the_retired_of_processes_do_not_fall_by_a_last_bit():
         assert (world.processes.retired_uj >= before).all()
         before = world.processes.retired_uj
     np.testing.assert_allclose(before, [2.7, 0.675])
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40), st.sampled_from([53, 62, 63, 64]))
+def test_cpu_time_never_falls_however_long_it_adds_up(parts, bits):
+    """Near each limit of a number: 104 days on one CPU, and centuries on a thousand."""
+    world = World(KEEP_ALL)
+    world.interval(*(record(cpu_ns=2**bits // 4) for _ in range(4)))
+    before = world.ledger.totals_of(10, 10_000)[1]
+    for part in parts:
+        cpu_ns = int(part * 1024 * NS_PER_S)
+        world.interval(record(cpu_ns=cpu_ns))
+        now = world.ledger.totals_of(10, 10_000)[1]
+        assert now >= before
+        np.testing.assert_allclose(now - before, cpu_ns, atol=2.0 ** (bits - 52))
+        before = now

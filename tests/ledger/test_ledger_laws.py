@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ledger_world import World, container, everything, record, totals_by_series, vm
 
 from kepler_ebpf.ledger.ledger import Retention
+from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.workloads import PodLabels, UnitLabels
 
@@ -33,6 +34,7 @@ CGROUP_NAMES = st.builds(
         container(container_id, pod_id) if container_id else None,
         pod_id,
         (("unit", UnitLabels(unit, "systemd")),) if unit else (),
+        container_id,
     ),
     st.sampled_from(["", "a", "b"]),
     st.sampled_from(["", "p", "q"]),
@@ -87,10 +89,13 @@ RETENTIONS = st.builds(
 )
 
 
-@given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]))
-def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns):
+PLACES = st.builds(MaxListed, st.sampled_from([1, 3, 100]), st.sampled_from([1, 2, 100]))
+
+
+@given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]), PLACES)
+def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns, most):
     """Processes and cgroups have all; no other level has more; no series falls or is twice."""
-    world = World(retention, uj_per_ns)
+    world = World(retention, uj_per_ns, most)
     before: dict[Any, float] = {}
     for step in steps:
         step(world)
@@ -103,4 +108,67 @@ def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns):
             assert everything(view)[1] <= credited_ns
         now = totals_by_series(world)
         assert all((now.get(key, total) >= total).all() for key, total in before.items())
+        before = now
+
+
+CONTAINER_OF = {1: "", 2: "", 3: "a", 4: "a", 5: "b"}
+"""The container of each cgroup."""
+
+SHORT_COMMANDS = st.lists(
+    st.builds(
+        lambda pid, start, cpu_ns, *, ended: record(
+            pid, cpu_ns, start=start, cgroup_id=pid % 5 + 1, ended=ended
+        ),
+        pid=st.integers(1, 12),
+        start=st.integers(1, 9),
+        cpu_ns=st.integers(1, 1_000),
+        ended=st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+def world_of_containers(retention, most):
+    """Return a world whose cgroups have their names from the start."""
+    world = World(retention, most=most)
+    for cgroup_id, name in CONTAINER_OF.items():
+        world.names.cgroups[cgroup_id] = CgroupName("/", container(name) if name else None)
+    return world
+
+
+def rows_with_uj(view):
+    """Return the label of each row, and its package µJ."""
+    return zip(view.labels, view.energy_uj[:, 0].tolist(), strict=True)
+
+
+@given(st.lists(SHORT_COMMANDS, max_size=12), RETENTIONS, PLACES)
+def test_the_processes_of_a_container_add_up_to_it(batches, retention, most):
+    """On every page, with those that are listed no longer or never were; ended ones too."""
+    world = world_of_containers(retention, most)
+    for batch in batches:
+        world.interval(*batch)
+        sums: dict[str, float] = {}
+        for label, uj in rows_with_uj(world.processes):
+            if label:
+                sums[label.container_id] = sums.get(label.container_id, 0.0) + uj
+        for label, uj in rows_with_uj(world.containers):
+            if label:
+                np.testing.assert_allclose(sums.pop(label.container_id, 0.0), uj, rtol=1e-9)
+        assert set(sums) <= {""}
+
+
+@given(st.lists(SHORT_COMMANDS, max_size=12), RETENTIONS, PLACES)
+def test_all_that_is_used_rises_once_outside_of_the_retired(batches, retention, most):
+    """Who reads every page may sum the increases of all rows but [retired]."""
+    world = world_of_containers(retention, most)
+    before: dict[Any, float] = {}
+    for batch in batches:
+        world.interval(*batch)
+        now = {
+            (label.pid, label.comm, label.exe, label.container_id): uj
+            for label, uj in rows_with_uj(world.processes)
+            if label and label.comm != "[retired]"
+        }
+        rise_uj = sum(uj - before.get(key, 0.0) for key, uj in now.items())
+        np.testing.assert_allclose(rise_uj, sum(int(one["cpu_ns"][0]) for one in batch), atol=1e-6)
         before = now

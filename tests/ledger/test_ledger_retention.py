@@ -116,12 +116,12 @@ def test_zero_turns_terminated_workloads_off():
 
 
 def test_a_process_that_is_folded_as_it_ends_is_not_among_those_that_ran():
-    """Of the interval's energy the row of the retired has what it used."""
+    """Of the interval's energy the row of the others has what it used."""
     world = World(keep(most=0))
     world.interval(record(pid=10), record(pid=11))
     world.interval(record(pid=10, ended=True), record(pid=11, ended=True))
     view = world.processes
-    assert [view.labels[row].comm for row in view.ran_rows] == ["[retired]"]
+    assert [view.labels[row].comm for row in view.ran_rows] == ["[others]"]
     assert view.ran_uj[:, 0].tolist() == [2_000.0]
 
 

@@ -20,8 +20,8 @@ def world_of_two(retention=KEEP_ALL) -> World:
     return world
 
 
-def retired(world):
-    """Return (package µJ, CPU ns, state) of the rows of retired processes, by container."""
+def summed(world, comm):
+    """Return (package µJ, CPU ns, state) of the rows *comm* of several processes, by container."""
     view = world.processes
     return {
         label.container_id: (
@@ -30,15 +30,25 @@ def retired(world):
             int(view.state[row]),
         )
         for row, label in enumerate(view.labels)
-        if label and label.comm == "[retired]"
+        if label and (label.pid, label.comm) == (0, comm)
     }
+
+
+def retired(world):
+    """Return what views had of processes that are listed no longer, by container."""
+    return summed(world, "[retired]")
+
+
+def others(world):
+    """Return what no view had in a row of the process, by container."""
+    return summed(world, "[others]")
 
 
 def test_processes_that_are_not_listed_have_a_row_for_each_container():
     """It looks like a process without pid and executable, and runs as its container does."""
     world = world_of_two(KEEP_NONE)
     world.interval(*(record(pid, cgroup_id=pid // 10, ended=True) for pid in (10, 20, 21, 30)))
-    assert retired(world) == {
+    assert others(world) == {
         "": (1_000.0, 1_000, RUNNING),
         "a": (2_000.0, 2_000, RUNNING),
         "b": (1_000.0, 1_000, RUNNING),
@@ -57,9 +67,10 @@ def test_a_container_that_ends_ends_its_row_of_retired_processes():
     world.interval(record(20, cgroup_id=2, ended=True))
     world.ledger.ended_cgroups([2])
     world.interval()
-    assert retired(world)["a"] == (1_000.0, 1_000, TERMINATED)
+    assert others(world)["a"] == (1_000.0, 1_000, TERMINATED)
     world.interval(seconds=5.0)
     assert retired(world) == {"": (1_000.0, 1_000, RUNNING)}
+    assert others(world) == {"": (0.0, 0, RUNNING)}
 
 
 def test_no_process_of_a_container_outlives_it_in_the_list():
@@ -77,6 +88,7 @@ def test_what_a_process_used_stays_in_the_container_it_leaves():
     """It starts at nothing in the other one, under its other labels."""
     world = world_of_two()
     world.interval(record(cgroup_id=2, cpu_ns=5))
+    assert by(world.processes, "container_id") == {"a": (5.0, 5, RUNNING)}
     world.interval(record(cgroup_id=3, cpu_ns=7))
     assert by(world.processes, "container_id") == {"b": (7.0, 7, RUNNING)}
     assert retired(world)["a"] == (5.0, 5, RUNNING)
@@ -91,17 +103,17 @@ def test_a_process_is_where_it_ran_in_the_last_interval_of_a_batch():
     world.interval(record(cgroup_id=2, cpu_ns=5))
     world.batch([record(cgroup_id=2, cpu_ns=9)], [record(cgroup_id=3, cpu_ns=7)])
     assert by(world.processes, "container_id") == {"b": (7.0, 7, RUNNING)}
-    assert retired(world)["a"] == (14.0, 14, RUNNING)
+    assert others(world)["a"] == (14.0, 14, RUNNING)
 
 
 def test_threads_in_another_container_are_of_that():
-    """Where a process is shown in one container, what it uses in another is among its retired."""
+    """Where a process is shown in one container, what it uses in another is among its others."""
     world = world_of_two()
     world.names.processes[10] = ProcessName("/qemu", vm("m"))
     world.interval(record(cgroup_id=2, cpu_ns=5))
     world.interval(record(cgroup_id=2, cpu_ns=1), record(cgroup_id=3, cpu_ns=7, thread=11))
     assert by(world.processes, "container_id") == {"a": (6.0, 6, RUNNING)}
-    assert retired(world)["b"] == (7.0, 7, RUNNING)
+    assert others(world)["b"] == (7.0, 7, RUNNING)
     # The virtual machine is the whole process, wherever its threads run.
     assert by(world.vms, "vm_id") == {"m": (13.0, 13, RUNNING)}
     assert world.vms.ran_uj[:, 0].tolist() == [8.0]
@@ -159,14 +171,14 @@ def test_an_earlier_owner_that_is_seen_late_shares_the_row_only():
 
 
 def test_late_records_of_the_last_owners_of_a_pid_are_in_its_series():
-    """Those of earlier ones, if any come, are among the retired."""
+    """Those of earlier ones, if any come, are among the others."""
     world = World()
     for start in range(1, 11):
         world.interval(record(start=start, cpu_ns=1, ended=True))
     world.interval(*(record(start=start, cpu_ns=10, ended=True) for start in (1, 9)))
     world.interval(record(start=10, cpu_ns=100, ended=True))
     assert by(world.processes, "start_ns") == {10: (120.0, 120, TERMINATED)}
-    assert retired(world)[""] == (10.0, 10, RUNNING)
+    assert others(world)[""] == (10.0, 10, RUNNING)
 
 
 def test_a_late_record_does_not_relabel_a_process_that_has_ended():

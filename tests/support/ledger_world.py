@@ -11,9 +11,16 @@ from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
 from kepler_ebpf.ledger.series import RETIRED_COMM
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.attributed import Attribution
+from kepler_ebpf.model.bounds import DEFAULT_MAX, MaxListed
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.names import CgroupName, ProcessName
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, ProcessLabels, VmLabels
+from kepler_ebpf.model.workloads import (
+    OTHERS,
+    ContainerLabels,
+    PodLabels,
+    ProcessLabels,
+    VmLabels,
+)
 
 ZONES = (Zone("package", 0, "/package"), Zone("dram", 0, "/dram"))
 KEEP_ALL = Retention(for_s=1e9, most=-1, min_uj=0.0)
@@ -75,10 +82,12 @@ class Names:
 class World:
     """A ledger of two zones, package and dram, and a clock that moves a second an interval."""
 
-    def __init__(self, retention: Retention = KEEP_ALL, uj_per_ns=1.0) -> None:
+    def __init__(
+        self, retention: Retention = KEEP_ALL, uj_per_ns=1.0, most: MaxListed = DEFAULT_MAX
+    ) -> None:
         self.names = Names()
         self.uj_per_ns = uj_per_ns
-        self.ledger = Ledger(ZONES, self.names, retention)
+        self.ledger = Ledger(ZONES, self.names, retention, most)
         self.now_s = 0.0
         self.grid = 0
 
@@ -166,11 +175,11 @@ def attribution(intervals) -> Attribution:
 
 
 def rows_of(view) -> dict[int, Any]:
-    """Return the label of each row that is of a workload: no gap, and not of the retired."""
+    """Return the label of each row that is of one workload: no gap, no sum of processes."""
     return {
         row: label
         for row, label in enumerate(view.labels)
-        if label is not None and getattr(label, "comm", "") != RETIRED_COMM
+        if label is not None and getattr(label, "comm", "") not in {RETIRED_COMM, OTHERS}
     }
 
 

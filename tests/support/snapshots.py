@@ -89,7 +89,7 @@ def view(rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> WorkloadView:
         energy_uj=np.array([row.energy_uj for row in rows], dtype=np.float64).reshape(
             len(rows), len(kinds)
         ),
-        cpu_ns=np.array([row.cpu_ns for row in rows], dtype=np.int64),
+        cpu_ns=np.array([row.cpu_ns for row in rows], dtype=np.float64),
         state=np.array([row.state for row in rows], dtype=np.uint8),
         ran_rows=np.array(ran, dtype=np.int64),
         ran_uj=np.array([rows[index].ran_uj for index in ran], dtype=np.float64).reshape(
@@ -148,6 +148,7 @@ def stats() -> Stats:
         ),
         own=OwnUsage(cpu_ns=16_000_000_000, energy_uj=np.array([17e6, 18e6])),
         stdout_dropped=19,
+        limits={"process": 21},
     )
 
 
@@ -155,10 +156,12 @@ def snapshot(
     processes: Sequence[Row] | None = None,
     containers: Sequence[Row] = (Row(container()),),
     at_s: float = 1_000_000.0,
+    end_s: float = 5_000.0,
 ) -> Snapshot:
     """Return a snapshot of one workload of each kind, or of these processes and containers."""
     return Snapshot(
         at_s=at_s,
+        end_s=end_s,
         interval_s=INTERVAL_S,
         kinds=KINDS,
         unread_kinds=frozenset(),

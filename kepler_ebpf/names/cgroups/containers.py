@@ -12,6 +12,7 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
+from kepler_ebpf.model.bounds import bounded
 from kepler_ebpf.model.workloads import ContainerLabels
 
 # What a component may begin behind and end before. A colon stands for a slash where a runtime
@@ -163,9 +164,26 @@ def resembles_container(path: str) -> bool:
 
 def outside_of_containers(path: str) -> str:
     """Return the part of a cgroup path that is above every container and pod."""
+    start = _outermost(path)
+    return path if start is None else path[:start].rpartition("/")[0]
+
+
+def owner_of(path: str) -> str:
+    """Return the path of whoever can make the cgroup and more beside it, perhaps cut.
+
+    That is the outermost container or pod, elsewhere a user's slice or a unit: two components.
+    """
+    start = _outermost(path)
+    if start is None:
+        return bounded("/".join(path.split("/", 3)[:3]))
+    return bounded(path[:start] + path[start:].partition("/")[0])
+
+
+def _outermost(path: str) -> int | None:
+    """Return where the first id of a container or pod begins."""
     patterns = [pattern for pattern, _ in _CONTAINERS] + [*_PODS]
-    starts = [match.start(1) for pattern in patterns for match in pattern.finditer(path)]
-    return path[: min(starts)].rpartition("/")[0] if starts else path
+    starts = (match.start(1) for pattern in patterns for match in pattern.finditer(path))
+    return min(starts, default=None)
 
 
 def is_in_user_slice(path: str) -> bool:

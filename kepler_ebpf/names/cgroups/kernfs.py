@@ -24,7 +24,9 @@ FILEID_KERNFS = 0xFE
 """The handle type of kernfs; the handle itself is the 64-bit inode number (Linux 5.5)."""
 
 WALK_INTERVAL_S = 1.0
-"""A tree is walked at most this often, however many unknown ids are looked up."""
+WALK_SHARE = 0.05
+"""A tree is walked at most this often, however many unknown ids are looked up, and for no more than
+this share of the time."""
 
 _DELETED = b" (deleted)"
 
@@ -116,12 +118,13 @@ class WalkResolver(Resolver):
         self._root = os.fsencode(root.rstrip("/"))
         self._clock = clock
         self._walked_at_s = -math.inf
+        self._pause_s = WALK_INTERVAL_S
         self._paths: dict[int, bytes] = {}
 
     def path(self, kernfs_id: int) -> str | None:
         """See ``Resolver``. A cgroup younger than the last walk is found by the next one."""
         if not self._is_there(kernfs_id):
-            self._walk_unless(self._clock() - WALK_INTERVAL_S)
+            self._walk_unless(self._clock() - self._pause_s)
         path = self._paths.get(kernfs_id)
         return None if path is None else decode(_below(self._root, path))
 
@@ -141,6 +144,8 @@ class WalkResolver(Resolver):
         if self._walked_at_s <= after_s:
             self._walked_at_s = self._clock()
             self._paths = _walk(self._root)
+            took_s = self._clock() - self._walked_at_s
+            self._pause_s = max(WALK_INTERVAL_S, took_s / WALK_SHARE)
 
 
 def path_of_fd(fd: int) -> bytes:

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from kepler_ebpf.model.bounds import Limit
 from kepler_ebpf.model.names import CGROUP_V1_BIT, CgroupEvent
 from kepler_ebpf.names.cgroups.containers import is_kata_overhead, match_container
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
@@ -20,6 +21,12 @@ from kepler_ebpf.names.cgroups.kernfs import Resolver, make_resolver
 MAX_EVENT_PATH = 511
 """Bytes; the kernel side cuts a longer path of an event."""
 
+MAX_PATH = 1_024
+"""Characters of a path that are remembered; components beyond are left off."""
+
+MAX_REMEMBERED = 20_000
+"""Cgroups whose paths are remembered: so many that are there, and so many that have ended."""
+
 MAX_CHECKS = 64
 """Cgroups that one ``check`` looks at."""
 
@@ -27,7 +34,9 @@ MAX_CHECKS = 64
 class CgroupPaths:
     """Remembers the path of each cgroup, for a while also of those that are gone.
 
-    Not thread-safe.
+    The end of a cgroup is reported to whoever has looked it up. Beyond the limit a cgroup that is
+    there has to be found again for each look-up, and those that ended first are forgotten. Not
+    thread-safe.
     """
 
     def __init__(
@@ -48,19 +57,29 @@ class CgroupPaths:
         self._paths: dict[int, str] = {}
         self._ended_at: OrderedDict[int, float] = OrderedDict()
         self._newly_ended: dict[int, None] = {}
+        self._looked_up: set[int] = set()
         self._to_check: deque[int] = deque()
+        self.limit = Limit("cgroup_paths", "not every cgroup's path is remembered")
         self._resync_at_s = 0.0
 
     def lookup(self, cgroup_id: int) -> str | None:
-        """Find the path within its hierarchy ("/" is the root); None when it is not known (yet)."""
+        """Find the path within its hierarchy ("/" is the root); None when it is not known (yet).
+
+        The end of the cgroup is reported from now on, even where it was before.
+        """
+        if cgroup_id in self._ended_at:
+            self._newly_ended[cgroup_id] = None
+        else:
+            self._looked_up.add(cgroup_id)
+        return self.path(cgroup_id)
+
+    def path(self, cgroup_id: int) -> str | None:
+        """Find the path as ``lookup`` does, without a report of the end."""
         path = self._paths.get(cgroup_id)
         if path is None:
             path = self._resolve(cgroup_id)
             if path is not None:
-                self._paths[cgroup_id] = path
-        elif cgroup_id in self._ended_at:
-            # The cgroup is new to the caller: its end is reported once more.
-            self._newly_ended[cgroup_id] = None
+                self._remember(cgroup_id, path)
         return path
 
     def find_sandbox(self, container_id: str) -> str | None:
@@ -87,18 +106,21 @@ class CgroupPaths:
         """Take in cgroups made and removed, and forget those that ended before the retention."""
         now_s = self._clock()
         for event in events:
-            self._paths[event.cgroup_id] = self._below_mount(event)
-            self._ended_at.pop(event.cgroup_id, None)
+            path = self._below_mount(event)
+            self._forget(event.cgroup_id)
             if event.removed:
+                self._paths[event.cgroup_id] = path
                 self._end(event.cgroup_id, now_s)
+            else:
+                self._remember(event.cgroup_id, path)
         ended_at = self._ended_at
         while ended_at and ended_at[next(iter(ended_at))] <= now_s - self._retention_s:
-            del self._paths[ended_at.popitem(last=False)[0]]
+            self._forget(next(iter(ended_at)))
 
     def resync(self) -> None:
-        """Have every remembered cgroup checked: the kernel has lost events."""
+        """Have every cgroup checked that may be there: the kernel has lost events."""
         self._resync_at_s = self._clock()
-        self._to_check = deque(self._paths.keys() - self._ended_at.keys())
+        self._to_check = deque((self._paths.keys() | self._looked_up) - self._ended_at.keys())
 
     @property
     def has_checks(self) -> bool:
@@ -155,14 +177,32 @@ class CgroupPaths:
 
     def _resolve(self, cgroup_id: int) -> str | None:
         try:
-            return self._resolvers[cgroup_id & CGROUP_V1_BIT].path(cgroup_id & ~CGROUP_V1_BIT)
+            path = self._resolvers[cgroup_id & CGROUP_V1_BIT].path(cgroup_id & ~CGROUP_V1_BIT)
         except OSError:
             # A path longer than the kernel gives in one piece, or no descriptor to be had.
             return None
+        is_long = path is not None and len(path) > MAX_PATH
+        return path[:MAX_PATH].rpartition("/")[0] if path and is_long else path
+
+    def _remember(self, cgroup_id: int, path: str) -> None:
+        """Keep the path of a cgroup that is there, if there is room."""
+        if len(self._paths) - len(self._ended_at) < MAX_REMEMBERED:
+            self._paths[cgroup_id] = path
+        else:
+            self.limit.reached()
 
     def _end(self, cgroup_id: int, now_s: float) -> None:
+        if cgroup_id in self._looked_up:
+            self._looked_up.remove(cgroup_id)
+            self._newly_ended[cgroup_id] = None
         self._ended_at[cgroup_id] = now_s
-        self._newly_ended[cgroup_id] = None
+        if len(self._ended_at) > MAX_REMEMBERED:
+            self.limit.reached()
+            self._forget(next(iter(self._ended_at)))
+
+    def _forget(self, cgroup_id: int) -> None:
+        self._paths.pop(cgroup_id, None)
+        self._ended_at.pop(cgroup_id, None)
 
     def _exists(self, cgroup_id: int) -> bool:
         try:

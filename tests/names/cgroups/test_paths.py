@@ -186,6 +186,7 @@ def test_every_lost_removal_is_noticed_by_one_walk(tmp_path: Path, clock: Clock)
     (tmp_path / "kept").mkdir()
     kept = (tmp_path / "kept").stat().st_ino
     paths.learn([CgroupEvent(number, "/gone", removed=False) for number in (1, 2, 3)])
+    assert [paths.lookup(number) for number in (1, 2, 3)] == ["/gone"] * 3
     assert paths.lookup(kept) == "/kept"
     paths.resync()
     paths.check()
@@ -221,9 +222,10 @@ def test_a_path_too_long_to_be_told_is_unknown(deep_directory_fd: int) -> None:
 
 
 def test_a_cgroup_met_after_its_end_ends_again(clock: Clock) -> None:
-    """Whoever asks for a cgroup that is known to be gone is told of its end once more."""
+    """Whoever asks for a cgroup that is known to be gone is told of its end, each time."""
     paths = CgroupPaths(CgroupHierarchy("v2", None, None), RETENTION_S, clock)
     paths.learn([CgroupEvent(7, "/docker/a", removed=True)])
+    assert paths.lookup(7) == "/docker/a"
     assert paths.take_ended() == (7,)
     assert paths.lookup(7) == "/docker/a"
     assert paths.take_ended() == (7,)
