@@ -56,6 +56,9 @@ _PODS = (
 )
 # What systemd hands to a user's own manager is in there; the rest of user.slice is root's.
 _USER_SLICE = re.compile(r"(?<![^/])user\.slice/(?P<id>user-[0-9]+\.slice)(?=/)")
+_DELEGATED = re.compile(r"/(?:user-[0-9]+\.slice|[^/]+\.service)(?=/|\Z)")
+"""Below these systemd lets others than root make cgroups."""
+
 _FULL_ID = re.compile(r"[0-9a-f]{64}")
 _OWN_ID = re.compile(r"[0-9a-f]{32}-[0-9]{5,10}|[0-9a-f]{64}")
 _KATA_OVERHEAD = re.compile(r"(?<![^/])kata[-_]overhead(?:\.slice)?[/:]")
@@ -171,9 +174,12 @@ def outside_of_containers(path: str) -> str:
 def owner_of(path: str) -> str:
     """Return the path of whoever can make the cgroup and more beside it, perhaps cut.
 
-    That is the outermost container or pod, elsewhere a user's slice or a unit: two components.
+    That is the outermost of user, service, container and pod; where there is none, the first two
+    components.
     """
-    start = _outermost(path)
+    delegated, start = _DELEGATED.search(path), _outermost(path)
+    if delegated and (start is None or delegated.end() <= start):
+        return bounded(path[: delegated.end()])
     if start is None:
         return bounded("/".join(path.split("/", 3)[:3]))
     return bounded(path[:start] + path[start:].partition("/")[0])

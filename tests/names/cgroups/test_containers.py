@@ -8,6 +8,7 @@ from kepler_ebpf.names.cgroups.containers import (
     match_container,
     match_pod,
     outside_of_containers,
+    owner_of,
     pod_places,
     resembles_container,
     short_id,
@@ -363,3 +364,22 @@ def test_what_a_user_makes_is_the_users(path: str) -> None:
     match = match_container(f"{USER}/{path}")
     assert match is None or match.container_id.startswith("user-1000.slice/")
     assert match_pod(f"{USER}/{path}").startswith("user-1000.slice/") or not match_pod(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        ("/", "/"),
+        ("/init.scope", "/init.scope"),
+        ("/user.slice/user-7.slice/user@7.service/app.slice/x", "/user.slice/user-7.slice"),
+        ("/user.slice/user-7.slice/user@7.service/lxc.payload.a", "/user.slice/user-7.slice"),
+        ("/system.slice/web.service/lxc.payload.a/lxc.payload.b", "/system.slice/web.service"),
+        (f"/system.slice/docker-{ID}.scope/a/b", f"/system.slice/docker-{ID}.scope"),
+        ("/lxc.payload.a/system.slice/web.service", "/lxc.payload.a"),
+        (f"/kubepods/burstable/pod{UID}/{ID}/docker/{ID}", f"/kubepods/burstable/pod{UID}"),
+        ("/a/b/c/d", "/a/b"),
+    ],
+)
+def test_the_owner_is_whoever_can_make_more(path: str, owner: str) -> None:
+    """The outermost to whom a subtree is given, for all that he makes below it."""
+    assert owner_of(path) == owner

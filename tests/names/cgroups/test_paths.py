@@ -12,7 +12,13 @@ from kepler_ebpf.kernel.layout import CGROUP_V1, PATH_LEN
 from kepler_ebpf.model.names import CGROUP_V1_BIT, CgroupEvent
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
 from kepler_ebpf.names.cgroups.kernfs import WALK_INTERVAL_S
-from kepler_ebpf.names.cgroups.paths import MAX_CHECKS, MAX_EVENT_PATH, CgroupPaths
+from kepler_ebpf.names.cgroups.paths import (
+    MAX_CHECKS,
+    MAX_EVENT_PATH,
+    MAX_PATH,
+    MAX_REMEMBERED,
+    CgroupPaths,
+)
 
 ID = "0123456789abcdef" * 4
 RETENTION_S = 60.0
@@ -235,3 +241,68 @@ def test_a_cgroup_met_after_its_end_ends_again(clock: Clock) -> None:
 def test_ids_and_paths_are_as_the_kernel_side_has_them() -> None:
     """The bit of v1 and the length of a path are the same on both sides."""
     assert (int(CGROUP_V1), PATH_LEN - 1) == (CGROUP_V1_BIT, MAX_EVENT_PATH)
+
+
+# --- many
+
+
+def remembered(paths: CgroupPaths, count: int) -> int:
+    """Return how many of the first *count* ids have a path."""
+    return sum(map(paths.remembers, range(count)))
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ended", "living"])
+def test_what_is_remembered_of_a_storm_of_cgroups_is_bounded(
+    unmounted: CgroupPaths, *, ends: bool
+) -> None:
+    """Those that ended first are forgotten; one that is there is found again when it is needed."""
+    count = 3 * MAX_REMEMBERED
+    for number in range(count):
+        unmounted.learn([CgroupEvent(number, f"/{number}", removed=False)])
+        if ends:
+            unmounted.learn([CgroupEvent(number, f"/{number}", removed=True)])
+    assert remembered(unmounted, count) == MAX_REMEMBERED
+    assert unmounted.remembers(count - 1) == ends
+    assert unmounted.limit.count == count - MAX_REMEMBERED
+
+
+def test_the_end_of_a_cgroup_that_nobody_looked_up_is_no_news(unmounted: CgroupPaths) -> None:
+    """Cgroups that use no CPU cost nothing but their path."""
+    for number in range(100):
+        unmounted.learn([CgroupEvent(number, "/x", removed=False)])
+    unmounted.lookup(7)
+    unmounted.learn([CgroupEvent(number, "/x", removed=True) for number in range(100)])
+    assert unmounted.take_ended() == (7,)
+
+
+def test_a_storm_of_ended_cgroups_is_looked_up_in_one_step_each(unmounted: CgroupPaths) -> None:
+    """No look-up searches through the others: their ids are not even compared."""
+
+    class Id(int):
+        """An id that counts how often it is compared."""
+
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Id.compared += 1
+            return int(self) == other
+
+        def __hash__(self) -> int:
+            return hash(int(self))
+
+    ids = [Id(number) for number in range(5_000)]
+    unmounted.learn([CgroupEvent(number, "/x", removed=True) for number in ids])
+    for number in range(5_000):
+        unmounted.lookup(number)
+    assert Id.compared < 20 * len(ids)
+
+
+def test_a_path_that_is_too_long_ends_with_a_whole_component(
+    tree: CgroupTree, paths: CgroupPaths
+) -> None:
+    """What is beyond belongs to whoever has the rest of the path."""
+    cgroup = tree.make("/docker" + "/x".ljust(200, "y") * 7)
+    path = paths.lookup(cgroup.id)
+    assert path is not None
+    assert len(path) <= MAX_PATH
+    assert cgroup.path.startswith(f"{path}/")
