@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +25,7 @@ from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.self_metrics import SelfMetrics
 from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
-from kepler_ebpf.model.bounds import LABEL_LENGTH, Limit
+from kepler_ebpf.model.bounds import LABEL_LENGTH
 from kepler_ebpf.model.energy import NS_PER_S, Meter
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.stats import OwnUsage, Stats
@@ -267,12 +267,10 @@ class Sampler:
         )
         self.publisher.publish(snapshot, closed=closed)
 
-    @property
-    def _limits(self) -> Iterable[Limit]:
-        return LABEL_LENGTH, *self.ledger.limits, *self.names.limits
-
     def _stats(self) -> Stats:
         own_uj, own_cpu_ns = self.ledger.totals_of(*self.tracker.self_process)
+        naming = self.names.stats
+        limits = {limit.name: limit.count for limit in (LABEL_LENGTH, *self.ledger.limits)}
         return Stats(
             loader=self.tracker.loader,
             tracker=self.tracker.stats,
@@ -281,6 +279,6 @@ class Sampler:
             loop=self._self_metrics.stats,
             own=OwnUsage(own_cpu_ns, own_uj),
             stdout_dropped=self.stdout_dropped(),
-            naming=self.names.stats,
-            limits={limit.name: limit.count for limit in self._limits},
+            naming=naming,
+            limits=limits | {"cgroup_paths": naming.forgotten_paths},
         )

@@ -55,10 +55,14 @@ class LoopStats:
 
 @dataclass(frozen=True, slots=True)
 class NamingStats:
-    """Naming: faults, each of which cost names, and reads that did not return and were given up."""
+    """Naming: faults, each of which cost names, and reads that did not return and were given up.
+
+    ``forgotten_paths`` are those of cgroups for which there was no room.
+    """
 
     faults: int = 0
     given_up_reads: int = 0
+    forgotten_paths: int = 0
 
 
 @dataclass(frozen=True, slots=True)

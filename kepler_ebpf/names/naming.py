@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
-from kepler_ebpf.model.bounds import Limit
 from kepler_ebpf.model.names import (
     CgroupEvent,
     CgroupName,
@@ -167,13 +166,9 @@ class HostNaming(Naming):
 
     @property
     def stats(self) -> NamingStats:
-        """Faults, and reads that were given up."""
-        return NamingStats(self.faults.count, sum(each.given_up for each in self._readers))
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits on what is remembered."""
-        return (self._paths.limit,)
+        """Faults, reads that were given up, and paths for which there was no room."""
+        given_up = sum(each.given_up for each in self._readers)
+        return NamingStats(self.faults.count, given_up, self._paths.limit.count)
 
     def close(self) -> None:
         """Release what is held open; nothing is named after this."""

@@ -83,7 +83,7 @@ class KubeletRoot:
             return False
         return self._pods.index.find(container_id) is not None or any(
             place.root == self.path and _id_in(place.rest) == container_id
-            for path in self._paths.containing(container_id)
+            for path in self._paths.with_container(container_id)
             for place in pod_places(path)
         )
 

@@ -202,6 +202,11 @@ def has_short_id(container_id: str) -> bool:
     return _OWN_ID.fullmatch(container_id) is not None
 
 
+def ids_in(path: str) -> set[str]:
+    """Return what may be ids of containers in a cgroup path: digits, not names."""
+    return set(_OWN_ID.findall(path))
+
+
 def short_id(container_id: str) -> str:
     """Return 12 digits of an id, as the runtimes' own tools show it; of several the innermost."""
     innermost = container_id.rpartition("/")[2]

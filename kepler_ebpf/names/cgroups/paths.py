@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from kepler_ebpf.model.bounds import Limit
 from kepler_ebpf.model.names import CGROUP_V1_BIT, CgroupEvent
-from kepler_ebpf.names.cgroups.containers import is_kata_overhead, match_container
+from kepler_ebpf.names.cgroups.containers import ids_in, is_kata_overhead, match_container
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
 from kepler_ebpf.names.cgroups.kernfs import Resolver, make_resolver
 
@@ -26,6 +27,9 @@ MAX_PATH = 1_024
 
 MAX_REMEMBERED = 20_000
 """Cgroups whose paths are remembered: so many that are there, and so many that have ended."""
+
+MAX_SAME = 64
+"""Paths, the first, that are looked at for one container: one is enough where it is real."""
 
 MAX_CHECKS = 64
 """Cgroups that one ``check`` looks at."""
@@ -55,6 +59,7 @@ class CgroupPaths:
             bit: make_resolver(root, clock) if root else Resolver() for bit, root in roots.items()
         }
         self._paths: dict[int, str] = {}
+        self._by_container: dict[str, dict[int, None]] = {}
         self._ended_at: OrderedDict[int, float] = OrderedDict()
         self._newly_ended: dict[int, None] = {}
         self._looked_up: set[int] = set()
@@ -84,12 +89,17 @@ class CgroupPaths:
 
     def find_sandbox(self, container_id: str) -> str | None:
         """Find the path of the Kata sandbox with that id among the remembered ones."""
-        for path in self.containing(container_id.rpartition("/")[2]):
+        for path in self.with_container(container_id.rpartition("/")[2]):
             if not is_kata_overhead(path):
                 match = match_container(path)
                 if match and match.container_id == container_id:
                     return path
         return None
+
+    def with_container(self, container_id: str) -> Iterator[str]:
+        """Yield the first remembered paths with that id (``ids_in``) in them."""
+        cgroup_ids = self._by_container.get(container_id, ())
+        return (self._paths[cgroup_id] for cgroup_id in islice(cgroup_ids, MAX_SAME))
 
     def containing(self, part: str) -> Iterator[str]:
         """Yield the remembered paths with *part* in them."""
@@ -109,7 +119,7 @@ class CgroupPaths:
             path = self._below_mount(event)
             self._forget(event.cgroup_id)
             if event.removed:
-                self._paths[event.cgroup_id] = path
+                self._keep(event.cgroup_id, path)
                 self._end(event.cgroup_id, now_s)
             else:
                 self._remember(event.cgroup_id, path)
@@ -187,9 +197,14 @@ class CgroupPaths:
     def _remember(self, cgroup_id: int, path: str) -> None:
         """Keep the path of a cgroup that is there, if there is room."""
         if len(self._paths) - len(self._ended_at) < MAX_REMEMBERED:
-            self._paths[cgroup_id] = path
+            self._keep(cgroup_id, path)
         else:
             self.limit.reached()
+
+    def _keep(self, cgroup_id: int, path: str) -> None:
+        self._paths[cgroup_id] = path
+        for container_id in ids_in(path):
+            self._by_container.setdefault(container_id, {})[cgroup_id] = None
 
     def _end(self, cgroup_id: int, now_s: float) -> None:
         if cgroup_id in self._looked_up:
@@ -201,8 +216,12 @@ class CgroupPaths:
             self._forget(next(iter(self._ended_at)))
 
     def _forget(self, cgroup_id: int) -> None:
-        self._paths.pop(cgroup_id, None)
         self._ended_at.pop(cgroup_id, None)
+        for container_id in ids_in(self._paths.pop(cgroup_id, "")):
+            of_container = self._by_container[container_id]
+            del of_container[cgroup_id]
+            if not of_container:
+                del self._by_container[container_id]
 
     def _exists(self, cgroup_id: int) -> bool:
         try:
