@@ -40,7 +40,7 @@ class TlsStream(ssl.SSLSocket):
             received = super().recv(buflen, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
-        if not self.is_admitted:
+        if received and not self.is_admitted:
             self._check_sans()
         return received
 

@@ -209,17 +209,21 @@ def test_wrong_passwords_keep_nobody_out(serve: Serve) -> None:
 # --- TLS
 
 
-def test_tls_serves_and_plain_http_gets_nothing(serve: Serve, certificate: Certificate) -> None:
+def test_tls_serves_and_plain_http_gets_nothing(
+    serve: Serve, certificate: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client that speaks TLS gets the page; one that does not, and garbage, get nothing."""
     served = serve(tls_of(certificate))
     answer = served.fetch(tls=trusting(certificate))
     assert (answer.status, b"kepler_build_info" in answer.body) == (200, True)
-    for sent in (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", bytes(1000), b"\x16\x03\x01\xff\xff"):
+    plain = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    for sent in (plain, bytes(1000), b"\x16\x03\x01\xff\xff", b"\x16", b""):
         with dial(served.address) as connection:
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             assert b"HTTP" not in read_all(connection)
     assert served.fetch(tls=trusting(certificate)).status == 200
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 
 
 def test_tls_ends_with_a_goodbye(serve: Serve, certificate: Certificate) -> None:
