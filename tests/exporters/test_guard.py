@@ -19,18 +19,20 @@ import bcrypt
 import pytest
 from http_clients import dial, read_all, trickling
 from kube_certificates import Certificate, make_certificate
-from snapshots import HOST, snapshot
+from prometheus_server import scraping, stored
+from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.guard import MAX_WAITING_OF_ONE, Guard
 from kepler_ebpf.exporters.http import Server, Service
 from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.model.snapshot import Snapshot
 
 LEAST = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 HEADERS = "http_server_config: {headers: {X-Frame-Options: deny}}\n"
 
-Serve = Callable[[str], "Served"]
+Serve = Callable[..., "Served"]
 
 
 class Answered(NamedTuple):
@@ -44,12 +46,12 @@ class Answered(NamedTuple):
 class Served:
     """A server with a web configuration, which can be changed."""
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
+    def __init__(self, path: Path, stack: ExitStack, latest: Callable[[], Snapshot]) -> None:
         self.path = path
         self.guard = Guard(partial(read_web_config, path))
         stack.callback(self.guard.close)
         service = Service(
-            MetricsPage(HOST), snapshot, time.monotonic, 1.0, lambda: None, access=self.guard
+            MetricsPage(HOST), latest, time.monotonic, 1.0, lambda: None, access=self.guard
         )
         server = Server(["127.0.0.1:0"], service)
         stack.callback(server.close)
@@ -89,10 +91,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Serve with the text of a web configuration."""
     with ExitStack() as stack:
 
-        def start(text: str) -> Served:
+        def start(text: str, latest: Callable[[], Snapshot] = snapshot) -> Served:
             path = tmp_path / "web.yml"
             path.write_text(text)
-            return Served(path, stack)
+            return Served(path, stack, latest)
 
         yield start
 
@@ -291,6 +293,38 @@ def test_client_certificates(
     served = serve(tls_of(certificate, f"{auth}, client_allowed_sans: [grafana]"))
     with pytest.raises((OSError, http.client.HTTPException)):
         served.fetch(tls=context)
+
+
+def test_real_prometheus_is_let_in(serve: Serve, certificate: Certificate, tmp_path: Path) -> None:
+    """A real Prometheus with the CA, a certificate of its own and a password finds us up."""
+    client = make_certificate(tmp_path / "client", "DNS:prometheus")
+    auth = f", client_ca_file: {client.ca}, client_auth_type: RequireAndVerifyClientCert"
+    served = serve(tls_of(certificate, auth) + users(prom=LEAST))
+    pair = {"cert_file": str(client.certificate), "key_file": str(client.key)}
+    job = {
+        "scheme": "https",
+        "tls_config": {"ca_file": str(certificate.ca), **pair},
+        "basic_auth": {"username": "prom", "password": "secret"},
+    }
+    with scraping("{}:{}".format(*served.address), tmp_path, **job) as prometheus:
+        assert stored(prometheus, "kepler_node_cpu_watts and on() up == 1")
+
+
+def test_large_page_reaches_a_slow_reader_whole(serve: Serve, certificate: Certificate) -> None:
+    """A page that is written in many parts, between which the server waits, is the same page."""
+    shown = snapshot([Row(process(pid)) for pid in range(5_000)])
+    served = serve(tls_of(certificate), lambda: shown)
+    whole = served.fetch(tls=trusting(certificate)).body
+    with trusting(certificate).wrap_socket(
+        dial(served.address), server_hostname="127.0.0.1"
+    ) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = bytearray()
+        while part := client.recv(65536):
+            received += part
+            if len(received) < len(whole) // 4:
+                time.sleep(0.01)
+    assert received.partition(b"\r\n\r\n")[2].count(b"\n") == whole.count(b"\n") > 10_000
 
 
 def test_slow_handshakes_keep_nobody_out(serve: Serve, certificate: Certificate) -> None:

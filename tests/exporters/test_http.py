@@ -2,23 +2,20 @@
 
 import gzip
 import http.client
-import json
 import logging
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_server import scraping, stored
 from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.errors import ConfigError, SetupError
@@ -549,44 +546,11 @@ def test_address_that_is_none_is_a_config_error(address: str, start: Start) -> N
     assert "HOST:PORT" in remedy
 
 
-@pytest.fixture
-def prometheus(start: Start, tmp_path: Path) -> Iterator[str]:
-    """Run a real Prometheus that scrapes a server of ours; returns its address."""
-    program = shutil.which("prometheus")
-    assert program, "prometheus is missing: install Debian's package prometheus"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    job = {"job_name": "kepler", "static_configs": [{"targets": [start().addresses[0]]}]}
-    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}}
-    (tmp_path / "p.yml").write_text(json.dumps(config | {"scrape_configs": [job]}))
-    command = [program, f"--config.file={tmp_path}/p.yml", f"--storage.tsdb.path={tmp_path}/data"]
-    process = subprocess.Popen(
-        [*command, f"--web.listen-address={address}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_real_prometheus_stores_our_series(prometheus: str) -> None:
+def test_real_prometheus_stores_our_series(start: Start, tmp_path: Path) -> None:
     """A real Prometheus scrapes us and answers with our series, labels and figures."""
     query = 'kepler_process_cpu_joules_total{state="running",zone="package"} and on() up == 1'
-    url = f"http://{prometheus}/api/v1/query?query={quote(query)}"
-    results: list[dict[str, Any]] = []
-    give_up_s = time.monotonic() + 30
-    while not results:
-        assert time.monotonic() < give_up_s, "Prometheus did not store our series"
-        time.sleep(0.1)
-        try:
-            with urlopen(url, timeout=5) as answer:
-                results = json.load(answer)["data"]["result"]
-        except OSError:
-            continue
-    [series] = results
+    with scraping(start().addresses[0], tmp_path) as prometheus:
+        [series] = stored(prometheus, query)
     assert series["metric"]["comm"] == "worker"
     assert series["metric"]["node_name"] == "node-1"
     assert series["value"][1] == "2"
