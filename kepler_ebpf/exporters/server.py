@@ -173,10 +173,10 @@ class ServerThread:
         LOG.warning("A client's connection cannot be accepted: %s", error.strerror)
         if self._connections:
             self._cut(_longest_waiting(self._connections))
-            return
-        for listener in self._listeners:
-            self._selector.unregister(listener)
-        self._listen_again_s = time.monotonic() + PAUSE_S
+        elif self._listen_again_s is None:
+            for listener in self._listeners:
+                self._selector.unregister(listener)
+            self._listen_again_s = time.monotonic() + PAUSE_S
 
     def _cut(self, connection: Connection) -> None:
         if self._connections.pop(connection):

@@ -21,6 +21,9 @@ KEEP_S = 1.0
 MAX_KEPT = 4
 """Pages kept of one snapshot: both formats, both with and without compression."""
 
+MAX_WANTED = 32
+"""Different pages of some names that wait to be made; clients of others are cut."""
+
 Reply = Callable[[Page | None], None]
 
 
@@ -47,10 +50,16 @@ class SharedPages:
         self._thread.start()
 
     def request(self, variant: Variant, reply: Reply) -> None:
-        """Call *reply* with a page, in another thread; with None after a fault of ours."""
+        """Call *reply* with a page, in another thread.
+
+        With None after a fault of ours, or at once where too many others are wanted.
+        """
         with self._changed:
-            self._wanted.setdefault(variant, []).append(reply)
-            self._changed.notify()
+            if variant in self._wanted or not variant.names or len(self._wanted) < MAX_WANTED:
+                self._wanted.setdefault(variant, []).append(reply)
+                self._changed.notify()
+                return
+        reply(None)
 
     def close(self) -> None:
         """Wait for the page that is being made; nothing is replied or refreshed after this."""

@@ -1,10 +1,15 @@
 """The web configuration: the format of Prometheus's exporter toolkit, and every fault in it."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from kepler_ebpf.config.web import read_web_config
+from kepler_ebpf.config.web import KEYS, read_web_config
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.web_config import WebConfig
 
@@ -15,7 +20,7 @@ TLS = "tls_server_config: {cert_file: c.pem, key_file: k.pem"
 def read(folder: Path, text: str) -> WebConfig:
     """Read *text* as the file ``web.yml`` of *folder*."""
     path = folder / "web.yml"
-    path.write_text(text)
+    path.write_text(text, "utf-8", "surrogatepass")
     return read_web_config(path)
 
 
@@ -119,3 +124,18 @@ def test_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_bytes(b"a: \xff\xfe\n")
     with pytest.raises(ConfigError, match=r"cannot read .*web\.yml"):
         read_web_config(tmp_path / "web.yml")
+
+
+WORDS = st.sampled_from(sorted({*KEYS, *(key for keys in KEYS.values() for key in keys), HASH}))
+TREES = st.recursive(
+    WORDS | st.text() | st.none() | st.integers(),
+    lambda trees: st.lists(trees) | st.dictionaries(WORDS | st.text(), trees),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TREES.map(yaml.safe_dump) | st.text() | TREES.map(json.dumps))
+def test_any_text_is_a_configuration_or_an_error(tmp_path: Path, text: str) -> None:
+    """Whatever is in the file, it can be used or is refused as a user can read it."""
+    with suppress(ConfigError):
+        read(tmp_path, text)

@@ -1,6 +1,7 @@
 """Clients on the network who want pages: what many of them cost."""
 
 import gc
+import logging
 import os
 import socket
 import threading
@@ -21,12 +22,15 @@ from http_clients import (
     resident_bytes,
     wait_for_bytes,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.exporters.accept import MAX_CHARS, accepted
 from kepler_ebpf.exporters.http import MAX_NAMES, Server, Service
 from kepler_ebpf.exporters.page import Page, Variant
 from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.exporters.shared_pages import MAX_WANTED
 from kepler_ebpf.model.snapshot import Snapshot
 
 GZIPPED = SCRAPE.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n")
@@ -40,18 +44,22 @@ class Body(bytearray):
 class CountingPage(MetricsPage):
     """A metrics page that counts how often it was rendered, and what is still in memory."""
 
-    rendered = 0
-
     def __init__(self) -> None:
         super().__init__(HOST)
+        self.variants: list[Variant] = []
         self._bodies: list[weakref.ref[Body]] = []
 
     def render(self, snapshot: Snapshot | None, variant: Variant) -> Page:
-        self.rendered += 1
+        self.variants.append(variant)
         page = super().render(snapshot, variant)
         body = Body(page.body)
         self._bodies.append(weakref.ref(body))
         return page._replace(body=body)
+
+    @property
+    def rendered(self) -> int:
+        """How often a page was rendered."""
+        return len(self.variants)
 
     @property
     def held(self) -> int:
@@ -202,6 +210,30 @@ def test_probes_do_not_wait_for_a_page(serve: Serve) -> None:
     assert page.rendered <= 2
 
 
+def test_pages_of_many_names_keep_no_scrape_waiting(serve: Serve) -> None:
+    """Of a flood of pages that all differ few are made, and the whole page comes before them."""
+    wanted, may_go_on = threading.Event(), threading.Event()
+
+    def refresh() -> None:
+        wanted.set()
+        may_go_on.wait(30)
+
+    address, page = serve(snapshot, refresh)
+    with ExitStack() as held:
+        held.enter_context(no_reader(address, 0))
+        assert wanted.wait(30)
+        for number in range(60):
+            request = SCRAPE.replace(b"/metrics", b"/metrics?name[]=n%d" % number)
+            held.enter_context(no_reader(address, number, request))
+        ask(address)
+        scraper = held.enter_context(no_reader(address, 1, OPENMETRICS))
+        ask(address)
+        may_go_on.set()
+        wait_for_bytes(scraper)
+        assert page.variants[1] == Variant(is_openmetrics=True)
+    assert page.rendered <= 2 + MAX_WANTED
+
+
 def test_close_waits_for_the_refresh() -> None:
     """Nothing is requested of the loop after close: its parts are taken down next."""
     entered, ended = threading.Event(), []
@@ -221,6 +253,40 @@ def test_close_waits_for_the_refresh() -> None:
         assert refreshed >= 1
         time.sleep(0.5)
         assert len(ended) == refreshed
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([b"GET /metrics", b"HEAD /", b"POST /x", b"\x16\x03", b""]),
+    st.binary(max_size=300),
+    st.sampled_from([b" HTTP/1.1\r\nHost: x\r\n", b" HTTP/1.0\r\n", b"\n", b""]),
+    st.binary(max_size=300),
+)
+def test_any_bytes_get_one_answer_at_most(
+    endless: tuple[Address, pytest.LogCaptureFixture],
+    begin: bytes,
+    middle: bytes,
+    line_end: bytes,
+    end: bytes,
+) -> None:
+    """Whatever is sent, a client gets one answer or none, and nothing is logged as a fault."""
+    address, caplog = endless
+    with dial(address) as connection:
+        connection.sendall(begin + middle + line_end + end + b"\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_all(connection)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+    assert answer.count(b"\r\nServer: kepler-ebpf\r\n") <= 1
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+@pytest.fixture
+def endless(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> tuple[Address, pytest.LogCaptureFixture]:
+    """Return one server for all examples of a test, and what it logs."""
+    shown = snapshot()
+    return serve(lambda: shown)[0], caplog
 
 
 def test_no_request_leaves_garbage(serve: Serve) -> None:
