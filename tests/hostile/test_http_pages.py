@@ -99,7 +99,7 @@ def no_reader(address: Address, number: int, request: bytes = SCRAPE) -> socket.
 
 
 def test_readers_that_do_not_read_share_one_page(serve: Serve) -> None:
-    """32 clients that do not read a page of 15 MB cost less memory than two of it."""
+    """32 clients that do not read a page of 15 MB have one in memory, and not one each."""
     shown = large()
     address, page = serve(lambda: shown)
     length = len(ask(address, SCRAPE))
@@ -111,7 +111,8 @@ def test_readers_that_do_not_read_share_one_page(serve: Serve) -> None:
             wait_for_bytes(reader)
         # A page is shared for a second, and a busy host may need longer for all to come.
         assert page.held <= 1 + (time.monotonic() - began_s)
-        assert resident_bytes(os.getpid(), "VmHWM") - before < (1 + page.held) * length
+        # While a page is made there is a second one: CountingPage takes a copy.
+        assert resident_bytes(os.getpid(), "VmHWM") - before < (2 + page.held) * length
 
 
 def test_slow_readers_of_different_pages_are_bounded(
