@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.exporter import config_file, running
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.length import scaled
-from benchmarks.processes import ROOT, group, working
+from benchmarks.processes import END_S, ROOT, group, working
 
 INTERVALS = 100_000
 INTERVAL_S = 0.01
@@ -33,32 +33,39 @@ CONFIG = "kube: {podInformer: {mode: apiserver}}\n"
 LEVELS = ("processes", "containers", "pods")
 
 CHURN = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from pathlib import Path
 from cgroup_tree import cgroup_tree, hierarchies
 from kube_certificates import write_kubeconfig
 from kube_runs import first_cgroup
 from kube_server import NODE, make_pod, serving
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 with serving() as server, cgroup_tree(hierarchies()[0], "-soak") as tree:
     write_kubeconfig(Path(sys.argv[1]), server.url)
     print(NODE, flush=True)
     old = []
-    for number in range(10**9):
-        pod = make_pod(number)
-        server.put(pod)
-        cgroup = first_cgroup(tree, number)
-        old.append((pod, cgroup, subprocess.Popen(["sh", "-c", "read _"], stdin=subprocess.PIPE)))
-        cgroup.enter(old[-1][2].pid)
-        if len(old) > 10:
-            pod, cgroup, process = old.pop(0)
+    try:
+        for number in range(10**9):
+            pod = make_pod(number)
+            server.put(pod)
+            cgroup = first_cgroup(tree, number)
+            process = subprocess.Popen(["sh", "-c", "read _"], stdin=subprocess.PIPE)
+            old.append((pod, cgroup, process))
+            cgroup.enter(process.pid)
+            if len(old) > 10:
+                pod, cgroup, process = old.pop(0)
+                process.communicate()
+                server.remove(pod["metadata"]["uid"])
+                cgroup.remove()
+                cgroup.directory.parent.rmdir()
+            if number % 100 == 0:
+                server.compact()
+                server.state.seen.clear()
+            time.sleep(0.1)
+    finally:
+        for _, _, process in old:
             process.communicate()
-            server.remove(pod["metadata"]["uid"])
-            cgroup.remove()
-            cgroup.directory.parent.rmdir()
-            server.compact()
-            server.state.seen.clear()
-        time.sleep(0.1)
 """
 """Ten pods and their containers a second come, and go a second later."""
 
@@ -145,6 +152,8 @@ def _arguments(stack: ExitStack) -> tuple[str, ...]:
     kubeconfig = str(Path(folder, "kubeconfig"))
     environ = {"PYTHONPATH": f"{ROOT / 'tests' / 'support'}:{ROOT}"}
     churn = stack.enter_context(group([sys.executable, "-c", CHURN, kubeconfig], environ))
+    stack.callback(churn.wait, END_S)
+    stack.callback(churn.terminate)
     node = churn.stdout.readline().strip() if churn.stdout else ""
     if not node:
         raise RuntimeError("the churn of pods did not start")

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bed import Bed
-from fault import fault
+from fault import fault, total
 from running import running
+from silent_files import holding_its_lock, silent_files
 from trackers import Load
 from workers import worker
 
@@ -38,6 +39,18 @@ def processes_pretend_to_be_vms(_: Bed) -> Iterator[None]:
             process = subprocess.Popen(command, executable="/bin/sleep", stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.kill)
+        yield
+
+
+@fault(
+    "rapl",
+    "the read is given up, and counted; the process has no command line",
+    counted=total("kepler_ebpf_given_up_reads_total"),
+)
+def process_hangs_its_readers(bed: Bed) -> Iterator[None]:
+    """A process holds its own mmap lock, waiting for a file system that never answers."""
+    folder = bed.folder / f"silent-{len(list(bed.folder.glob('silent-*')))}"
+    with silent_files(folder) as files, holding_its_lock(files):
         yield
 
 

@@ -24,18 +24,25 @@ Identities = tuple[NDArray[Any], NDArray[Any]]
 
 
 class ExitChecker:
-    """Goes round the running processes. Idle where *procfs* does not show this process itself."""
+    """Goes round the running processes. Idle while *procfs* does not show this process itself."""
 
     def __init__(self, procfs: str, own: tuple[int, int]) -> None:
         """*own* is pid and start of this process as the kernel side has it."""
         self._procfs = procfs
+        self._own = own[0], start_ticks(own[1])
         self._after_pid = 0
         self._rounds = 0
         self._hurries = False
-        # In a procfs of another PID namespace, or one that hides processes (hidepid), every process
-        # looks gone.
-        shows_others = os.access(f"{procfs}/1/stat", os.R_OK)
-        self._works = shows_others and is_alive(own[0], start_ticks(own[1]), procfs)
+
+    @property
+    def _works(self) -> bool:
+        """Whether a process can be found gone now.
+
+        In a procfs of another PID namespace, in one that hides processes (hidepid) or is no longer
+        mounted, each looks gone.
+        """
+        shows_others = os.access(f"{self._procfs}/1/stat", os.R_OK)
+        return shows_others and is_alive(*self._own, self._procfs)
 
     @property
     def has_checks(self) -> bool:
@@ -76,4 +83,6 @@ class ExitChecker:
         else:
             self._after_pid = 0
             self._rounds -= 1
+        if not self._works:  # It was unmounted meanwhile.
+            gone.clear()
         return tgids[gone], starts[gone]

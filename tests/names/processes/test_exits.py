@@ -66,6 +66,21 @@ def test_nobody_is_gone_in_a_foreign_procfs(child, tmp_path):
     assert not checker.has_checks
 
 
+def test_nobody_is_gone_with_a_procfs_that_vanishes(child, tmp_path):
+    """Processes that live are not taken for gone while procfs is unmounted, and found later."""
+    ours, dead = identity(os.getpid()), identity(child.pid)
+    procfs = tmp_path / "proc"
+    procfs.symlink_to("/proc")
+    checker = ExitChecker(str(procfs), ours)
+    checker.resync()
+    child.kill()
+    child.wait()
+    procfs.unlink()
+    assert len(checker.gone(listed(ours, dead))[0]) == 0
+    procfs.symlink_to("/proc")
+    assert checker.gone(listed(ours, dead))[0].tolist() == [dead[0]]
+
+
 def test_every_process_gets_its_turn():
     """A few at a time, all of them are looked at in the end."""
     ours = identity(os.getpid())
