@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from kepler_ebpf.config.load import load_config
 from kepler_ebpf.config.options import OPTIONS
 from kepler_ebpf.errors import ConfigError, KeplerError
 from kepler_ebpf.exporters.accept import accepted
+from kepler_ebpf.exporters.connection import HEAD_MAX_BYTES, Answer, Connection, Times
 from kepler_ebpf.exporters.listen import parse_address
 from kepler_ebpf.host.topology import Topology, parse_cpu_list, read_cpu_info
 from kepler_ebpf.meters.rapl import find_counters
@@ -31,7 +33,7 @@ from kepler_ebpf.names.cgroups.hierarchy import discover
 from kepler_ebpf.names.kubernetes.api_errors import ApiError
 from kepler_ebpf.names.kubernetes.objects import MalformedPodError, parse_pod
 from kepler_ebpf.names.kubernetes.stream import ListBody, json_lines
-from kepler_ebpf.names.processes.procfs import read_process
+from kepler_ebpf.names.processes.procfs import read_cmdline, read_process
 from kepler_ebpf.names.processes.vms import helper_owner, is_hypervisor, match_vm
 from kepler_ebpf.names.resolver import resolve
 from kepler_ebpf.names.runtimes import RuntimeNames
@@ -104,7 +106,7 @@ def process_files(random: Random) -> None:
     read_process(7, None, str(FOLDER / "proc"))
     info = read_process(7, 123 * 10_000_000, str(FOLDER / "proc"))
     if info:
-        assert_text(info.exe, *info.cmdline)
+        assert_text(info.exe, *read_cmdline(7, info.start_ticks, str(FOLDER / "proc")))
 
 
 # --- cgroups ----------------------------------------------------------------------------------
@@ -366,6 +368,42 @@ def accept_headers(random: Random) -> None:
     qualities = [each.quality for each in accepted(mixed(random, HEADERS))]
     assert qualities == sorted(qualities, reverse=True)
     assert all(0 < each <= 1 for each in qualities)
+
+
+REQUESTS = (
+    *(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "HEAD",
+        "POST ",
+        "GET ",
+    ),
+    *("\r\n", "\n", "Host: x\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"),
+    *(
+        "Accept: " + "," * 2000 + "\r\n",
+        " HTTP/1.1",
+        "http://x/metrics?name[]=a",
+        "X: " + "y" * 9000,
+    ),
+    "Expect: 100-continue\r\n",
+)
+
+
+@target
+def http_requests(random: Random) -> None:
+    """A request is taken, refused or waited for; what is kept of it is bounded."""
+    client, server = socket.socketpair()
+    with client, server:
+        server.setblocking(False)
+        connection = Connection(server, "host", Times())
+        for piece in pieces(random, octets(mixed(random, REQUESTS))):
+            client.sendall(piece)
+            with suppress(OSError):
+                request = connection.advance()
+                if request:
+                    assert_text(request.target, *request.headers.values())
+                    assert len(request.target) <= HEAD_MAX_BYTES
+                    connection.answer(Answer(b"page"))
 
 
 ADDRESSES = (":28282", "127.0.0.1:0", "[::1]:80", "host.name:65535", "[", "]:", "99999", ":")
