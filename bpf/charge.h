@@ -63,6 +63,21 @@ static __always_inline void read_comms(struct task_usage *usage, struct task_str
 	bpf_probe_read_kernel_str(usage->process_comm, sizeof(usage->process_comm), &leader->comm);
 }
 
+/* The job of a task, 0 for none. Looked up for each new record, and so never at a switch. */
+static __always_inline __u32 job_of(__u32 pid, __u64 start_ns)
+{
+	struct control *control = get_control();
+	struct job_mark *mark;
+
+	if (!control || !control->jobs)
+		return 0;
+	mark = get_mark(pid);
+	if (!mark || (mark->flags & KEPLER_JOB_ARMED) ||
+	    (mark->start_ns && mark->start_ns != start_ns))
+		return 0;
+	return mark->job;
+}
+
 /* The last thread may outlive the task_struct of its leader. */
 static __always_inline __u64 process_start_ns(struct task_struct *task, __u32 tgid)
 {
@@ -80,6 +95,7 @@ static __always_inline void describe(struct task_usage *usage, struct task_struc
 	usage->process_start_ns = process_start_ns(task, usage->tgid);
 	usage->exec_id = READ(task, self_exec_id);
 	read_comms(usage, task);
+	usage->flags = job_of(READ(task, pid), READ(task, start_boottime)) << KEPLER_JOB_SHIFT;
 }
 
 /* The record of the task's cgroup, added if there is none; NULL where that map is full. */

@@ -17,6 +17,7 @@
 #define CPU_ENTRIES 1
 #define EXECS_BYTES 65536
 #define ENDS_BYTES 65536
+#define JOB_ENTRIES 1
 
 #define MAP(name, kind, key_type, value_type, entries, flags)                                      \
 	struct {                                                                                   \

@@ -24,6 +24,7 @@
 #include "boundary.h"
 #include "recover.h"
 #include "exec.h"
+#include "job.h"
 
 #define MAX_CPUS 1024 /* of one loop: the verifier follows each branch of each round */
 
@@ -177,5 +178,39 @@ ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 ENTRY(on_exec, "raw_tp/sched_process_exec")
 {
 	record_exec(ARG(struct task_struct *, 0));
+	return 0;
+}
+
+/* The next four are loaded only where jobs are measured. */
+ENTRY(on_fork, "raw_tp/sched_process_fork")
+{
+	mark_child(ARG(struct task_struct *, 0), ARG(struct task_struct *, 1));
+	return 0;
+}
+
+ENTRY(on_job_exec, "raw_tp/sched_process_exec")
+{
+	note_exec(ARG(struct task_struct *, 0));
+	return 0;
+}
+
+ENTRY(on_free, "raw_tp/sched_process_free")
+{
+	drop_mark_of(ARG(struct task_struct *, 0));
+	return 0;
+}
+
+/* Never attached: begins a job of the next task that the calling thread starts. */
+ENTRY(arm, "raw_tp/arm")
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct control *control = get_control();
+	struct job_mark mark = { .flags = KEPLER_JOB_ARMED };
+
+	if (!control)
+		return 0;
+	mark.start_ns = READ(task, start_boottime);
+	mark.job = ++control->jobs;
+	put_mark(READ(task, pid), &mark);
 	return 0;
 }

@@ -18,7 +18,8 @@
 #define KEPLER_CGROUP_V1 (1ULL << 63)
 #define KEPLER_NO_SUBSYS 0xffffffffU
 
-#define KEPLER_ENDED 1U /* task_usage.flags: the last thread of the process has exited */
+#define KEPLER_ENDED 1U	   /* task_usage.flags: the last thread of the process has exited */
+#define KEPLER_JOB_SHIFT 8 /* and above this bit the job of the task, 0 for none */
 
 /* One task on one socket in one cgroup: a reused pid has another start, so it is another task. */
 struct task_key {
@@ -103,6 +104,20 @@ struct control {
 	__u64 scarce;	 /* with so much room left in a task map, cgroups share it */
 	__u64 room_0;	 /* records for which each task map has room; user space sets it anew */
 	__u64 room_1;
+	__u64 jobs;	 /* jobs so far: 0 spares each fork and each new record the look-up */
+	__u64 job_tasks; /* tasks that were started in a job */
+	__u64 marks_lost;
+	__u64 pre_exec_ns; /* what the first task of the last job ran before its exec */
+};
+
+#define KEPLER_JOB_ARMED 1U   /* job_mark.flags: its next child is the first task of the job */
+#define KEPLER_JOB_PENDING 2U /* the first task of a job, before its exec */
+
+/* By pid: a task of a job. start_ns is 0 where user space made the mark of whoever has the pid. */
+struct job_mark {
+	__u64 start_ns;
+	__u32 job;
+	__u32 flags;
 };
 
 struct cgroup_event {
@@ -136,7 +151,8 @@ KEPLER_SIZE(cgroup_key, 16);
 KEPLER_SIZE(cgroup_usage, 24);
 KEPLER_SIZE(process_end, 24);
 KEPLER_SIZE(cpu_slot, 128);
-KEPLER_SIZE(control, 96);
+KEPLER_SIZE(control, 128);
+KEPLER_SIZE(job_mark, 16);
 KEPLER_SIZE(cgroup_event, 520);
 KEPLER_SIZE(exec_event, 1056);
 

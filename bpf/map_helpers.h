@@ -84,6 +84,21 @@ static __always_inline long put_end(struct process_end *end)
 	return ends.ringbuf_output(end, sizeof(*end), BPF_RB_NO_WAKEUP);
 }
 
+static __always_inline struct job_mark *get_mark(__u32 pid)
+{
+	return jobs.lookup(&pid);
+}
+
+static __always_inline long put_mark(__u32 pid, struct job_mark *mark)
+{
+	return jobs.update(&pid, mark);
+}
+
+static __always_inline void drop_mark(__u32 pid)
+{
+	jobs.delete(&pid);
+}
+
 static __always_inline void notify_cgroup(__u64 *id)
 {
 	cgroup_notifier.ringbuf_output(id, sizeof(*id), 0);
@@ -168,6 +183,21 @@ static __always_inline struct process_end *get_end_scratch(void)
 static __always_inline long put_end(struct process_end *end)
 {
 	return bpf_ringbuf_output(&ends, end, sizeof(*end), BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline struct job_mark *get_mark(__u32 pid)
+{
+	return bpf_map_lookup_elem(&jobs, &pid);
+}
+
+static __always_inline long put_mark(__u32 pid, struct job_mark *mark)
+{
+	return bpf_map_update_elem(&jobs, &pid, mark, BPF_ANY);
+}
+
+static __always_inline void drop_mark(__u32 pid)
+{
+	bpf_map_delete_elem(&jobs, &pid);
 }
 
 static __always_inline void notify_cgroup(__u64 *id)

@@ -22,5 +22,6 @@ RING(ends, ENDS_BYTES);
 SCRATCH(end_scratch, struct process_end);
 RING(execs, EXECS_BYTES);
 SCRATCH(exec_scratch, struct exec_event);
+HASH(jobs, __u32, struct job_mark, JOB_ENTRIES);
 
 #endif

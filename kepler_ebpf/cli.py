@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -25,6 +25,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
+from kepler_ebpf.stat.flags import FLAGS as STAT_FLAGS
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ class Verb:
     name: str
     function: str
     help: str
-    flags: tuple[click.Option, ...] = ()
+    flags: tuple[click.Parameter, ...] = ()
+    log_level: str = ""
+    """What is logged where nothing else is set."""
 
 
 VERBS = (
@@ -54,6 +57,13 @@ VERBS = (
         "kepler_ebpf.check.gather:check",
         "Show what this host offers and lacks; exit status 0 when `run` can work with these flags.",
         (click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, not a table."),),
+    ),
+    Verb(
+        "stat",
+        "kepler_ebpf.wiring.stat:stat",
+        "Measure what a command costs, with all that it starts, beside the rest of the machine.",
+        STAT_FLAGS,
+        log_level="error",
     ),
 )
 """Every verb of the command line.
@@ -125,33 +135,61 @@ class VerbCommand(click.Command):
             ),
             *map(_flag, FLAGGED),
         ]
-        super().__init__(verb.name, callback=self._call, params=params, help=verb.help)
+        super().__init__(
+            verb.name,
+            callback=self._call,
+            params=params,
+            help=verb.help,
+            # What follows the first word of a command to run is the command's.
+            context_settings={"allow_interspersed_args": False},
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Let click parse, with each ``--no-X`` spelled ``--X=false``."""
-        return super().parse_args(ctx, [NEGATED.get(arg, arg) for arg in args])
+        """Let click parse, with each ``--no-X`` spelled ``--X=false``; not of a command to run."""
+        ours = args.index("--") if "--" in args else len(args)
+        return super().parse_args(
+            ctx, [*(NEGATED.get(arg, arg) for arg in args[:ours]), *args[ours:]]
+        )
 
     def _call(self, **params: Any) -> None:
         with reported_errors():
             require_files()
-            config = configure(params)
-            # numpy's BLAS starts threads by default, which small arrays do not need.
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+            config = configure(params, self._verb.log_level)
             own_flags = {str(flag.name): params[str(flag.name)] for flag in self._verb.flags}
-            status = resolve_name(self._verb.function)(config, **own_flags)
+            status = _imported(self._verb.function)(config, **own_flags)
         sys.exit(status or 0)
 
 
-def configure(params: Mapping[str, Any]) -> Config:
+def _imported(function: str) -> Callable[..., int | None]:
+    """Import a verb's function.
+
+    numpy's BLAS starts threads by default, which small arrays do not need. It reads the variable
+    when it is loaded; commands that a verb runs do not get it from us.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    is_set = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        found: Callable[..., int | None] = resolve_name(function)
+        return found
+    finally:
+        if not is_set:
+            del os.environ[name]
+
+
+def configure(params: Mapping[str, Any], log_level: str = "") -> Config:
     """Make the Config of what click parsed, set up the log, and log the settings' warnings.
 
     *params* has a text, texts, or None or () where not given, by the name of the parameter.
+    *log_level* is what is logged where *params* has no level.
     """
     given = {
         option.key: Setting(value, option.flags[0])
         for option in FLAGGED
         if (value := params[_param_name(option)]) not in (None, ())
     }
+    if log_level:
+        given.setdefault("log.level", Setting(log_level, "log.level"))
     loaded = load_config(given, params[CONFIG_FILE])
     set_up(loaded.config.log_level, loaded.config.log_format)
     for warning in loaded.warnings:

@@ -16,6 +16,7 @@ ORDER = (
     ("config",),
     ("ledger",),
     ("loop",),
+    ("stat",),
     ("check", "wiring"),
     ("cli",),
     ("__main__",),

@@ -15,6 +15,9 @@ CGROUP_V1 = np.uint64(1 << 63)
 FLAG_ENDED = 1
 """``flags`` of a task: its process's last thread has exited. A last slice may still follow."""
 
+JOB_SHIFT = 8
+"""``flags`` of a task have its job above this bit, 0 for none."""
+
 _KEY_FIELDS = [("start_ns", "<u8"), ("cgroup_id", "<u8"), ("pid", "<u4"), ("socket", "<u4")]
 _USAGE_FIELDS = [
     ("cpu_ns", "<u8"),
@@ -83,8 +86,14 @@ CONTROL = np.dtype(
         ("scarce", "<u8"),
         ("room_0", "<u8"),
         ("room_1", "<u8"),
+        ("jobs", "<u8"),
+        ("job_tasks", "<u8"),
+        ("marks_lost", "<u8"),
+        ("pre_exec_ns", "<u8"),
     ]
 )
+
+JOB_MARK = np.dtype([("start_ns", "<u8"), ("job", "<u4"), ("flags", "<u4")])
 
 CGROUP_EVENT = np.dtype([("removed", "<u4"), ("reserved", "<u4"), ("path", f"S{PATH_LEN}")])
 
@@ -115,6 +124,7 @@ STRUCTS = {
     "process_end": PROCESS_END,
     "cpu_slot": CPU_SLOT,
     "control": CONTROL,
+    "job_mark": JOB_MARK,
     "cgroup_event": CGROUP_EVENT,
     "exec_event": EXEC_EVENT,
 }

@@ -9,7 +9,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterable
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from typing import Any
 
@@ -36,6 +36,10 @@ _INT_CALLS = {
     "bpf_map__set_initial_value": [c_void_p, c_void_p, c_size_t],
     "bpf_map__fd": [c_void_p],
     "bpf_program__fd": [c_void_p],
+    "bpf_program__set_autoload": [c_void_p, c_bool],
+    "bpf_map_update_elem": [c_int, c_void_p, c_void_p, c_uint64],
+    "bpf_map_lookup_elem": [c_int, c_void_p, c_void_p],
+    "bpf_map_get_next_key": [c_int, c_void_p, c_void_p],
     "bpf_raw_tracepoint_open": [c_char_p, c_int],
     "bpf_prog_test_run_opts": [c_int, c_void_p],
     "bpf_obj_get_info_by_fd": [c_int, c_void_p, POINTER(c_uint32)],

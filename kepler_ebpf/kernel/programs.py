@@ -25,6 +25,7 @@ MAPS = (
     "cgroup_notifier",
     "execs",
     "ends",
+    "jobs",
 )
 HOOKS = {
     "on_switch": "sched_switch",
@@ -37,6 +38,18 @@ HOOKS = {
 
 ON_DEMAND = ("rotate", "read_self")
 """Programs that user space runs itself."""
+
+JOB_HOOKS = {
+    "on_fork": "sched_process_fork",
+    "on_job_exec": "sched_process_exec",
+    "on_free": "sched_process_free",
+}
+JOB_ON_DEMAND = ("arm",)
+"""The same, loaded only where jobs are measured."""
+
+OPTIONAL = (*JOB_HOOKS, *JOB_ON_DEMAND)
+
+JOB_ENTRIES = 1 << 16
 
 CGROUP_ENTRIES = 4096
 
@@ -51,11 +64,26 @@ RIGHTS = "run as root, or with CAP_BPF and CAP_PERFMON"
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """Sizes and knobs fixed at load: *v1_subsys* is the index of the v1 controller, if any."""
+    """What is fixed at load.
+
+    ``v1_subsys`` is the index of the v1 controller, if any. ``with_jobs`` adds what marks the
+    tasks of jobs, see ``jobs``.
+    """
 
     cpus: int
     task_entries: int
     v1_subsys: int | None = None
+    with_jobs: bool = False
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs to load."""
+        return (*HOOKS, *ON_DEMAND, *(OPTIONAL if self.with_jobs else ()))
+
+    @property
+    def job_entries(self) -> int:
+        """Marks there is room for: one for each living task of the jobs."""
+        return JOB_ENTRIES if self.with_jobs else 1
 
     @property
     def execs_bytes(self) -> int:
@@ -83,8 +111,9 @@ class Programs:
     def attach(self) -> None:
         """Attach every hook, or none."""
         try:
-            for name, tracepoint in HOOKS.items():
-                self._links.append(self._attach(name, tracepoint))
+            for name, tracepoint in (HOOKS | JOB_HOOKS).items():
+                if name in self.programs:
+                    self._links.append(self._attach(name, tracepoint))
         except SetupError:
             self.detach()
             raise

@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from kepler_ebpf.host.topology import Topology
+from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.kernel.layout import (
     CGROUP_EVENT,
     CGROUP_KEY,
@@ -43,6 +44,8 @@ class CpuTimeTracker:
         maps, self._programs, self._entries = programs.maps, programs, task_entries
         self.loader = programs.loader
         self._slots = Slots(programs, topology)
+        self.jobs = Jobs(programs, self._slots) if "arm" in programs.programs else None
+        """The jobs, where the programs were loaded with them."""
         self._sockets = topology.sockets
         rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES + 512
         # One map for each parity of the epoch.

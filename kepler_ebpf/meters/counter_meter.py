@@ -31,6 +31,10 @@ MAX_PROBES: Final = 16
 """RAPL moves every millisecond: only for a zone at rest the proof needs the minimum, and only for
 a meter that does not move, or two counters that may be one, the maximum."""
 
+UPDATE_S: Final = 0.0011
+UNIT_UJ: Final = 61.0
+"""RAPL counters move about once a millisecond, by units of 2^-14 J and less."""
+
 STUCK_AFTER_NS: Final = 2 * NS_PER_S
 """Windows in which a counter must move are at least so long, and at least an interval."""
 
@@ -85,7 +89,9 @@ class CounterMeter:
             for item in self._items
             for fault, count in item.faults.items()
         }
-        return MeterStats(self._name, is_estimate=False, errors=faults)
+        return MeterStats(
+            self._name, is_estimate=False, errors=faults, update_s=UPDATE_S, unit_uj=UNIT_UJ
+        )
 
     @property
     def max_wait_s(self) -> float:

@@ -43,12 +43,15 @@ class MeterReading:
 class MeterStats:
     """A meter: its name, whether it models, and faults so far by (zone path, reason).
 
-    The reasons are read, jump, stuck and gap.
+    The reasons are read, jump, stuck and gap. A counter moves every ``update_s`` seconds at the
+    latest, by whole ``unit_uj``; both are 0 where readings are of the moment.
     """
 
     name: str
     is_estimate: bool
     errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    update_s: float = 0.0
+    unit_uj: float = 0.0
 
 
 class Meter(Protocol):

@@ -54,13 +54,18 @@ def meter_request(config: Config, topology: Topology, cpus: tuple[CpuInfo, ...])
 
 
 def open_tracker(
-    stack: ExitStack, config: Config, topology: Topology, hierarchy: CgroupHierarchy
+    stack: ExitStack,
+    config: Config,
+    topology: Topology,
+    hierarchy: CgroupHierarchy,
+    *,
+    with_jobs: bool = False,
 ) -> CpuTimeTracker:
     """Load the programs, and return their tracker, still to be started; *stack* closes both."""
     count = len(topology.socket_of)
     entries = choice.task_entries(config.map_entries, count, config.interval_s)
     subsys = cgroup_v1.subsys_index(hierarchy.name, config.procfs) if hierarchy.v1_root else None
-    programs = choice.load(config.bpf_loader, LoadRequest(count, entries, subsys))
+    programs = choice.load(config.bpf_loader, LoadRequest(count, entries, subsys, with_jobs))
     stack.callback(programs.close)
     tracker = CpuTimeTracker(programs, topology, entries)
     stack.callback(tracker.close)
@@ -87,12 +92,17 @@ class Measuring:
         return Measurer(self.tracker, self.meter)
 
 
-def open_measuring(stack: ExitStack, config: Config, cpus: tuple[CpuInfo, ...]) -> Measuring:
-    """Load the programs and open the meter; *stack* takes both down again. Raises KeplerError."""
+def open_measuring(
+    stack: ExitStack, config: Config, cpus: tuple[CpuInfo, ...], *, with_jobs: bool = False
+) -> Measuring:
+    """Load the programs and open the meter; *stack* takes both down again.
+
+    The tracker has ``jobs`` where it is opened *with_jobs*. Raises KeplerError.
+    """
     require_host_clocks(config.procfs)
     topology = stack.enter_context(Topology(config.sysfs))
     hierarchy = choose_hierarchy(config)
-    tracker = open_tracker(stack, config, topology, hierarchy)
+    tracker = open_tracker(stack, config, topology, hierarchy, with_jobs=with_jobs)
     meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*tracker.busy))
     stack.callback(meter.close)
     return Measuring(config, hierarchy, tracker, meter)

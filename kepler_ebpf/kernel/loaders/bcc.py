@@ -23,9 +23,7 @@ from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.btf import Btf
 from kepler_ebpf.kernel.loaders.co_re import KERNEL_BTF
 from kepler_ebpf.kernel.programs import (
-    HOOKS,
     MAPS,
-    ON_DEMAND,
     RIGHTS,
     LoadRequest,
     Programs,
@@ -117,8 +115,7 @@ def load(request: LoadRequest) -> Programs:
         types = _kernel_types(Path(scratch))
         module = _compile(bcc, types + _flatten("kepler.bpf.c"), request)
         try:
-            names = (*HOOKS, *ON_DEMAND)
-            programs = {name: _load_program(bcc, module, name) for name in names}
+            programs = {name: _load_program(bcc, module, name) for name in request.programs}
         except SetupError:
             module.cleanup()
             raise
@@ -209,6 +206,7 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
         f"-DCPU_ENTRIES={request.cpus}",
         f"-DEXECS_BYTES={request.execs_bytes}",
         f"-DENDS_BYTES={request.ends_bytes}",
+        f"-DJOB_ENTRIES={request.job_entries}",
         f"-Dv1_subsys={subsys}u",
     ]
     with _captured_stderr() as captured:

@@ -10,9 +10,8 @@ from pathlib import Path
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
 from kepler_ebpf.kernel.programs import (
-    HOOKS,
     MAPS,
-    ON_DEMAND,
+    OPTIONAL,
     RIGHTS,
     LoadRequest,
     Programs,
@@ -58,9 +57,8 @@ def load(request: LoadRequest) -> Programs:
         _configure(handle, request)
         _load(handle)
         maps = _descriptors(handle, MAPS, lib.bpf_object__find_map_by_name, lib.bpf_map__fd)
-        names = (*HOOKS, *ON_DEMAND)
         find = lib.bpf_object__find_program_by_name
-        programs = _descriptors(handle, names, find, lib.bpf_program__fd)
+        programs = _descriptors(handle, request.programs, find, lib.bpf_program__fd)
     except SetupError:
         lib.bpf_object__close(handle)
         raise
@@ -81,10 +79,14 @@ def _configure(handle: int, request: LoadRequest) -> None:
         "tasks_1": request.task_entries,
         "execs": request.execs_bytes,
         "ends": request.ends_bytes,
+        "jobs": request.job_entries,
     }
     for name, entries in sizes.items():
         bpf_map = lib.bpf_object__find_map_by_name(handle, name.encode())
         lib.bpf_map__set_max_entries(bpf_map, entries)
+    for name in OPTIONAL:
+        program = lib.bpf_object__find_program_by_name(handle, name.encode())
+        lib.bpf_program__set_autoload(program, name in request.programs)
     if request.v1_subsys is not None:
         knob = ctypes.c_uint32(request.v1_subsys)
         bpf_map = lib.bpf_object__find_map_by_name(handle, b".rodata.knobs")

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Jobs: a task that user space has marked, and all that it starts from then on.
+ *
+ * A mark goes from the task that calls fork to its child, whatever parent the child is given. So
+ * daemons that fork twice, other cgroups and other PID namespaces stay in the job. A mark is
+ * dropped when the task is freed, and not at its exit, since the last slice is charged after that.
+ * A record has the job that its task had when the record was made.
+ */
+#ifndef JOB_H
+#define JOB_H
+
+static __always_inline void mark_child(struct task_struct *parent, struct task_struct *child)
+{
+	struct control *control = get_control();
+	struct job_mark *mark, fresh = {};
+
+	if (!control || !control->jobs)
+		return;
+	mark = get_mark(READ(parent, pid));
+	if (!mark || (mark->start_ns && mark->start_ns != READ(parent, start_boottime)))
+		return;
+	fresh.start_ns = READ(child, start_boottime);
+	fresh.job = mark->job;
+	if (mark->flags & KEPLER_JOB_ARMED) {
+		fresh.flags = KEPLER_JOB_PENDING;
+		drop_mark(READ(parent, pid));
+	}
+	__sync_fetch_and_add(&control->job_tasks, 1);
+	if (put_mark(READ(child, pid), &fresh))
+		__sync_fetch_and_add(&control->marks_lost, 1);
+}
+
+/* What the first task ran until now: its record of this interval, and its running slice. */
+static __always_inline void note_exec(struct task_struct *task)
+{
+	struct cpu_slot *slot = get_slot(bpf_get_smp_processor_id());
+	struct control *control = get_control();
+	struct task_usage *usage;
+	struct task_key key = {};
+	struct job_mark *mark;
+
+	if (!control || !slot || !control->jobs)
+		return;
+	mark = get_mark(READ(task, pid));
+	if (!mark || !(mark->flags & KEPLER_JOB_PENDING))
+		return;
+	mark->flags = 0;
+	key.pid = READ(task, pid);
+	key.start_ns = READ(task, start_boottime);
+	key.cgroup_id = slot->running_cgroup_id;
+	key.socket = slot->socket;
+	usage = get_task(slot->epoch, &key);
+	control->pre_exec_ns = bpf_ktime_get_ns() - slot->since_ns + (usage ? usage->cpu_ns : 0);
+}
+
+static __always_inline void drop_mark_of(struct task_struct *task)
+{
+	struct control *control = get_control();
+	__u32 pid = READ(task, pid);
+	struct job_mark *mark;
+
+	if (!control || !control->jobs)
+		return;
+	mark = get_mark(pid);
+	if (mark && (!mark->start_ns || mark->start_ns == READ(task, start_boottime)))
+		drop_mark(pid);
+}
+
+#endif

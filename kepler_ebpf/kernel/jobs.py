@@ -1,0 +1,88 @@
+"""Jobs: a task that is measured together with all that it starts, wherever that goes.
+
+The kernel side marks a child of a marked task at its fork; see ``bpf/job.h``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ctypes import byref, c_uint32
+from typing import NamedTuple
+
+import numpy as np
+
+from kepler_ebpf.errors import ReadError
+from kepler_ebpf.kernel.layout import JOB_MARK, JOB_SHIFT
+from kepler_ebpf.kernel.libbpf import TestRun, describe_errno, last_errno, library
+from kepler_ebpf.kernel.programs import Programs
+from kepler_ebpf.kernel.slots import Slots
+from kepler_ebpf.model.arrays import Bools, Records
+
+
+class Mark(NamedTuple):
+    """A task of the last job: its pid, and its start on the boot-time clock (0: whoever has it)."""
+
+    pid: int
+    start_ns: int
+
+
+class Jobs:
+    """The marks of tasks of the last job, for programs that were loaded with jobs."""
+
+    def __init__(self, programs: Programs, slots: Slots) -> None:
+        self._fd = programs.maps["jobs"]
+        self._arm = TestRun(programs.programs["arm"])
+        self._slots = slots
+
+    def arm(self) -> None:
+        """Begin a job: the next task that the calling thread starts, and all that comes of it.
+
+        That task counts from its exec on, see ``pre_exec_ns``.
+        """
+        self._arm.here()
+
+    def mark(self, pid: int) -> None:
+        """Make the thread *pid* part of the first job.
+
+        Its record of the running interval has no job yet. Raises ReadError where there is no room.
+        """
+        self._slots.control["jobs"] = 1
+        mark = np.zeros(1, JOB_MARK)
+        mark["job"] = 1
+        address = mark.ctypes.data
+        if library().bpf_map_update_elem(self._fd, byref(c_uint32(pid)), address, 0):
+            raise ReadError(f"cannot mark task {pid}: {describe_errno(last_errno())}")
+
+    def marks(self) -> Iterator[Mark]:
+        """Yield the tasks of the job that have not been freed; some may have ended."""
+        key, following, mark = c_uint32(), c_uint32(), np.zeros(1, JOB_MARK)
+        calls, last = library(), None
+        while calls.bpf_map_get_next_key(self._fd, last, byref(following)) == 0:
+            key.value, last = following.value, byref(key)
+            found = calls.bpf_map_lookup_elem(self._fd, last, mark.ctypes.data) == 0
+            if found and mark["job"][0] == self._job:
+                yield Mark(key.value, int(mark["start_ns"][0]))
+
+    def select(self, records: Records) -> Bools:
+        """Return which of *records* (N,), of dtype ``layout.TASK``, belong to the job."""
+        is_marked: Bools = records["flags"] >> np.uint32(JOB_SHIFT) == self._job
+        return is_marked
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks were started in jobs, since loading."""
+        return self._slots.control_word("job_tasks")
+
+    @property
+    def marks_lost(self) -> int:
+        """How many of them had no room for a mark: they and what they start are in no job."""
+        return self._slots.control_word("marks_lost")
+
+    @property
+    def pre_exec_ns(self) -> int:
+        """CPU time of the job's first task before its exec; known when that has ended."""
+        return self._slots.control_word("pre_exec_ns")
+
+    @property
+    def _job(self) -> int:
+        return self._slots.control_word("jobs")

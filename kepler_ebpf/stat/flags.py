@@ -1,0 +1,39 @@
+"""The flags of `stat`."""
+
+from __future__ import annotations
+
+import click
+
+
+def _flag(*names: str, **form: object) -> click.Option:
+    return click.Option(list(names), **form)  # type: ignore[arg-type]
+
+
+FLAGS: tuple[click.Parameter, ...] = (
+    _flag("-r", "--repeat", type=click.IntRange(1), default=1, help="Measure so many runs."),
+    _flag("--warmup", type=click.IntRange(0), default=0, help="Runs before, which do not count."),
+    _flag("-i", "--ignore-failure", is_flag=True, help="Go on after a run with a status not 0."),
+    _flag("-D", "--delay", type=click.IntRange(0), default=0, metavar="MS", help="Count later."),
+    _flag("-I", "--rows", type=click.IntRange(10), metavar="MS", help="Print a row so often."),
+    _flag("--timeout", type=click.FloatRange(0.01), metavar="S", help="With --pid …: end then."),
+    _flag("--prepare", metavar="COMMAND", help="Shell command before each run, not measured."),
+    _flag("--cleanup", metavar="COMMAND", help="Shell command after each run, not measured."),
+    _flag("--shell", is_flag=True, help="Run the command by /bin/sh -c."),
+    _flag("--user", metavar="NAME", help="Run the command as this user."),
+    _flag("-p", "--pid", metavar="PID,…", help="Measure processes, and what they start."),
+    _flag("--cgroup", metavar="PATH", help="Measure a cgroup and all below it."),
+    _flag("--container", metavar="NAME", help="Measure a container, by name or id."),
+    _flag("--comm", metavar="NAME", help="Measure all processes of this name."),
+    _flag("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file, not stderr."),
+    _flag("--log-fd", type=click.IntRange(0), metavar="FD", help="Write to this descriptor."),
+    _flag("--json", "as_json", is_flag=True, help="Write JSON."),
+    _flag("-x", "--separator", metavar="SEP", help="Write lines with this separator: CSV."),
+    _flag(
+        "--format",
+        "form",
+        type=click.Choice(["text", "go"]),
+        default="text",
+        help="go: for benchstat.",
+    ),
+    click.Argument(["command"], nargs=-1, type=click.UNPROCESSED),
+)

@@ -1,0 +1,74 @@
+"""The result of `stat`: frozen values, and their form as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneEnergy:
+    """The energy of all zones of one kind over a run, in joules.
+
+    ``joules`` is that of the measured tasks; ``error_joules`` bounds the error of metering it, None
+    where it is modelled or a zone could not be read. ``rest_joules`` is what else the zone drew:
+    ``rest_active_joules`` of other tasks, ``idle_joules``, and ``unowned_joules`` that no task can
+    be charged for.
+    """
+
+    joules: float
+    error_joules: float | None
+    rest_joules: float
+    rest_active_joules: float
+    idle_joules: float
+    unowned_joules: float
+    mean_watts: float
+    peak_watts: float
+
+    @property
+    def node_joules(self) -> float:
+        """What the zone drew in all."""
+        return self.joules + self.rest_joules
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement. ``exit_status`` is as the shell reports it, None without a command.
+
+    ``tasks`` were started or seen, ``running`` of them still run at the end. ``untracked_s`` is CPU
+    time of the machine that is known by cgroup only or not at all: some of it may be theirs.
+    """
+
+    wall_s: float
+    cpu_s: float
+    tasks: int
+    switches: int
+    untracked_s: float
+    zones: Mapping[str, ZoneEnergy]
+    running: int = 0
+    exit_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All runs of one `stat`. ``subject`` names what was measured, for people."""
+
+    command: tuple[str, ...]
+    subject: str
+    runs: tuple[Run, ...]
+    meter: str
+    estimate: bool
+    host: Mapping[str, str]
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of the last run, 0 without a command."""
+        return (self.runs[-1].exit_status or 0) if self.runs else 0
+
+    def to_json(self) -> str:
+        """Return the result as one JSON object, with the key ``exit_status`` of the last run."""
+        record: dict[str, Any] = asdict(self)
+        record["exit_status"] = self.exit_status
+        return json.dumps(record, indent=1)

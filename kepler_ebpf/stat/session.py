@@ -1,0 +1,105 @@
+"""Measures runs: of a command with all that it starts, or of tasks that run anyway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kepler_ebpf.kernel.jobs import Jobs
+from kepler_ebpf.kernel.tracker import CpuTimeTracker
+from kepler_ebpf.loop.measurer import MAX_EXTENSIONS, Measurer
+from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
+from kepler_ebpf.stat.command import Command
+from kepler_ebpf.stat.result import Run
+from kepler_ebpf.stat.tally import Select, Span, run_of, span_of
+
+MAX_STEP_S = 0.25
+"""Intervals end at least so often: the map of tasks must not fill unseen, and a peak be found."""
+
+RETRY_S = 0.002
+"""After so long a zone that could not be read is read again, before the interval ends without."""
+
+Shown = Callable[[float, Span], None]
+"""Shows the end of an interval that was asked for: seconds since the start, and what was used."""
+
+
+@dataclass(slots=True)
+class Session:
+    """Ends intervals and sums them; for one thread. The measurer has started."""
+
+    tracker: CpuTimeTracker
+    measurer: Measurer
+    meter: Meter
+    procfs: str
+    step_s: float = MAX_STEP_S
+    shown: Shown | None = None
+
+    def close(self, select: Select) -> Span:
+        """End the running interval, and return what it holds. Raises ReadError."""
+        for _ in range(MAX_EXTENSIONS + 1):
+            if self.measurer.measure(0) is not None:
+                break
+            time.sleep(RETRY_S)
+        # No reader names the programs: their ring is only kept from filling.
+        self.tracker.exec_events.take()
+        return span_of(self.measurer.take(), self.meter.zones, select)
+
+    def run(self, start: Callable[[], Command], jobs: Jobs, delay_s: float = 0.0) -> Run:
+        """Start a command and measure it until it ends, from *delay_s* after its start on.
+
+        Raises CommandError where it cannot be started.
+        """
+        before, tasks = self.close(jobs.select), jobs.tasks
+        jobs.arm()
+        command = start()
+        began_s = time.monotonic()
+        with command.forwarded_signals():
+            if delay_s:
+                command.ends_within(delay_s)
+                before, began_s = self.close(jobs.select), time.monotonic()
+            span = self._follow(jobs.select, before, command.ends_within, began_s)
+            wall_s = time.monotonic() - began_s
+            if not delay_s:
+                span.shorten(jobs.pre_exec_ns)
+            running = sum(
+                is_alive(mark.pid, start_ticks(mark.start_ns), self.procfs) for mark in jobs.marks()
+            )
+            status = command.reap()
+        run = run_of(span, self.meter.zones, self.meter.stats, wall_s)
+        return replace(run, tasks=jobs.tasks - tasks, running=running, exit_status=status)
+
+    def attach(
+        self, select: Select, ends_within: Callable[[float], bool], delay_s: float = 0.0
+    ) -> Run:
+        """Measure the tasks that *select* chooses until *ends_within* is true."""
+        if delay_s:
+            ends_within(delay_s)
+        before, began_s = self.close(select), time.monotonic()
+        span = self._follow(select, before, ends_within, began_s)
+        wall_s = time.monotonic() - began_s
+        return run_of(span, self.meter.zones, self.meter.stats, wall_s)
+
+    def _follow(
+        self,
+        select: Select,
+        before: Span,
+        ends_within: Callable[[float], bool],
+        began_s: float,
+    ) -> Span:
+        """Sum intervals until *ends_within* is true; *before* has the power before the first."""
+        span: Span | None = None
+        while True:
+            has_ended = ends_within(self.step_s)
+            step = self.close(select)
+            if self.shown:
+                self.shown(time.monotonic() - began_s, step)
+            if span is None:
+                span = step
+            else:
+                span.add(step)
+            if has_ended:
+                break
+        span.power_w = span.power_w.clip(min=before.power_w)
+        return span

@@ -1,0 +1,285 @@
+"""`kepler-ebpf stat`: what a command costs, or tasks that run anyway."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TextIO
+
+import click
+
+from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.host.topology import read_cpu_info
+from kepler_ebpf.kernel.jobs import Jobs
+from kepler_ebpf.names.cgroups.paths import CgroupPaths
+from kepler_ebpf.stat import select, text
+from kepler_ebpf.stat.command import Command, CommandError
+from kepler_ebpf.stat.result import Result, Run
+from kepler_ebpf.stat.session import MAX_STEP_S, Session
+from kepler_ebpf.stat.tally import Select, Span
+from kepler_ebpf.wiring.measuring import Measuring, open_measuring
+
+MS_PER_S = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The flags of `stat`, see ``stat.flags``."""
+
+    repeat: int
+    warmup: int
+    ignore_failure: bool
+    delay: int
+    rows: int | None
+    timeout: float | None
+    prepare: str | None
+    cleanup: str | None
+    shell: bool
+    user: str | None
+    pid: str | None
+    cgroup: str | None
+    container: str | None
+    comm: str | None
+    output: str | None
+    log_fd: int | None
+    as_json: bool
+    separator: str | None
+    form: str
+    command: tuple[str, ...]
+
+    @property
+    def attached(self) -> list[str]:
+        """What is measured that runs anyway, by flag."""
+        flags = ("pid", "cgroup", "container", "comm")
+        return [f"--{flag} {getattr(self, flag)}" for flag in flags if getattr(self, flag)]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The command as it is executed."""
+        return ("/bin/sh", "-c", " ".join(self.command)) if self.shell else self.command
+
+
+def stat(config: Config, **flags: Any) -> int:
+    """Measure, write the result, and return the command's exit status. Raises KeplerError."""
+    asked = Asked(**flags)
+    _refuse_contradictions(asked)
+    with ExitStack() as stack:
+        out = _open_output(stack, asked)
+        cpus = read_cpu_info(config.procfs, config.sysfs)
+        measuring = open_measuring(stack, config, cpus, with_jobs=True)
+        meter, tracker = measuring.meter, measuring.tracker
+        session = Session(tracker, measuring.start(), meter, config.procfs)
+        if asked.rows:
+            session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
+            session.shown = _Rows(asked.rows / MS_PER_S, zone_kinds(meter.zones), out)
+        runs, failure = (_attached if asked.attached else _commands)(
+            stack, asked, session, measuring
+        )
+        if runs:
+            result = Result(
+                command=asked.command,
+                subject=", ".join(asked.attached) or " ".join(asked.command),
+                runs=tuple(runs),
+                meter=meter.stats.name,
+                estimate=meter.stats.is_estimate,
+                host={
+                    "node": config.node_name,
+                    "kernel": os.uname().release,
+                    "cpu": cpus[0].model_name if cpus else "",
+                },
+            )
+            out.write(_render(result, asked))
+            out.flush()
+    return failure if failure is not None else runs[-1].exit_status or 0
+
+
+def _refuse_contradictions(asked: Asked) -> None:
+    if len(asked.attached) > 1:
+        raise ConfigError(f"stat: {' and '.join(asked.attached)}", "give one of them")
+    if not asked.command and not asked.attached:
+        raise ConfigError(
+            "stat: there is nothing to measure",
+            "give a command, or --pid, --cgroup, --container or --comm",
+        )
+    if asked.attached and (asked.repeat > 1 or asked.warmup):
+        raise ConfigError("stat: -r and --warmup repeat commands only", "leave them out")
+    if asked.output and asked.log_fd is not None:
+        raise ConfigError("stat: --output and --log-fd", "give one of them")
+    if asked.separator is not None and len(asked.separator) != 1:
+        raise ConfigError(f"-x: {asked.separator!r} is not a separator", "give one character")
+
+
+def _open_output(stack: ExitStack, asked: Asked) -> TextIO:
+    """Open what the result is written to, before anything is run."""
+    try:
+        if asked.output:
+            return stack.enter_context(open(asked.output, "w", encoding="utf-8"))  # noqa: PTH123
+        if asked.log_fd is not None:
+            return os.fdopen(asked.log_fd, "w", encoding="utf-8", closefd=False)
+    except OSError as error:
+        where = asked.output or f"descriptor {asked.log_fd}"
+        raise SetupError(f"cannot write to {where}: {error.strerror}", "name another") from None
+    return sys.stderr
+
+
+def _render(result: Result, asked: Asked) -> str:
+    if asked.as_json:
+        return result.to_json() + "\n"
+    if asked.separator:
+        return text.separated(result, asked.separator)
+    return text.go_benchmark(result) if asked.form == "go" else text.table(result)
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def _commands(
+    _: ExitStack, asked: Asked, session: Session, measuring: Measuring
+) -> tuple[list[Run], int | None]:
+    """Run the command as often as asked; the status is that of a failure that ended it early."""
+    jobs = _jobs(measuring)
+    runs: list[Run] = []
+    total = asked.warmup + asked.repeat
+    for number in range(total):
+        if total > 1 and sys.stderr.isatty():
+            click.echo(f"run {number + 1} of {total}", err=True)
+        _shell("--prepare", asked.prepare)
+        try:
+            start = partial(Command, asked.arguments, asked.user)
+            run = session.run(start, jobs, asked.delay / MS_PER_S)
+        except CommandError as error:
+            click.echo(f"error: {error}", err=True)
+            return runs, error.exit_status
+        _shell("--cleanup", asked.cleanup)
+        if number >= asked.warmup:
+            runs.append(run)
+        if run.exit_status and not asked.ignore_failure and number + 1 < total:
+            click.echo(f"error: run {number + 1} ended with status {run.exit_status}", err=True)
+            return runs, run.exit_status
+    return runs, None
+
+
+def _shell(flag: str, command: str | None) -> None:
+    if command and (status := subprocess.call(command, shell=True)):  # noqa: S602 - that is asked
+        raise SetupError(f"{flag}: {command!r} ended with status {status}", "mend the command")
+
+
+def _jobs(measuring: Measuring) -> Jobs:
+    jobs = measuring.tracker.jobs
+    if jobs is None:
+        raise RuntimeError("the programs were loaded without jobs")
+    return jobs
+
+
+# --- tasks that run anyway --------------------------------------------------------------------
+
+
+def _attached(
+    stack: ExitStack, asked: Asked, session: Session, measuring: Measuring
+) -> tuple[list[Run], int | None]:
+    """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end."""
+    chosen, ends_within = _selection(stack, asked, measuring)
+    stopped = _Stop(stack)
+    ends: list[Callable[[float], bool]] = [stopped.within]
+    command = None
+    if asked.command:
+        try:
+            command = Command(asked.arguments, asked.user)
+        except CommandError as error:
+            click.echo(f"error: {error}", err=True)
+            return [], error.exit_status
+        stack.enter_context(command.forwarded_signals())
+        ends = [command.ends_within]
+    elif ends_within:
+        ends.append(ends_within)
+    run = session.attach(chosen, _any_within(ends, asked.timeout), asked.delay / MS_PER_S)
+    return [run], command.reap() if command else None
+
+
+def _selection(
+    stack: ExitStack, asked: Asked, measuring: Measuring
+) -> tuple[Select, Callable[[float], bool] | None]:
+    """Return which records are measured, and what waits for the end of what is measured."""
+    config, hierarchy, jobs = measuring.config, measuring.hierarchy, _jobs(measuring)
+    if asked.pid:
+        pids = [int(pid) for pid in asked.pid.split(",") if pid.isdigit()]
+        if len(pids) != len(asked.pid.split(",")):
+            raise ConfigError(f"--pid: {asked.pid!r} is not allowed", "want process ids: 1,23")
+        processes = select.ProcessEnd(pids, jobs, config.procfs)
+        stack.callback(processes.close)
+        return jobs.select, processes.within
+    if asked.comm:
+        return select.by_comm(asked.comm), None
+    wanted = (
+        select.below(asked.cgroup, hierarchy)
+        if asked.cgroup
+        else select.of_container(asked.container or "", hierarchy, config.host_root)
+    )
+    paths = CgroupPaths(hierarchy)
+    stack.callback(paths.close)
+
+    def path_of(cgroup_id: int) -> str | None:
+        paths.learn(measuring.tracker.cgroup_events())
+        return paths.lookup(cgroup_id)
+
+    return select.by_cgroup(wanted, path_of), None
+
+
+class _Stop:
+    """SIGINT and SIGTERM, which end what is measured without a command."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._event = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, self._stop))
+
+    def within(self, wait_s: float) -> bool:
+        """Wait no longer than *wait_s* for a signal; return whether one has come."""
+        return self._event.wait(wait_s)
+
+    def _stop(self, *_: object) -> None:
+        self._event.set()
+
+
+def _any_within(
+    ends: Sequence[Callable[[float], bool]], timeout_s: float | None
+) -> Callable[[float], bool]:
+    """Wait for the first of some *ends*, or for the time that is over after *timeout_s*."""
+    until_s = time.monotonic() + timeout_s if timeout_s else math.inf
+
+    def within(wait_s: float) -> bool:
+        part_s = min(wait_s, max(until_s - time.monotonic(), 0.0)) / len(ends)
+        return any(end(part_s) for end in ends) or time.monotonic() >= until_s
+
+    return within
+
+
+class _Rows:
+    """Prints what was used in each *every_s* seconds."""
+
+    def __init__(self, every_s: float, kinds: tuple[str, ...], out: TextIO) -> None:
+        self._every_s, self._kinds, self._out = every_s, kinds, out
+        self._span: Span | None = None
+
+    def __call__(self, at_s: float, step: Span) -> None:
+        """Take in an interval that ended *at_s* seconds after the start."""
+        if self._span is None:
+            self._span = replace(step)
+        else:
+            self._span.add(step)
+        # Half an interval early is nearer than half an interval late.
+        if self._span.length_s >= self._every_s - step.length_s / 2:
+            self._out.write(text.interval_row(at_s, self._span, self._kinds) + "\n")
+            self._out.flush()
+            self._span = None
