@@ -26,6 +26,7 @@ from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
 from kepler_ebpf.stat.flags import FLAGS as STAT_FLAGS
+from kepler_ebpf.stat.flags import OWN_FAILURE
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Verb:
     flags: tuple[click.Parameter, ...] = ()
     log_level: str = ""
     """What is logged where nothing else is set."""
+    error_status: int | None = None
+    """The exit status of every error of ours, where other statuses are those of a command."""
 
 
 VERBS = (
@@ -64,6 +67,7 @@ VERBS = (
         "Measure what a command costs, with all that it starts, beside the rest of the machine.",
         STAT_FLAGS,
         log_level="error",
+        error_status=OWN_FAILURE,
     ),
 )
 """Every verb of the command line.
@@ -78,15 +82,15 @@ verb is called, and may therefore import numpy. A started tracker, a meter and a
 
 
 @contextmanager
-def reported_errors() -> Iterator[None]:
-    """Turn a KeplerError into a message, a hint and an exit with the error's status."""
+def reported_errors(status: int | None = None) -> Iterator[None]:
+    """Turn a KeplerError into a message, a hint and an exit with *status*, or the error's own."""
     try:
         yield
     except KeplerError as error:
         click.echo(f"error: {error.problem}", err=True)
         if error.remedy:
             click.echo(f"hint: {error.remedy}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(status or error.exit_code)
 
 
 # --- flags, from the tables of settings ---------------------------------------------------------
@@ -152,7 +156,7 @@ class VerbCommand(click.Command):
         )
 
     def _call(self, **params: Any) -> None:
-        with reported_errors():
+        with reported_errors(self._verb.error_status):
             require_files()
             config = configure(params, self._verb.log_level)
             own_flags = {str(flag.name): params[str(flag.name)] for flag in self._verb.flags}

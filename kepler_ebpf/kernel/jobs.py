@@ -5,7 +5,7 @@ The kernel side marks a child of a marked task at its fork; see ``bpf/job.h``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import byref, c_uint32
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ from kepler_ebpf.errors import ReadError
 from kepler_ebpf.kernel.layout import JOB_MARK, JOB_SHIFT
 from kepler_ebpf.kernel.libbpf import TestRun, describe_errno, last_errno, library
 from kepler_ebpf.kernel.programs import Programs
-from kepler_ebpf.kernel.slots import Slots
 from kepler_ebpf.model.arrays import Bools, Records
 
 
@@ -29,10 +28,11 @@ class Mark(NamedTuple):
 class Jobs:
     """The marks of tasks of the last job, for programs that were loaded with jobs."""
 
-    def __init__(self, programs: Programs, slots: Slots) -> None:
+    def __init__(self, programs: Programs, control: Callable[[], Records]) -> None:
+        """*control* returns the shared control record, of dtype ``layout.CONTROL``."""
         self._fd = programs.maps["jobs"]
         self._arm = TestRun(programs.programs["arm"])
-        self._slots = slots
+        self._control = control
 
     def arm(self) -> None:
         """Begin a job: the next task that the calling thread starts, and all that comes of it.
@@ -46,7 +46,7 @@ class Jobs:
 
         Its record of the running interval has no job yet. Raises ReadError where there is no room.
         """
-        self._slots.control["jobs"] = 1
+        self._control()["jobs"] = 1
         mark = np.zeros(1, JOB_MARK)
         mark["job"] = 1
         address = mark.ctypes.data
@@ -71,18 +71,21 @@ class Jobs:
     @property
     def tasks(self) -> int:
         """How many tasks were started in jobs, since loading."""
-        return self._slots.control_word("job_tasks")
+        return self._word("job_tasks")
 
     @property
     def marks_lost(self) -> int:
         """How many of them had no room for a mark: they and what they start are in no job."""
-        return self._slots.control_word("marks_lost")
+        return self._word("marks_lost")
 
     @property
     def pre_exec_ns(self) -> int:
         """CPU time of the job's first task before its exec; known when that has ended."""
-        return self._slots.control_word("pre_exec_ns")
+        return self._word("pre_exec_ns")
 
     @property
     def _job(self) -> int:
-        return self._slots.control_word("jobs")
+        return self._word("jobs")
+
+    def _word(self, name: str) -> int:
+        return int(self._control()[name][0])

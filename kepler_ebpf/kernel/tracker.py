@@ -44,7 +44,9 @@ class CpuTimeTracker:
         maps, self._programs, self._entries = programs.maps, programs, task_entries
         self.loader = programs.loader
         self._slots = Slots(programs, topology)
-        self.jobs = Jobs(programs, self._slots) if "arm" in programs.programs else None
+        self.jobs = (
+            Jobs(programs, lambda: self._slots.control) if "arm" in programs.programs else None
+        )
         """The jobs, where the programs were loaded with them."""
         self._sockets = topology.sockets
         rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES + 512

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from functools import partial
 from types import FrameType
+from typing import Any
 
 from kepler_ebpf.errors import ConfigError
 
@@ -33,17 +35,29 @@ class CommandError(Exception):
 class Command:
     """A running command."""
 
-    def __init__(self, arguments: Sequence[str], user: str | None = None) -> None:
-        """Start it, as *user* where that is given, from the calling thread.
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        user: str | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start it, as *user* where that is given, from the calling thread, *before* that call.
 
         Raises CommandError where it cannot be executed, ConfigError for an unknown user.
         """
         identity = {} if user is None else _identity(user)
+        # All descriptors that we opened are closed by exec; those of the caller pass.
+        start = partial(subprocess.Popen, close_fds=False, **identity)
+        before()
         try:
-            # All descriptors that we opened are closed by exec; those of the caller pass.
-            self._process = subprocess.Popen(arguments, close_fds=False, **identity)  # type: ignore[call-overload]
+            self._process = start(arguments)
         except OSError as error:
-            raise _refusal(arguments[0], error) from None
+            script = shutil.which(arguments[0]) if error.errno == errno.ENOEXEC else None
+            if script is None:
+                raise _refusal(arguments[0], error) from None
+            before()
+            # A text without an interpreter of its own is the shell's, as it is for a shell.
+            self._process = start(["/bin/sh", script, *arguments[1:]])
         self._descriptor = os.pidfd_open(self._process.pid)
 
     def ends_within(self, wait_s: float) -> bool:
@@ -79,12 +93,12 @@ class Command:
 
 
 def _refusal(program: str, error: OSError) -> CommandError:
-    if error.errno in {errno.ENOENT, errno.ENOTDIR} and not Path(program).exists():
+    if not program or error.errno == errno.ENOENT:
         return CommandError(f"{program}: command not found", NOT_FOUND)
     return CommandError(f"{program}: {error.strerror}", NOT_EXECUTABLE)
 
 
-def _identity(user: str) -> dict[str, object]:
+def _identity(user: str) -> dict[str, Any]:
     """Return the arguments of Popen that make a command the *user*'s, a name or a number."""
     import pwd  # noqa: PLC0415 - needed by few
 

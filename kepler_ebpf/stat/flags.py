@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+OWN_FAILURE = 125
+"""The exit status where `stat` itself fails, as that of env and timeout is."""
+
 
 def _flag(*names: str, **form: object) -> click.Option:
     return click.Option(list(names), **form)  # type: ignore[arg-type]

@@ -34,7 +34,8 @@ class ProcessEnd:
                     jobs.mark(int(thread.name))
             except (OSError, ReadError) as error:
                 self.close()
-                problem = f"--pid: process {pid} cannot be measured: {error}"
+                reason = getattr(error, "strerror", None) or error
+                problem = f"--pid: process {pid} cannot be measured: {reason}"
                 raise SetupError(problem, "name a process that runs") from None
 
     def within(self, wait_s: float) -> bool:

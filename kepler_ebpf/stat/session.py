@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kepler_ebpf.kernel.jobs import Jobs
@@ -46,14 +46,21 @@ class Session:
         self.tracker.exec_events.take()
         return span_of(self.measurer.take(), self.meter.zones, select)
 
-    def run(self, start: Callable[[], Command], jobs: Jobs, delay_s: float = 0.0) -> Run:
+    def run(
+        self, arguments: Sequence[str], user: str | None, jobs: Jobs, delay_s: float = 0.0
+    ) -> Run:
         """Start a command and measure it until it ends, from *delay_s* after its start on.
 
-        Raises CommandError where it cannot be started.
+        Raises as ``Command`` does.
         """
-        before, tasks = self.close(jobs.select), jobs.tasks
-        jobs.arm()
-        command = start()
+        before, tasks = self.close(jobs.select), 0
+
+        def begin() -> None:
+            nonlocal tasks
+            tasks = jobs.tasks
+            jobs.arm()
+
+        command = Command(arguments, user, before=begin)
         began_s = time.monotonic()
         with command.forwarded_signals():
             if delay_s:

@@ -39,12 +39,13 @@ def quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
     if freedom == 1:
         return math.tan(math.pi * (upper - 0.5))
     if freedom == 2:  # noqa: PLR2004
-        return float(2 * upper - 1) * math.sqrt(2 / (4 * upper * (1 - upper)))
-    z = statistics.NormalDist().inv_cdf(upper)
+        tail: float = 2 * upper * (1 - upper)
+        return (2 * upper - 1) / math.sqrt(tail)
+    z: float = statistics.NormalDist().inv_cdf(upper)
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return z + sum(term / float(freedom) ** power for power, term in enumerate(terms, 1))

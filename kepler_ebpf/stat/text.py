@@ -16,6 +16,9 @@ from kepler_ebpf.stat.tally import JOB, Span
 MIN_UNTRACKED_S = 0.001
 """Less than this is not worth a line."""
 
+LEAST = 1e-7
+"""Less than this is shown as 0."""
+
 UNRELIABLE = 0.05
 """An error above this part of the joules is said in words."""
 
@@ -37,7 +40,7 @@ def _lines(result: Result, run: Run) -> Iterator[str]:
             joules(zone.joules, zone.error_joules),
             "J" + _error(zone, is_estimate=result.estimate),
             f"{percent(zone.joules, zone.node_joules)} of the node's {joules(zone.node_joules)} J",
-            f"{zone.mean_watts:.1f} W mean, {zone.peak_watts:.1f} W peak",
+            f"{_digits(zone.mean_watts, 3)} W mean, {_digits(zone.peak_watts, 3)} W peak",
         )
         for kind, zone in run.zones.items()
     ]
@@ -46,7 +49,7 @@ def _lines(result: Result, run: Run) -> Iterator[str]:
     yield (
         f" CPU {run.cpu_s:.3f} s in {run.tasks:,} {'task' if run.tasks == 1 else 'tasks'}{running}"
         f", {run.switches:,} context switches; {run.cpu_s / run.wall_s:.2f} CPUs over "
-        f"{run.wall_s:.2f} s"
+        f"{_digits(run.wall_s, 4)} s"
     )
     kind = primary(run)
     zone = run.zones[kind]
@@ -97,10 +100,10 @@ def _summary(result: Result) -> Iterator[str]:
         rows.append(
             (
                 f" {name}",
-                _significant(mean),
+                _digits(mean, 4),
                 unit,
                 f"{_rounded(deviation)} ({percent(deviation, mean)})",
-                f"{_significant(mean - half)} … {_significant(mean + half)}",
+                f"{_digits(mean - half, 4)} … {_digits(mean + half, 4)}",
             )
         )
     yield from aligned(rows)
@@ -173,7 +176,7 @@ def joules(value: float, error: float | None = None) -> str:
     """Return joules with the digits that *error* leaves, or with four that count."""
     if error:
         return f"{value:,.{_decimals(error)}f}"
-    return _significant(value)
+    return _digits(value, 4)
 
 
 def percent(part: float, whole: float) -> str:
@@ -195,11 +198,11 @@ def _decimals(error: float) -> int:
     return min(max(1 - exponent, 0), 6)
 
 
+def _digits(value: float, count: int) -> str:
+    """Return *value* with *count* digits that count, at most 6 decimals."""
+    exponent = int(f"{abs(value):e}".partition("e")[2]) if abs(value) > LEAST else 0
+    return f"{value:,.{min(max(count - 1 - exponent, 0), 6)}f}"
+
+
 def _rounded(error: float) -> str:
     return f"{error:.{_decimals(error)}f}"
-
-
-def _significant(value: float) -> str:
-    """Return *value* with four digits that count, at most 6 decimals."""
-    exponent = int(f"{abs(value):e}".partition("e")[2]) if value else 0
-    return f"{value:,.{min(max(3 - exponent, 0), 6)}f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TextIO
 
 import click
@@ -89,7 +89,7 @@ def stat(config: Config, **flags: Any) -> int:
         if runs:
             result = Result(
                 command=asked.command,
-                subject=", ".join(asked.attached) or " ".join(asked.command),
+                subject=", ".join(asked.attached) or shlex.join(asked.command),
                 runs=tuple(runs),
                 meter=meter.stats.name,
                 estimate=meter.stats.is_estimate,
@@ -156,8 +156,7 @@ def _commands(
             click.echo(f"run {number + 1} of {total}", err=True)
         _shell("--prepare", asked.prepare)
         try:
-            start = partial(Command, asked.arguments, asked.user)
-            run = session.run(start, jobs, asked.delay / MS_PER_S)
+            run = session.run(asked.arguments, asked.user, jobs, asked.delay / MS_PER_S)
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return runs, error.exit_status

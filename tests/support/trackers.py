@@ -92,12 +92,18 @@ class Tracker(CpuTimeTracker):
 
 @contextmanager
 def loaded(
-    loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0], extra_cpus: int = 0
+    loader_name: str,
+    entries: int = ENTRIES,
+    hierarchy: str = HIERARCHIES[0],
+    extra_cpus: int = 0,
+    *,
+    with_jobs: bool = False,
 ) -> Iterator[tuple[Programs, Topology]]:
     """Load and attach nothing yet; unload in the end."""
     subsys = None if hierarchy == "v2" else cgroup_v1.subsys_index(hierarchy)
     with Topology() as topology:
-        request = LoadRequest(len(topology.socket_of) + extra_cpus, entries, subsys)
+        cpus = len(topology.socket_of) + extra_cpus
+        request = LoadRequest(cpus, entries, subsys, with_jobs)
         programs = choice.load(loader_name, request)
         try:
             yield programs, topology
@@ -107,10 +113,14 @@ def loaded(
 
 @contextmanager
 def opened(
-    loader_name: str, entries: int = ENTRIES, hierarchy: str = HIERARCHIES[0]
+    loader_name: str,
+    entries: int = ENTRIES,
+    hierarchy: str = HIERARCHIES[0],
+    *,
+    with_jobs: bool = False,
 ) -> Iterator[Tracker]:
     """Load, attach and start; close in the end."""
-    with loaded(loader_name, entries, hierarchy) as (programs, topology):
+    with loaded(loader_name, entries, hierarchy, with_jobs=with_jobs) as (programs, topology):
         tracker = Tracker(programs, topology, entries)
         tracker.start(0 if hierarchy == "v2" else cgroup_v1.hierarchy_id(hierarchy))
         yield tracker

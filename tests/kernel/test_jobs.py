@@ -1,0 +1,106 @@
+"""A job is a command and all that comes of it, wherever that goes; and nothing else."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trees
+from trackers import HIERARCHIES, LOADERS, SETTLE_S, cpu_ns, joined, lost_ns, opened
+from truth import Stopwatch
+
+from kepler_ebpf.kernel.jobs import Jobs
+from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
+
+pytest_plugins = ["kernel_fixtures"]
+
+GIVE_UP_S = 60.0
+COUNT = 64
+SWITCH_NS = 5_000
+"""The slice of who leaves includes its way out of the CPU; the kernel's clock has it elsewhere."""
+
+
+@pytest.fixture(scope="module", params=LOADERS)
+def tracker(request):
+    """Give a tracker that was loaded with jobs, for each loader."""
+    with opened(request.param, with_jobs=True) as shared:
+        yield shared
+
+
+def living(jobs: Jobs) -> list[int]:
+    """Return the pids of the job's tasks that run."""
+    return [mark.pid for mark in jobs.marks() if is_alive(mark.pid, start_ticks(mark.start_ns))]
+
+
+def measured(tracker, arguments, **environment):
+    """Run a command as a job until all that came of it has ended; return its intervals' records."""
+    tracker.interval()
+    tracker.jobs.arm()
+    process = subprocess.Popen(arguments, env={**os.environ, **environment})
+    intervals, until_s = [], time.monotonic() + GIVE_UP_S
+    while process.poll() is None or living(tracker.jobs):
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+        intervals.append(tracker.interval())
+    time.sleep(SETTLE_S)
+    intervals.append(tracker.interval())
+    assert process.returncode == 0
+    records = joined(intervals)
+    return records[tracker.jobs.select(records)], lost_ns(*intervals)
+
+
+@pytest.mark.parametrize("name", sorted(trees.TREES))
+def test_job_has_all_the_time_of_its_tree(tracker, make_cgroup, name):
+    """What a tree used is what the cgroup that it lives in has used."""
+    home, other = make_cgroup(HIERARCHIES[0]), make_cgroup(HIERARCHIES[0])
+    program = [sys.executable, "-Ss", str(Path(trees.__file__)), name, str(COUNT)]
+    enter = ["sh", "-c", f'echo 0 > {home.directory}/cgroup.procs; exec "$@"', "sh", *program]
+    stopwatch, tasks = Stopwatch(), tracker.jobs.tasks
+    records, lost = measured(tracker, enter, OTHER_CGROUP=str(other.directory))
+    used_ns = home.cpu_ns + other.cpu_ns
+    allowed_ns = int(records["switches"].sum()) * SWITCH_NS
+    truth = stopwatch.truth(used_ns, used_ns + allowed_ns)
+    assert truth.is_met_by(cpu_ns(records), within=0.005, lost_ns=lost)
+    assert tracker.jobs.tasks - tasks >= COUNT
+    assert tracker.jobs.marks_lost == 0
+
+
+def test_neighbours_are_not_in_the_job(tracker, start):
+    """What runs beside a job, started before or after it by others, is in no job."""
+    neighbour = start("fork_storm")
+    neighbour.go()
+    records, _ = measured(tracker, ["/bin/true"])
+    assert set(records["process_comm"].tolist()) <= {b"true", b"python3", b"python"}
+    assert tracker.jobs.tasks
+    assert len(set(records["tgid"].tolist())) == 1
+
+
+def test_time_before_the_exec_is_known(tracker):
+    """What the first task ran before it became the command is a part of what it ran."""
+    records, _ = measured(tracker, ["/bin/true"])
+    assert 0 < tracker.jobs.pre_exec_ns < cpu_ns(records)
+
+
+def test_second_job_has_its_own_tasks(tracker):
+    """Of two jobs, one after the other, the last one is selected."""
+    measured(tracker, ["sh", "-c", "sleep 0.2 & exit 0"])
+    records, _ = measured(tracker, ["/bin/true"])
+    assert b"sleep" not in records["comm"].tolist()
+
+
+def test_marked_process_brings_its_children(tracker):
+    """A process that is marked while it runs is in the job with what it starts from then on."""
+    loop = "while read _; do /bin/true; done"
+    with subprocess.Popen(["sh", "-c", loop], stdin=subprocess.PIPE) as process:
+        tracker.jobs.mark(process.pid)
+        tracker.interval()
+        assert process.stdin
+        process.stdin.write(b"\n" * 5)
+        process.stdin.close()
+        process.wait()
+        time.sleep(SETTLE_S)
+        taken = tracker.interval().tasks
+    mine = taken[tracker.jobs.select(taken)]
+    assert {b"sh", b"true"} <= set(mine["process_comm"].tolist())
