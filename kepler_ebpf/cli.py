@@ -25,8 +25,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
-from kepler_ebpf.stat.flags import FLAGS as STAT_FLAGS
-from kepler_ebpf.stat.flags import OWN_FAILURE
+from kepler_ebpf.stat.flags import COMPARE_FLAGS, OWN_FAILURE, STAT_FLAGS
 
 LOG = logging.getLogger(__name__)
 
@@ -68,6 +67,14 @@ VERBS = (
         STAT_FLAGS,
         log_level="error",
         error_status=OWN_FAILURE,
+    ),
+    Verb(
+        "compare",
+        "kepler_ebpf.wiring.compare:compare",
+        "Tell whether command B costs more than command A: each is one argument. Two files that "
+        "stat --json has written are compared as well.",
+        COMPARE_FLAGS,
+        log_level="error",
     ),
 )
 """Every verb of the command line.

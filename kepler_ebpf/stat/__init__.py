@@ -1,5 +1,5 @@
 """What one command or one group of tasks costs, beside the rest of the machine.
 
-Sums intervals of ``loop.measurer`` for some tasks, runs commands, and writes the result for people
-and programs. No exporter and no ledger: nothing here outlives the command.
+Sums intervals of ``loop.measurer`` for some tasks, runs commands, compares results, and writes them
+for people and programs. No exporter and no ledger: nothing here outlives the command.
 """

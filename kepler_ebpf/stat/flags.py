@@ -1,4 +1,4 @@
-"""The flags of `stat`."""
+"""The flags of `stat` and `compare`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _flag(*names: str, **form: object) -> click.Option:
     return click.Option(list(names), **form)  # type: ignore[arg-type]
 
 
-FLAGS: tuple[click.Parameter, ...] = (
+STAT_FLAGS: tuple[click.Parameter, ...] = (
     _flag("-r", "--repeat", type=click.IntRange(1), default=1, help="Measure so many runs."),
     _flag("--warmup", type=click.IntRange(0), default=0, help="Runs before, which do not count."),
     _flag("-i", "--ignore-failure", is_flag=True, help="Go on after a run with a status not 0."),
@@ -39,4 +39,23 @@ FLAGS: tuple[click.Parameter, ...] = (
         help="go: for benchstat.",
     ),
     click.Argument(["command"], nargs=-1, type=click.UNPROCESSED),
+)
+
+COMPARE_FLAGS: tuple[click.Parameter, ...] = (
+    _flag("-n", "--pairs", type=click.IntRange(2), default=10, help="Pairs of runs."),
+    _flag(
+        "--least",
+        metavar="PERCENT",
+        type=click.FloatRange(0),
+        default=1.0,
+        help="Less than this does not matter.",
+    ),
+    _flag("--zone", metavar="KIND", help="The zone that decides; by default the widest."),
+    _flag("--seed", type=int, help="Draw the order of the runs by this."),
+    _flag("--prepare", metavar="COMMAND", help="Shell command before each run, not measured."),
+    _flag("--shell", is_flag=True, help="Run A and B by /bin/sh -c."),
+    _flag("--user", metavar="NAME", help="Run A and B as this user."),
+    _flag("--json", "as_json", is_flag=True, help="Write JSON, with all runs."),
+    click.Argument(["a"], metavar="A"),
+    click.Argument(["b"], metavar="B"),
 )

@@ -20,15 +20,13 @@ import click
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.host.topology import read_cpu_info
-from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.names.cgroups.paths import CgroupPaths
 from kepler_ebpf.stat import select, text
 from kepler_ebpf.stat.command import Command, CommandError
 from kepler_ebpf.stat.result import Result, Run
-from kepler_ebpf.stat.session import MAX_STEP_S, Session
+from kepler_ebpf.stat.session import MAX_STEP_S
 from kepler_ebpf.stat.tally import Select, Span
-from kepler_ebpf.wiring.measuring import Measuring, open_measuring
+from kepler_ebpf.wiring.session import Opened, open_session
 
 MS_PER_S = 1000
 
@@ -76,29 +74,15 @@ def stat(config: Config, **flags: Any) -> int:
     _refuse_contradictions(asked)
     with ExitStack() as stack:
         out = _open_output(stack, asked)
-        cpus = read_cpu_info(config.procfs, config.sysfs)
-        measuring = open_measuring(stack, config, cpus, with_jobs=True)
-        meter, tracker = measuring.meter, measuring.tracker
-        session = Session(tracker, measuring.start(), meter, config.procfs)
+        opened = open_session(stack, config)
         if asked.rows:
-            session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
-            session.shown = _Rows(asked.rows / MS_PER_S, zone_kinds(meter.zones), out)
-        runs, failure = (_attached if asked.attached else _commands)(
-            stack, asked, session, measuring
-        )
+            kinds = zone_kinds(opened.measuring.meter.zones)
+            opened.session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
+            opened.session.shown = _Rows(asked.rows / MS_PER_S, kinds, out)
+        runs, failure = (_attached if asked.attached else _commands)(stack, asked, opened)
         if runs:
-            result = Result(
-                command=asked.command,
-                subject=", ".join(asked.attached) or shlex.join(asked.command),
-                runs=tuple(runs),
-                meter=meter.stats.name,
-                estimate=meter.stats.is_estimate,
-                host={
-                    "node": config.node_name,
-                    "kernel": os.uname().release,
-                    "cpu": cpus[0].model_name if cpus else "",
-                },
-            )
+            subject = ", ".join(asked.attached) or shlex.join(asked.command)
+            result = opened.result(asked.command, subject, runs)
             out.write(_render(result, asked))
             out.flush()
     return failure if failure is not None else runs[-1].exit_status or 0
@@ -144,11 +128,8 @@ def _render(result: Result, asked: Asked) -> str:
 # --- commands ---------------------------------------------------------------------------------
 
 
-def _commands(
-    _: ExitStack, asked: Asked, session: Session, measuring: Measuring
-) -> tuple[list[Run], int | None]:
+def _commands(_: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
     """Run the command as often as asked; the status is that of a failure that ended it early."""
-    jobs = _jobs(measuring)
     runs: list[Run] = []
     total = asked.warmup + asked.repeat
     for number in range(total):
@@ -156,7 +137,8 @@ def _commands(
             click.echo(f"run {number + 1} of {total}", err=True)
         _shell("--prepare", asked.prepare)
         try:
-            run = session.run(asked.arguments, asked.user, jobs, asked.delay / MS_PER_S)
+            delay_s = asked.delay / MS_PER_S
+            run = opened.session.run(asked.arguments, asked.user, opened.jobs, delay_s)
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return runs, error.exit_status
@@ -174,21 +156,12 @@ def _shell(flag: str, command: str | None) -> None:
         raise SetupError(f"{flag}: {command!r} ended with status {status}", "mend the command")
 
 
-def _jobs(measuring: Measuring) -> Jobs:
-    jobs = measuring.tracker.jobs
-    if jobs is None:
-        raise RuntimeError("the programs were loaded without jobs")
-    return jobs
-
-
 # --- tasks that run anyway --------------------------------------------------------------------
 
 
-def _attached(
-    stack: ExitStack, asked: Asked, session: Session, measuring: Measuring
-) -> tuple[list[Run], int | None]:
+def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
     """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end."""
-    chosen, ends_within = _selection(stack, asked, measuring)
+    chosen, ends_within = _selection(stack, asked, opened)
     stopped = _Stop(stack)
     ends: list[Callable[[float], bool]] = [stopped.within]
     command = None
@@ -202,15 +175,16 @@ def _attached(
         ends = [command.ends_within]
     elif ends_within:
         ends.append(ends_within)
-    run = session.attach(chosen, _any_within(ends, asked.timeout), asked.delay / MS_PER_S)
+    run = opened.session.attach(chosen, _any_within(ends, asked.timeout), asked.delay / MS_PER_S)
     return [run], command.reap() if command else None
 
 
 def _selection(
-    stack: ExitStack, asked: Asked, measuring: Measuring
+    stack: ExitStack, asked: Asked, opened: Opened
 ) -> tuple[Select, Callable[[float], bool] | None]:
     """Return which records are measured, and what waits for the end of what is measured."""
-    config, hierarchy, jobs = measuring.config, measuring.hierarchy, _jobs(measuring)
+    measuring, jobs = opened.measuring, opened.jobs
+    config, hierarchy = measuring.config, measuring.hierarchy
     if asked.pid:
         pids = [int(pid) for pid in asked.pid.split(",") if pid.isdigit()]
         if len(pids) != len(asked.pid.split(",")):

@@ -33,15 +33,14 @@ def first(records):
 )
 def test_tasks_and_rest_are_the_node(pairs, energies):
     """Joules of the tasks and of the rest add up to the node's, whatever the intervals."""
-    span = None
+    spans = []
     for one, other in pairs:
         tasks = tasks_of((0, one), (1, other))
         interval = interval_of(energies, (one, other), (SECOND_NS - one, SECOND_NS - other))
-        each = span_of(measured_of((tasks, interval)), PACKAGE, first)
-        if span is None:
-            span = each
-        else:
-            span.add(each)
+        spans.append(span_of(measured_of((tasks, interval)), PACKAGE, first))
+    span, *others = spans
+    for each in others:
+        span.add(each)
     run = run_of(span, PACKAGE, COUNTER, wall_s=1.0)
     assert run.cpu_s * SECOND_NS == pytest.approx(sum(one for one, _ in pairs))
     by_kind = {"package": energies[0] + energies[1], "dram": energies[2]}

@@ -1,0 +1,75 @@
+"""`kepler-ebpf compare`: whether one command costs more than another."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.stat import compared
+from kepler_ebpf.stat.command import CommandError
+from kepler_ebpf.stat.comparison import order
+from kepler_ebpf.stat.result import Result, Run
+from kepler_ebpf.wiring.session import open_session
+
+
+def compare(config: Config, *, a: str, b: str, **flags: Any) -> None:
+    """Compare two commands, or two files of results. Raises KeplerError."""
+    are_files = all(os.path.isfile(text) and not os.access(text, os.X_OK) for text in (a, b))  # noqa: PTH113
+    if are_files:
+        results = compared.read(a), compared.read(b)
+    else:
+        results = _measured(config, {"A": a, "B": b}, flags)
+    found = compared.compared(
+        *results, zone=flags["zone"], least=flags["least"] / 100, interleaved=not are_files
+    )
+    click.echo(compared.to_json(found) if flags["as_json"] else compared.table(found).rstrip())
+
+
+def _measured(
+    config: Config, commands: dict[str, str], flags: dict[str, Any]
+) -> tuple[Result, Result]:
+    """Run the commands in pairs; the first run of each is not counted."""
+    arguments = {name: _arguments(name, text, flags["shell"]) for name, text in commands.items()}
+    seed = flags["seed"] if flags["seed"] is not None else time.time_ns()
+    runs: dict[str, list[Run]] = {"A": [], "B": []}
+    names = ["A", "B", *order(flags["pairs"], seed)]
+    with ExitStack() as stack:
+        opened = open_session(stack, config)
+        for number, name in enumerate(names, 1):
+            if sys.stderr.isatty():
+                click.echo(f"\rrun {number} of {len(names)} ", nl=number == len(names), err=True)
+            if flags["prepare"]:
+                subprocess.run(flags["prepare"], shell=True, check=False)  # noqa: S602 - that is asked
+            try:
+                run = opened.session.run(arguments[name], flags["user"], opened.jobs)
+            except CommandError as error:
+                raise SetupError(f"{name} cannot be run: {error}", "mend the command") from None
+            if run.exit_status:
+                problem = f"{name} ended with status {run.exit_status}: {commands[name]}"
+                raise SetupError(problem, "only runs that succeed are compared")
+            runs[name].append(run)
+        a, b = (
+            opened.result(arguments[name], commands[name], runs[name][1:]) for name in ("A", "B")
+        )
+    return a, b
+
+
+def _arguments(name: str, text: str, is_shell: bool) -> list[str]:
+    if is_shell:
+        return ["/bin/sh", "-c", text]
+    try:
+        arguments = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is no command: {error}: {text!r}", "mend its quotes") from None
+    if not arguments:
+        raise ConfigError(f"{name} is empty", "give a command in one argument")
+    return arguments
