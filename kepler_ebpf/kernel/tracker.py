@@ -7,6 +7,7 @@ before it and stay there until they are taken.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -177,6 +178,11 @@ class CpuTimeTracker:
     def missed_switches(self) -> int:
         """How often a switch was not seen, which may have been the end of a process."""
         return self._slots.control_word("recovered")
+
+    @property
+    def programs(self) -> Mapping[str, int]:
+        """The descriptors of the loaded programs, by name."""
+        return self._programs.programs
 
     @property
     def stats(self) -> TrackerStats:

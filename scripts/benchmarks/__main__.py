@@ -36,6 +36,7 @@ from benchmarks import (
     short_exe,
     soak,
     startup,
+    stat,
     storm,
     switch_cost,
     tick_cost,
@@ -73,6 +74,10 @@ FIGURES: dict[str, Measure] = {
     "soak": soak.measure,
     **hostile.MEASURES,
     "hostile_start": hostile.start,
+    "stat_neighbour": stat.neighbour,
+    "stat_startup": stat.startup,
+    "stat_fork_us": stat.forks,
+    "two_at_once": stat.two_at_once,
 }
 
 

@@ -55,7 +55,8 @@ def test_quiet_runs_are_the_same():
 def test_stated_smallest_difference_is_found_in_four_of_five():
     """A difference as large as the one stated is found about as often as stated."""
     chance = random.Random(3)  # noqa: S311 - a simulation
-    stated = [paired(*session(chance, 10), least=LEAST).smallest for _ in range(40)]
+    sessions = (session(chance, 10) for _ in range(40))
+    stated = [paired(one, other, LEAST).smallest for one, other in sessions]
     found = count(Verdict.DIFFERENT, 200, pairs=10, more=statistics.fmean(stated))
     assert 140 <= found <= 180
 
