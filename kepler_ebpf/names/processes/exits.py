@@ -34,7 +34,6 @@ class ExitChecker:
         self._rounds = 0
         self._hurries = False
 
-    @property
     def _works(self) -> bool:
         """Whether a process can be found gone now.
 
@@ -60,7 +59,7 @@ class ExitChecker:
         With *hurry* it has.
         """
         # In the middle of a round, those that were looked at in it need another one.
-        self._rounds = (1 + (self._after_pid > 0)) if self._works else 0
+        self._rounds = (1 + (self._after_pid > 0)) if self._works() else 0
         self._hurries = hurry or self.hurries
 
     def gone(self, listed: Callable[[], Identities], budget_s: float = 0.0) -> Identities:
@@ -72,7 +71,7 @@ class ExitChecker:
         until_s = time.monotonic() + (budget_s if self.hurries else 0.0)
         order = np.argsort(tgids)
         gone: list[int] = []
-        if not self._works:
+        if not self._works():
             return tgids[gone], starts[gone]
         for looks, index in enumerate(order[tgids[order] > self._after_pid].tolist()):
             if looks >= MAX_LOOKS and time.monotonic() >= until_s:
@@ -83,6 +82,6 @@ class ExitChecker:
         else:
             self._after_pid = 0
             self._rounds -= 1
-        if not self._works:  # It was unmounted meanwhile.
+        if not self._works():  # It was unmounted meanwhile.
             gone.clear()
         return tgids[gone], starts[gone]
