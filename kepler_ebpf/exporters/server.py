@@ -1,8 +1,8 @@
 """One thread that serves all clients, with a selector: who has a place, and for how long.
 
-A new client always gets a place. When all are taken, the connection is cut that has waited longest
-without sending a whole request. Clients that sent one, whose answers take time, have at most half
-of the places, so probes always get through.
+A new client always gets a place. When all are taken, the address with most of them loses the
+connection that has waited longest without sending a whole request. Connections that sent one, whose
+answers take time, have at most half of an address's places, so probes always get through.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network
@@ -160,11 +160,11 @@ class ServerThread:
                 client.close()
 
     def _admit(self, connection: Connection) -> None:
-        same = [each for each in self._connections if each.host == connection.host]
-        if len(same) >= min(MAX_OF_ONE_ADDRESS, self._places):
-            self._cut(_longest_waiting(same))
+        hosts = Counter(each.host for each in self._connections)
+        if hosts[connection.host] >= min(MAX_OF_ONE_ADDRESS, self._places):
+            self._make_room(connection.host)
         elif len(self._connections) >= self._places:
-            self._cut(_longest_waiting(self._connections))
+            self._make_room(hosts.most_common(1)[0][0])
         self._connections[connection] = 0
         self._advance(connection)
 
@@ -172,11 +172,19 @@ class ServerThread:
         """Make room for the next client, or wait a little instead of spinning."""
         LOG.warning("A client's connection cannot be accepted: %s", error.strerror)
         if self._connections:
-            self._cut(_longest_waiting(self._connections))
+            self._make_room(Counter(each.host for each in self._connections).most_common(1)[0][0])
         elif self._listen_again_s is None:
             for listener in self._listeners:
                 self._selector.unregister(listener)
             self._listen_again_s = time.monotonic() + PAUSE_S
+
+    def _make_room(self, host: str) -> None:
+        """Cut the longest waiting of *host*: without a whole request, if they have half of it."""
+        same = [each for each in self._connections if each.host == host]
+        with_request = [each for each in same if each.has_request]
+        others = [each for each in same if not each.has_request]
+        pool = with_request if len(with_request) > len(others) else others
+        self._cut(min(pool, key=lambda each: each.began_s))
 
     def _cut(self, connection: Connection) -> None:
         if self._connections.pop(connection):
@@ -238,14 +246,6 @@ class ServerThread:
             if len(sizes) <= 1 or sum(sizes.values()) <= MAX_ANSWER_BYTES:
                 return
             self._cut(min(readers, key=lambda each: each.bytes_per_s))
-
-
-def _longest_waiting(connections: Iterable[Connection]) -> Connection:
-    """Return whom to cut: of those without a whole request, if they have half of the places."""
-    with_request = [each for each in connections if each.has_request]
-    others = [each for each in connections if not each.has_request]
-    pool = with_request if len(with_request) > len(others) else others
-    return min(pool, key=lambda each: each.began_s)
 
 
 def _host(client: socket.socket, address: tuple[str, int]) -> str:
