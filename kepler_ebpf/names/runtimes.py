@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from kepler_ebpf.host.regular_file import open_regular
+from kepler_ebpf.model.bounds import bounded
 from kepler_ebpf.names.cgroups.containers import has_short_id, short_id
 from kepler_ebpf.names.runtime_dirs import (
     CONTAINERD,
@@ -224,7 +225,8 @@ def _plain(name: object) -> str:
     """Return Kubernetes' part of docker's and CRI-O's k8s_NAME_POD_…, docker's without slash."""
     text = name.removeprefix("/") if isinstance(name, str) else ""
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return text.split("_")[1] if text.startswith(_DOCKER_SHIM_PREFIX) else text
+    # Of a bounded length, for names are remembered.
+    return bounded(text.split("_")[1] if text.startswith(_DOCKER_SHIM_PREFIX) else text)
 
 
 _Source = tuple[str, Callable[[str, str], object]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kepler_ebpf.model.bounds import MAX_LABEL_BYTES
 from kepler_ebpf.names import runtimes
 from kepler_ebpf.names.runtimes import FILE_LIMIT, RuntimeNames, unreadable
 
@@ -381,6 +382,12 @@ def test_a_name_that_is_no_text_is_mended(tmp_path: Path) -> None:
     """Half a surrogate could not be exported."""
     put(tmp_path, DOCKER, b'{"Name": "/web-\\ud83d"}')
     assert RuntimeNames(str(tmp_path)).name(ID, "docker") == "web-?"
+
+
+def test_a_name_of_a_megabyte_is_cut(tmp_path: Path) -> None:
+    """What a stranger wrote into an annotation is remembered no longer than a label may be."""
+    put(tmp_path, DOCKER, json.dumps({"Name": "/" + "n" * 1_000_000}).encode())
+    assert len(RuntimeNames(str(tmp_path)).name(ID, "docker")) == MAX_LABEL_BYTES
 
 
 # --- what may not be read
