@@ -38,9 +38,8 @@ MAX_CHECKS = 64
 class CgroupPaths:
     """Remembers the path of each cgroup, for a while also of those that are gone.
 
-    The end of a cgroup is reported to whoever has looked it up. Beyond the limit a cgroup that is
-    there has to be found again for each look-up, and those that ended first are forgotten. Not
-    thread-safe.
+    Beyond the limit a cgroup that is there has to be found again for each look-up, those that ended
+    first are forgotten, and only ends of cgroups that were looked up are reported. Not thread-safe.
     """
 
     def __init__(
@@ -207,8 +206,9 @@ class CgroupPaths:
             self._by_container.setdefault(container_id, {})[cgroup_id] = None
 
     def _end(self, cgroup_id: int, now_s: float) -> None:
-        if cgroup_id in self._looked_up:
-            self._looked_up.remove(cgroup_id)
+        # Of what nobody has looked up the end is reported with the look-up, where there are many.
+        if cgroup_id in self._looked_up or len(self._newly_ended) < MAX_REMEMBERED:
+            self._looked_up.discard(cgroup_id)
             self._newly_ended[cgroup_id] = None
         self._ended_at[cgroup_id] = now_s
         if len(self._ended_at) > MAX_REMEMBERED:

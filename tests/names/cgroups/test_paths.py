@@ -266,13 +266,14 @@ def test_what_is_remembered_of_a_storm_of_cgroups_is_bounded(
     assert unmounted.limit.count == count - MAX_REMEMBERED
 
 
-def test_the_end_of_a_cgroup_that_nobody_looked_up_is_no_news(unmounted: CgroupPaths) -> None:
-    """Cgroups that use no CPU cost nothing but their path."""
-    for number in range(100):
-        unmounted.learn([CgroupEvent(number, "/x", removed=False)])
-    unmounted.lookup(7)
-    unmounted.learn([CgroupEvent(number, "/x", removed=True) for number in range(100)])
-    assert unmounted.take_ended() == (7,)
+def test_the_ends_that_wait_to_be_reported_are_bounded(unmounted: CgroupPaths) -> None:
+    """The end of a cgroup that was looked up is among them, however many others end."""
+    last = MAX_REMEMBERED + 100
+    unmounted.lookup(last)
+    unmounted.learn(CgroupEvent(number, "/x", removed=True) for number in range(last + 1))
+    ended = unmounted.take_ended()
+    assert len(ended) == MAX_REMEMBERED + 1
+    assert last in ended
 
 
 def test_a_storm_of_ended_cgroups_is_looked_up_in_one_step_each(unmounted: CgroupPaths) -> None:
