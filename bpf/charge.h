@@ -98,11 +98,11 @@ static __always_inline void describe(struct task_usage *usage, struct task_struc
 	usage->flags = job_of(READ(task, pid), READ(task, start_boottime)) << KEPLER_JOB_SHIFT;
 }
 
-/* The record of the task's cgroup, added if there is none; NULL where that map is full. */
-static __always_inline struct cgroup_usage *cgroup_of(struct cpu_slot *slot,
-						      const struct task_key *task)
+/* The record of a cgroup, added if there is none; NULL where that map is full. */
+static __always_inline struct cgroup_usage *cgroup_of(struct cpu_slot *slot, __u64 cgroup_id,
+						      __u32 socket)
 {
-	struct cgroup_key key = { .cgroup_id = task->cgroup_id, .socket = task->socket };
+	struct cgroup_key key = { .cgroup_id = cgroup_id, .socket = socket };
 	struct cgroup_usage *usage = get_cgroup(slot->epoch, &key), fresh = {};
 
 	return usage ? usage : add_cgroup(slot->epoch, &key, &fresh);
@@ -111,7 +111,7 @@ static __always_inline struct cgroup_usage *cgroup_of(struct cpu_slot *slot,
 static __always_inline void charge_cgroup(struct cpu_slot *slot, const struct task_key *task,
 					  __u64 slice_ns)
 {
-	struct cgroup_usage *usage = cgroup_of(slot, task);
+	struct cgroup_usage *usage = cgroup_of(slot, task->cgroup_id, task->socket);
 
 	if (!usage) {
 		slot->lost_ns += slice_ns;
@@ -135,7 +135,7 @@ static __always_inline int finds_room(struct cpu_slot *slot, const struct task_k
 
 	if (room > scarce)
 		return 1;
-	usage = cgroup_of(slot, task);
+	usage = cgroup_of(slot, task->cgroup_id, 0); /* whichever socket it runs on */
 	if (!usage)
 		return 1;
 	if (usage->tasks * 2 >= room)
