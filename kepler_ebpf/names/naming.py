@@ -100,7 +100,7 @@ class HostNaming(Naming):
         self._kubelet_root = KubeletRoot(pods, self._paths) if pods else None
         self._containers = ContainerNames(options.host_root)
         self._processes = ProcessNames(options.procfs, clock)
-        self._readers = self._processes.reader, self._containers.reader
+        self.readers = self._processes.reader, self._containers.reader
         self._pending = PendingNames(self._has_ended, self._index, MAX_PENDING)
         self._made: deque[int] = deque(maxlen=MAX_PENDING)
         self._updates = NameUpdates()
@@ -150,7 +150,7 @@ class HostNaming(Naming):
         Tries a limited number of pending cgroups and pods, for there may be no time between
         intervals. Waits a moment for what is being read.
         """
-        for reader in self._readers:
+        for reader in self.readers:
             reader.deliver(self._wait_s)
         self._paths.learn(())
         self._pending.wake(self._clock())
@@ -167,7 +167,7 @@ class HostNaming(Naming):
     @property
     def stats(self) -> NamingStats:
         """Faults, reads that were given up, and paths for which there was no room."""
-        given_up = sum(each.given_up for each in self._readers)
+        given_up = sum(each.given_up for each in self.readers)
         return NamingStats(self.faults.count, given_up, self._paths.limit.count)
 
     def close(self) -> None:

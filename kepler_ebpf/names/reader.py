@@ -7,6 +7,7 @@ a read, and uses the result when that is there. A thread lives as long as there 
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 import time
@@ -26,9 +27,6 @@ MAX_STUCK = 4
 MAX_WAITING = 20_000
 """Reads that may wait for their turn; beyond it the oldest are dropped."""
 
-THREAD = "reader"
-"""The name of the threads."""
-
 T = TypeVar("T")
 
 
@@ -38,6 +36,7 @@ class _Read:
     read: Callable[[], Any]
     use: Callable[[Any], None]
     began_s: float = 0.0
+    has_begun: bool = False
     is_given_up: bool = False
     is_wanted: bool = True
     result: Any = None
@@ -96,6 +95,11 @@ class Reader:
                 raise done.error
             done.use(done.result)
 
+    @property
+    def threads(self) -> int:
+        """How many threads read."""
+        return len(self._running)
+
     # --- inside, with the lock held
 
     @property
@@ -110,8 +114,12 @@ class Reader:
 
     def _go_on(self) -> None:
         """Give up a read that takes too long, and start a thread where none reads."""
-        for each in self._running:
-            if not each.is_given_up and self._clock() - each.began_s > GIVE_UP_S:
+        for each in tuple(self._running):
+            if each.is_given_up or self._clock() - each.began_s <= GIVE_UP_S:
+                continue
+            if not each.has_begun:
+                self._not_begun(each, "it has ended at once")
+            else:
                 each.is_given_up = True
                 self.given_up += 1
                 LOG.warning(
@@ -121,21 +129,32 @@ class Reader:
             return
         read = self._begin()
         try:
-            threading.Thread(target=self._read, args=(read,), name=THREAD, daemon=True).start()
-        except RuntimeError as error:
-            LOG.warning("No thread to read %s: %s", self._what, error)
-            self._running.remove(read)
+            # A Thread waits for its start, and for ever where that fails for want of memory.
+            _thread.start_new_thread(self._read, (read,))
+        except (RuntimeError, MemoryError) as error:
+            self._not_begun(read, error)
+
+    def _not_begun(self, read: _Read, why: object) -> None:
+        """Let a read wait again whose thread has not begun."""
+        LOG.warning("No thread to read %s: %s", self._what, why)
+        self._running.remove(read)
+        if read.is_wanted:
             self._waiting[read.key] = read
 
     def _begin(self) -> _Read:
         _, read = self._waiting.popitem(last=False)
-        read.began_s = self._clock()
+        read.began_s, read.has_begun = self._clock(), False
         self._running.append(read)
         return read
 
     # --- inside, a thread
 
-    def _read(self, read: _Read | None) -> None:
+    def _read(self, first: _Read) -> None:
+        with self._changed:
+            if first not in self._running:  # Too late: it waits for another thread.
+                return
+            first.has_begun = True
+        read: _Read | None = first
         while read:
             try:
                 read.result = read.read()
@@ -150,6 +169,8 @@ class Reader:
             if read.is_wanted:
                 self._done[read.key] = read
             if self._waiting and not self._is_reading:
-                return self._begin()
+                following = self._begin()
+                following.has_begun = True
+                return following
             self._changed.notify_all()
             return None

@@ -1,7 +1,6 @@
 """Names of real cgroups, real processes and a real index of pods, for the loop and the ledger."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ from kepler_ebpf.names.naming import (
     NameUpdates,
     NamingOptions,
 )
-from kepler_ebpf.names.reader import THREAD
 
 WAIT_S = 30.0
 ID = "0123456789abcdef" * 4
@@ -107,7 +105,7 @@ class World:
     def read(self) -> NameUpdates:
         """Return the updates when all is read that other threads read."""
         give_up_s = time.monotonic() + WAIT_S
-        while any(thread.name == THREAD for thread in threading.enumerate()):
+        while any(reader.threads for reader in self.naming.readers):
             assert time.monotonic() < give_up_s
             time.sleep(0.001)
         return self.naming.updates()

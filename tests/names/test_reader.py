@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kepler_ebpf.names.reader import GIVE_UP_S, MAX_STUCK, THREAD, Reader
+from kepler_ebpf.names.reader import GIVE_UP_S, MAX_STUCK, Reader
 
 WAIT_S = 30.0
 
@@ -57,12 +57,7 @@ def world() -> Iterator[World]:
     yield made
     for gate in made.gates:
         gate.set()
-    made.until(lambda: not threads())
-
-
-def threads() -> int:
-    """Count the threads that read."""
-    return sum(thread.name == THREAD for thread in threading.enumerate())
+    made.until(lambda: not made.reader.threads)
 
 
 def test_results_come_in_the_order_of_requests(world: World) -> None:
@@ -84,7 +79,7 @@ def test_delivery_waits_for_what_was_requested(world: World) -> None:
 def test_no_thread_is_left_when_all_is_read(world: World) -> None:
     """A reader that is not needed costs nothing."""
     world.request("a")
-    world.until(lambda: not threads())
+    world.until(lambda: not world.reader.threads)
     world.request("b")
     world.until(lambda: world.used == ["a", "b"])
 
@@ -111,7 +106,7 @@ def test_stuck_threads_are_few(world: World) -> None:
         world.reader.deliver()
     world.request("waits")
     world.reader.deliver(WAIT_S)
-    assert (threads(), world.reader.given_up, world.used) == (MAX_STUCK, MAX_STUCK, [])
+    assert (world.reader.threads, world.reader.given_up, world.used) == (MAX_STUCK, MAX_STUCK, [])
     world.gates[0].set()
     world.until(lambda: set(world.used) == {"stuck-0", "waits"})
 
@@ -121,7 +116,7 @@ def test_newer_request_replaces_an_older_one(world: World) -> None:
     gate = world.request_stuck("a")
     world.reader.request("a", lambda: "newer", world.used.append)
     gate.set()
-    world.until(lambda: world.used and not threads())
+    world.until(lambda: world.used and not world.reader.threads)
     world.reader.deliver()
     assert world.used == ["newer"]
 
@@ -167,12 +162,24 @@ def test_thread_that_cannot_be_started_is_tried_again(
 ) -> None:
     """At the limit of processes a name waits."""
 
-    def fail(_: threading.Thread) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", fail)
+        patch.setattr("_thread.start_new_thread", fail)
         world.request("a")
         world.reader.deliver(WAIT_S)
     assert world.used == []
     world.until(lambda: world.used == ["a"])
+
+
+def test_thread_that_never_begins_is_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory for its first call a thread ends at once: its read waits for another one."""
+    with monkeypatch.context() as patched:
+        patched.setattr("_thread.start_new_thread", lambda *_: 0)
+        world.request("a")
+    world.now_s += 2 * GIVE_UP_S
+    world.until(lambda: world.used == ["a"])
+    assert world.reader.given_up == 0
