@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bed import Bed
 from fault import fault, total
-from kernel_faults import stopped
 from running import running
 from silent_files import holding_its_lock, silent_files
 from trackers import Load
@@ -49,11 +48,10 @@ def processes_pretend_to_be_vms(_: Bed) -> Iterator[None]:
     counted=total("kepler_ebpf_given_up_reads_total"),
 )
 def process_hangs_its_readers(bed: Bed) -> Iterator[None]:
-    """A process holds its own mmap lock, waiting for a file system that never answers."""
+    """The program starts beside a process that holds its own mmap lock for ever."""
     folder = bed.folder / f"silent-{len(list(bed.folder.glob('silent-*')))}"
-    with silent_files(folder) as files, ExitStack() as stack:
-        with stopped(bed):  # It must not read the command line before it is locked.
-            stack.enter_context(holding_its_lock(files))
+    with silent_files(folder) as files, holding_its_lock(files):
+        bed.restart()
         yield
 
 
