@@ -117,7 +117,7 @@ def directories(kind: Kind, root: str) -> tuple[str, ...]:
     pid = _read(follow(root, kind.pid_file)).strip()
     if pid.isdigit():
         path = f"{root.rstrip('/')}/proc/{pid}/cmdline"
-        texts[path] = _read(path).replace("\0", " ")
+        texts[path] = _read(path)
     named = [item for path, text in texts.items() for item in _named_files(root, path, text)]
     texts |= {path: _read(path) for item in named for path in matches(root, item)}
     configured = [path for text in texts.values() for path in _values(kind.setting, text)]
@@ -192,9 +192,13 @@ def _unescaped(value: str) -> str:
 
 
 def _read(path: str) -> str:
-    """Return the text of a configuration file, "" where there is none, and no comment of it."""
+    """Return the text of a configuration file, "" where there is none, and no comment of it.
+
+    A NUL, which no path may have, is a space: it ends an argument of a command line.
+    """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            return _NO_TEXT.sub("", file.read(CONFIG_LIMIT).decode("utf-8", "replace"))
+            text = file.read(CONFIG_LIMIT).decode("utf-8", "replace").replace("\0", " ")
     except OSError:
         return ""
+    return _NO_TEXT.sub("", text)

@@ -421,3 +421,11 @@ def test_a_host_without_runtimes_has_nothing_unreadable(tmp_path: Path) -> None:
     """What is not there is not missed; a root that is not there is."""
     assert unreadable(str(tmp_path)) == []
     assert unreadable(str(tmp_path / "root"))[0][0] == str(tmp_path / "root")
+
+
+def test_configured_path_with_a_nul_is_none(tmp_path: Path) -> None:
+    """No system call takes it: the container has its id for a name."""
+    put(tmp_path, "etc/containers/storage.conf", b"graphroot = '/a\0b'\n")
+    put(tmp_path, "etc/docker/daemon.json", b'{"data-root": "/a\0b"}')
+    assert RuntimeNames(str(tmp_path)).name(ID, "unknown") == SHORT_ID
+    assert unreadable(str(tmp_path)) == []
