@@ -143,6 +143,16 @@ def test_corrupt_object_is_named(monkeypatch, tmp_path, kept_bytes):
         choice.load("core", REQUEST)
 
 
+@pytest.mark.parametrize("name", [b"on_exec", b"on_fork", b"cgroup_notifier"])
+def test_object_of_another_version_is_named(monkeypatch, tmp_path, name):
+    """An object without one of our programs or maps is an error that names both."""
+    whole = (bpf_directory() / co_re.OBJECT).read_bytes()
+    (tmp_path / co_re.OBJECT).write_bytes(whole.replace(name + b"\0", b"x" + name[1:] + b"\0"))
+    monkeypatch.setattr(co_re, "bpf_directory", lambda: tmp_path)
+    with pytest.raises(SetupError, match=rf"kepler\.bpf\.o .*has no {name.decode()}\nrebuild it"):
+        choice.load("core", REQUEST)
+
+
 def test_missing_bcc_names_its_package(monkeypatch, tmp_path):
     """Without bcc the error names the distribution's package, not the one on PyPI."""
     monkeypatch.setattr(bcc, "DISTRIBUTION_PACKAGES", str(tmp_path))

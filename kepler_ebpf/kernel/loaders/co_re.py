@@ -21,6 +21,8 @@ from kepler_ebpf.kernel.programs import (
 OBJECT = "kepler.bpf.o"
 KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 
+Find = Callable[[int, bytes], int | None]
+
 _HINTS = {
     errno.EPERM: RIGHTS,
     errno.EACCES: "the verifier refuses a program: report this with the kernel's version",
@@ -82,10 +84,10 @@ def _configure(handle: int, request: LoadRequest) -> None:
         "jobs": request.job_entries,
     }
     for name, entries in sizes.items():
-        bpf_map = lib.bpf_object__find_map_by_name(handle, name.encode())
+        bpf_map = _found(handle, name, lib.bpf_object__find_map_by_name)
         lib.bpf_map__set_max_entries(bpf_map, entries)
     for name in OPTIONAL:
-        program = lib.bpf_object__find_program_by_name(handle, name.encode())
+        program = _found(handle, name, lib.bpf_object__find_program_by_name)
         lib.bpf_program__set_autoload(program, name in request.programs)
     if request.v1_subsys is not None:
         knob = ctypes.c_uint32(request.v1_subsys)
@@ -101,9 +103,15 @@ def _load(handle: int) -> None:
 
 
 def _descriptors(
-    handle: int,
-    names: Iterable[str],
-    find: Callable[[int, bytes], int | None],
-    descriptor: Callable[[int | None], int],
+    handle: int, names: Iterable[str], find: Find, descriptor: Callable[[int], int]
 ) -> dict[str, int]:
-    return {name: descriptor(find(handle, name.encode())) for name in names}
+    return {name: descriptor(_found(handle, name, find)) for name in names}
+
+
+def _found(handle: int, name: str, find: Find) -> int:
+    """Return the map or program *name* of the object, which an older one may lack."""
+    found = find(handle, name.encode())
+    if not found:
+        problem = f"{bpf_directory() / OBJECT} is of another version: it has no {name}"
+        raise SetupError(problem, "rebuild it with scripts/build-bpf, or install the package again")
+    return found
