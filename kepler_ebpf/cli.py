@@ -46,7 +46,25 @@ class Verb:
     """What is logged where nothing else is set."""
     error_status: int | None = None
     """The exit status of every error of ours, where other statuses are those of a command."""
+    examples: tuple[str, ...] = ()
+    """The end of the help."""
+    settings: frozenset[str] | None = None
+    """The keys of the settings that its help shows, None for all; the others are accepted too."""
 
+
+MEASURING = frozenset(
+    [
+        "host.sysfs",
+        "host.procfs",
+        "log.level",
+        "log.format",
+        "ebpf.meter",
+        "ebpf.loader",
+        "ebpf.mapEntries",
+        "ebpf.cgroupHierarchy",
+    ]
+)
+"""The settings of verbs that measure and serve nothing."""
 
 VERBS = (
     Verb(
@@ -67,6 +85,13 @@ VERBS = (
         STAT_FLAGS,
         log_level="error",
         error_status=OWN_FAILURE,
+        examples=(
+            "kepler-ebpf stat -- make -j2",
+            "kepler-ebpf stat -r 10 --warmup 1 -- ./program input",
+            "kepler-ebpf stat --json -o result.json -- ./program",
+            "kepler-ebpf stat --container web --timeout 60",
+        ),
+        settings=MEASURING,
     ),
     Verb(
         "compare",
@@ -75,6 +100,12 @@ VERBS = (
         "stat --json has written are compared as well.",
         COMPARE_FLAGS,
         log_level="error",
+        examples=(
+            "kepler-ebpf compare -n 20 './old input' './new input'",
+            "kepler-ebpf compare --shell 'gzip -1 <f >/dev/null' 'gzip -9 <f >/dev/null'",
+            "kepler-ebpf compare before.json after.json",
+        ),
+        settings=MEASURING,
     ),
 )
 """Every verb of the command line.
@@ -111,7 +142,7 @@ NEGATED = {
 }
 
 
-def _flag(option: Option) -> click.Option:
+def _flag(option: Option, shown: frozenset[str] | None) -> click.Option:
     form: dict[str, Any] = {"metavar": "VALUE"}
     if option.is_switch:
         # It may stand alone or have a value, as in --kube.enable=true.
@@ -121,7 +152,7 @@ def _flag(option: Option) -> click.Option:
         [*option.flags, _param_name(option)],
         multiple=option.is_list,
         help=f"{option.help}  [default: {default}]" if default else option.help,
-        hidden=not option.help,
+        hidden=not option.help or (shown is not None and option.key not in shown),
         **form,
     )
 
@@ -144,13 +175,14 @@ class VerbCommand(click.Command):
                 help="YAML file with Kepler's keys; flags override it.  "
                 f"[default: the environment's {CONFIG_VARIABLE}]",
             ),
-            *map(_flag, FLAGGED),
+            *(_flag(option, verb.settings) for option in FLAGGED),
         ]
         super().__init__(
             verb.name,
             callback=self._call,
             params=params,
             help=verb.help,
+            epilog="\b\nExamples:\n  " + "\n  ".join(verb.examples) if verb.examples else None,
             # What follows the first word of a command to run is the command's.
             context_settings={"allow_interspersed_args": False},
         )

@@ -9,7 +9,7 @@ OWN_FAILURE = 125
 
 
 def _flag(*names: str, **form: object) -> click.Option:
-    return click.Option(list(names), **form)  # type: ignore[arg-type]
+    return click.Option(list(names), show_default="is_flag" not in form, **form)  # type: ignore[arg-type]
 
 
 STAT_FLAGS: tuple[click.Parameter, ...] = (
