@@ -102,9 +102,9 @@ def queries() -> dict[str, str]:
 
 
 @contextmanager
-def busy(*arguments: str, name: str = "sh") -> Iterator[int]:
-    """Run a shell called *name* that is busy all the time, and give its pid."""
-    process = subprocess.Popen([name, "-c", BUSY, *arguments], executable=SHELL)
+def busy(*arguments: str, shell: str = SHELL) -> Iterator[int]:
+    """Run a *shell* that is busy all the time, and give its pid."""
+    process = subprocess.Popen([shell, "-c", BUSY, *arguments])
     try:
         yield process.pid
     finally:
@@ -125,7 +125,8 @@ def populated_run(folder: Path) -> Iterator[Run]:
         cgroup.enter(stack.enter_context(busy()))
         tree.make(f"/kubepods/burstable/pod{uid}/{PAUSE}").enter(stack.enter_context(busy()))
         machine = ("-name", "guest=builder", "-uuid", "22222222-2222-3333-4444-555555555555")
-        stack.enter_context(busy(*machine, name="qemu-system-x86_64"))
+        hypervisor = shutil.copy(SHELL, folder / "qemu-system-x86_64")
+        stack.enter_context(busy(*machine, shell=str(hypervisor)))
         yield stack.enter_context(
             running(
                 folder,
