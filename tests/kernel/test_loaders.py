@@ -15,7 +15,7 @@ import pytest
 from trackers import Tracker, cpu_ns, loaded, of, opened
 
 from kepler_ebpf.errors import SetupError
-from kepler_ebpf.kernel import cgroup_v1
+from kepler_ebpf.kernel import cgroup_v1, programs
 from kepler_ebpf.kernel.loaders import LOADERS, bcc, choice, co_re
 from kepler_ebpf.kernel.programs import LoadRequest, bpf_directory
 
@@ -195,7 +195,7 @@ def test_object_that_does_not_load_leaves_nothing_behind():
 def test_program_that_bcc_cannot_load_leaves_nothing_behind(monkeypatch):
     """Where one program is refused, those before it and the maps are freed."""
     before = held_by(os.getpid())
-    monkeypatch.setattr(bcc, "ON_DEMAND", ("rotate", "no_such_program"))
+    monkeypatch.setattr(programs, "ON_DEMAND", ("rotate", "no_such_program"))
     with pytest.raises(SetupError, match=r"refuses the BPF program no_such_program: .*\n"):
         choice.load("bcc", REQUEST)
     assert held_by(os.getpid()) == before
