@@ -18,6 +18,7 @@ ORDER = (
     ("loop",),
     ("stat",),
     ("check", "wiring"),
+    ("api",),
     ("cli",),
     ("__main__",),
 )

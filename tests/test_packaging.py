@@ -145,6 +145,12 @@ def test_wheel_installs_one_package(wheel: Path) -> None:
     assert tops == {"kepler_ebpf", f"kepler_ebpf-{__version__}.dist-info"}
 
 
+def test_wheel_is_typed(wheel: Path) -> None:
+    """Type checkers of programs that use `measure` read our annotations."""
+    with zipfile.ZipFile(wheel) as archive:
+        assert {"kepler_ebpf/py.typed", "kepler_ebpf/__init__.pyi"} <= set(archive.namelist())
+
+
 def test_wheel_object_keeps_btf_and_tells_no_path(wheel: Path) -> None:
     """CO-RE needs the BTF; where the object was compiled is nobody's business."""
     with zipfile.ZipFile(wheel) as archive:

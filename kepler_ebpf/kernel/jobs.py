@@ -41,14 +41,14 @@ class Jobs:
         """
         self._arm.here()
 
-    def mark(self, pid: int) -> None:
-        """Make the thread *pid* part of the first job.
+    def mark(self, pid: int, job: int = 1) -> None:
+        """Make the thread *pid* part of a *job*, of 24 bits, by default the first.
 
         Its record of the running interval has no job yet. Raises ReadError where there is no room.
         """
         self._control()["jobs"] = 1
         mark = np.zeros(1, JOB_MARK)
-        mark["job"] = 1
+        mark["job"] = job
         address = mark.ctypes.data
         if library().bpf_map_update_elem(self._fd, byref(c_uint32(pid)), address, 0):
             raise ReadError(f"cannot mark task {pid}: {describe_errno(last_errno())}")

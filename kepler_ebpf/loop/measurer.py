@@ -6,6 +6,8 @@ touches little memory; what is measured waits until it is taken.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
@@ -15,6 +17,9 @@ from kepler_ebpf.model.usage import Interval, Measured, SocketTime, Usage
 MAX_EXTENSIONS = 3
 """An interval goes on for so many more while a zone cannot be read. After that it ends without the
 zone, whose later energy of that time has no owner: a zone must not delay the others for long."""
+
+RETRY_S = 0.002
+"""After so long ``measure_now`` reads a zone again that could not be read."""
 
 
 class Measurer:
@@ -50,6 +55,14 @@ class Measurer:
         self._running, self._extensions = None, 0
         self._intervals.append(interval)
         return interval
+
+    def measure_now(self, number: int = 0) -> None:
+        """End the running interval within milliseconds, if need be without a zone.
+
+        Raises ReadError as ``measure`` does.
+        """
+        while self.measure(number) is None:
+            time.sleep(RETRY_S)
 
     @property
     def pending(self) -> int:

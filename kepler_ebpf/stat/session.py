@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
-from kepler_ebpf.loop.measurer import MAX_EXTENSIONS, Measurer
+from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.model.energy import Meter
 from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 from kepler_ebpf.stat.command import Command
@@ -17,9 +17,6 @@ from kepler_ebpf.stat.tally import Select, Span, run_of, span_of
 
 MAX_STEP_S = 0.25
 """Intervals end at least so often: the map of tasks must not fill unseen, and a peak be found."""
-
-RETRY_S = 0.002
-"""After so long a zone that could not be read is read again, before the interval ends without."""
 
 Shown = Callable[[float, Span], None]
 """Shows the end of an interval that was asked for: seconds since the start, and what was used."""
@@ -38,12 +35,10 @@ class Session:
 
     def close(self, select: Select) -> Span:
         """End the running interval, and return what it holds. Raises ReadError."""
-        for _ in range(MAX_EXTENSIONS + 1):
-            if self.measurer.measure(0) is not None:
-                break
-            time.sleep(RETRY_S)
-        # No reader names the programs: their ring is only kept from filling.
+        self.measurer.measure_now()
+        # No reader names programs and ends: they are only kept from filling memory.
         self.tracker.exec_events.take()
+        self.tracker.take_ends()
         return span_of(self.measurer.take(), self.meter.zones, select)
 
     def run(
