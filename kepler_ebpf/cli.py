@@ -25,7 +25,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
-from kepler_ebpf.stat.flags import COMPARE_FLAGS, OWN_FAILURE, STAT_FLAGS
+from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
 
 LOG = logging.getLogger(__name__)
 
@@ -106,6 +106,14 @@ VERBS = (
             "kepler-ebpf compare before.json after.json",
         ),
         settings=MEASURING,
+    ),
+    Verb(
+        "events",
+        "kepler_ebpf.wiring.events:events",
+        "Print a line for each program that is executed and each process that ends, with what it "
+        "has used, until SIGINT.",
+        EVENTS_FLAGS,
+        log_level="error",
     ),
 )
 """Every verb of the command line.

@@ -1,4 +1,4 @@
-"""The flags of `stat` and `compare`."""
+"""The flags of `stat`, `compare` and `events`."""
 
 from __future__ import annotations
 
@@ -58,4 +58,22 @@ COMPARE_FLAGS: tuple[click.Parameter, ...] = (
     _flag("--json", "as_json", is_flag=True, help="Write JSON, with all runs."),
     click.Argument(["a"], metavar="A"),
     click.Argument(["b"], metavar="B"),
+)
+
+EVENTS_FLAGS: tuple[click.Parameter, ...] = (
+    _flag("--comm", metavar="NAME", help="Only processes of this name."),
+    _flag(
+        "--min-joules",
+        type=click.FloatRange(0),
+        default=0.0,
+        metavar="J",
+        help="Only ends of processes that used as much, in the widest zone.",
+    ),
+    _flag("--arguments", is_flag=True, help="Show the arguments too: they may hold secrets."),
+    _flag(
+        "--step", type=click.IntRange(10, 1000), default=250, metavar="MS", help="Look so often."
+    ),
+    _flag("-n", "--count", type=click.IntRange(1), help="End after so many lines."),
+    _flag("--timeout", type=click.FloatRange(0.01), metavar="S", help="End after this time."),
+    _flag("--json", "as_json", is_flag=True, help="Write a JSON object a line."),
 )

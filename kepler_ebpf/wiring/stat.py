@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,6 +23,7 @@ from kepler_ebpf.stat import select, text
 from kepler_ebpf.stat.command import Command, CommandError
 from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import MAX_STEP_S
+from kepler_ebpf.stat.stop import Stop
 from kepler_ebpf.stat.tally import Select, Span
 from kepler_ebpf.wiring.session import Opened, open_session
 
@@ -162,7 +161,7 @@ def _shell(flag: str, command: str | None) -> None:
 def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
     """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end."""
     chosen, ends_within = _selection(stack, asked, opened)
-    stopped = _Stop(stack)
+    stopped = Stop(stack)
     ends: list[Callable[[float], bool]] = [stopped.within]
     command = None
     if asked.command:
@@ -207,22 +206,6 @@ def _selection(
         return paths.lookup(cgroup_id)
 
     return select.by_cgroup(wanted, path_of), None
-
-
-class _Stop:
-    """SIGINT and SIGTERM, which end what is measured without a command."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._event = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, self._stop))
-
-    def within(self, wait_s: float) -> bool:
-        """Wait no longer than *wait_s* for a signal; return whether one has come."""
-        return self._event.wait(wait_s)
-
-    def _stop(self, *_: object) -> None:
-        self._event.set()
 
 
 def _any_within(
