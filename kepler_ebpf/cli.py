@@ -114,6 +114,7 @@ VERBS = (
         "has used, until SIGINT.",
         EVENTS_FLAGS,
         log_level="error",
+        settings=MEASURING,
     ),
 )
 """Every verb of the command line.
