@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Literal
 
+import numpy as np
+
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.model.arrays import Floats, Records
 from kepler_ebpf.model.energy import NS_PER_S
@@ -100,8 +102,11 @@ class Lives:
 
     def _credit(self, records: Records, shares_uj: Floats) -> Iterator[Key]:
         """Add what the processes used; yield those that have ended."""
+        # Of a process in two cgroups, the record of its end has the last one.
+        order = np.argsort(records["flags"] & np.uint32(FLAG_ENDED), kind="stable")
+        records = records[order]
         columns = [records[name].tolist() for name in _COLUMNS]
-        rows = zip(*columns, records["process_comm"].tolist(), shares_uj, strict=True)
+        rows = zip(*columns, records["process_comm"].tolist(), shares_uj[order], strict=True)
         for tgid, start_ns, parent, cpu_ns, flags, cgroup_id, comm, energy_uj in rows:
             life = self._life((tgid, start_ns)) if tgid else None
             if life is None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 
 class Stop:
-    """Notes a signal; *stack* gives the signals back."""
+    """Notes a signal, of which a second one ends the program; *stack* gives the signals back."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._event = threading.Event()
@@ -19,5 +19,7 @@ class Stop:
         """Wait no longer than *wait_s* for a signal; return whether one has come."""
         return self._event.wait(wait_s)
 
-    def _stop(self, *_: object) -> None:
+    def _stop(self, number: int, _: object) -> None:
         self._event.set()
+        # Writing may wait for a reader that does not read.
+        signal.signal(number, signal.SIG_DFL)

@@ -35,6 +35,16 @@ def test_last_slice_after_the_end_counts():
     assert lives.add(*NOTHING, 300) == []
 
 
+def test_cgroup_is_that_of_the_end():
+    """Records have no order: that of the end decides where a process was last."""
+    made, shares_uj = records((7, 10, 5, FLAG_ENDED), (7, 10, 6, 0))
+    made["cgroup_id"] = 1, 2
+    lives = followed()
+    lives.add(made, shares_uj, (), (), 100)
+    (event,) = lives.add(*NOTHING, 200)
+    assert event.life.cgroup_id == 1
+
+
 def test_pid_that_is_used_again_is_another_process():
     """A process is a pid with its start."""
     lives = followed()

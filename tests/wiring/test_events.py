@@ -1,12 +1,15 @@
 """`kepler-ebpf events` as its users have it: a line for what starts and for what ends."""
 
+import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
@@ -44,19 +47,20 @@ def ended(process):
 
 
 def counting(process):
-    """Return when it counts: the programs of it have run once in the marker's interval."""
-    give_up_at = time.monotonic() + GIVE_UP_S
-    while time.monotonic() < give_up_at:
+    """Return when it counts: it has written of a program that was executed."""
+    until_s = time.monotonic() + GIVE_UP_S
+    while not select.select([process.stdout], (), (), 0.05)[0]:
+        assert time.monotonic() < until_s
         subprocess.run(["/bin/true"], check=True)
-        if json.loads(process.stdout.readline())["comm"]:
-            return
-    raise AssertionError("it did not begin")
+    # Not through the stream, whose buffer `communicate` would not see.
+    while (read := os.read(process.stdout.fileno(), 1)) != b"\n":
+        assert read, process.stderr.read()
 
 
 def lines_of(out):
     """Return the events by pid, and the last line apart."""
     *lines, last = map(json.loads, out.splitlines())
-    by_pid = {}
+    by_pid: dict[int, list[dict[str, object]]] = {}
     for line in lines:
         by_pid.setdefault(line["pid"], []).append(line)
     return by_pid, last
@@ -146,12 +150,24 @@ def test_lines_for_people(tmp_path):
     """Columns under a header, arguments only where asked for; no name moves the terminal."""
     program = tmp_path / "x\x1b[2Jy"
     program.symlink_to("/bin/true")
-    with events("--timeout", "3") as process, events("--timeout", "3", "--arguments") as other:
-        while process.poll() is None or other.poll() is None:
-            subprocess.run([program, "secret-word"], check=True)
-            time.sleep(0.05)
-        out, err = process.communicate(timeout=GIVE_UP_S)
-        told, _ = other.communicate(timeout=GIVE_UP_S)
+    often = ["sh", "-c", 'while :; do "$0" secret-word; sleep 0.05; done', program]
+    flags = ("--comm", program.name, "--timeout", "2")
+    with subprocess.Popen(often) as storm:
+        (out, err), (told, _) = (
+            (done.stdout, done.stderr)
+            for more in ((), ("--arguments",))
+            for done in [
+                subprocess.run(
+                    [*EVENTS, *flags, *more],
+                    cwd=CHECKOUT,
+                    capture_output=True,
+                    text=True,
+                    timeout=GIVE_UP_S,
+                    check=True,
+                )
+            ]
+        )
+        storm.kill()
     assert out.split()[:4] == ["time", "event", "pid", "ppid"]
     assert "~J" in out.splitlines()[0]
     assert "x\N{REPLACEMENT CHARACTER}[2Jy" in out
@@ -205,3 +221,29 @@ def test_without_rights_the_remedy_is_named():
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert "CAP_BPF and CAP_PERFMON" in done.stderr
+
+
+def test_second_interrupt_ends_it_while_nobody_reads():
+    """A reader that stands still cannot keep it."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, bytes(4096))
+    with subprocess.Popen([*EVENTS], cwd=CHECKOUT, stdout=writing) as process:
+        until_s = time.monotonic() + GIVE_UP_S
+        status = Path(f"/proc/{process.pid}/status")
+        while not caught(status.read_text()) & 1 << signal.SIGINT - 1:
+            assert time.monotonic() < until_s
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == -signal.SIGINT
+    os.close(reading)
+    os.close(writing)
+
+
+def caught(status):
+    """Return the mask of signals that a process handles, from its status file."""
+    return int(status.partition("SigCgt:")[2].split()[0], 16)
