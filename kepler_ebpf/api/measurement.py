@@ -150,6 +150,7 @@ class Measurement:
     @property
     def lost_children(self) -> int:
         """Tasks that no mark was left for: they may be children that are not counted."""
+        _ = self.run
         return self._block.lost_children if self._block else 0
 
     @property

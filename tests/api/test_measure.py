@@ -199,6 +199,46 @@ def test_counters_give_joules_with_an_error(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_error_covers_the_power_just_before(tmp_path):
+    """A counter's last step before the block may be counted in it: the higher power decides."""
+    (tmp_path / "devices/system").mkdir(parents=True)
+    (tmp_path / "devices/system/cpu").symlink_to("/sys/devices/system/cpu")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"host: {{sysfs: {tmp_path}}}\n")
+    script = """
+    import sys, threading, time
+    from pathlib import Path
+    from powercap import PowercapTree
+    from kepler_ebpf import measure
+    tree = PowercapTree(Path(sys.argv[1]), "single_socket")
+    watts, is_over = 1000.0, threading.Event()
+    def drive():
+        while not is_over.wait(0.001):
+            now = time.monotonic()
+            tree.advance(watts * 1e6 * (now - drive.last))
+            drive.last = now
+    drive.last = time.monotonic()
+    threading.Thread(target=drive).start()
+    with measure(): time.sleep(0.1)
+    with measure() as block:
+        watts = 1.0
+        time.sleep(0.2)
+    is_over.set()
+    part = block.joules["package"] / (block.joules["package"] + block.rest_joules["package"])
+    print(block.error_joules["package"] / part)
+    """
+    done = python(
+        script,
+        str(tmp_path),
+        env={
+            **os.environ,
+            "KEPLER_EBPF_CONFIG": str(config),
+            "PYTHONPATH": str(CHECKOUT / "tests/support"),
+        },
+    )
+    assert 0.1 < float(done.stdout) < 100, done.stderr
+
+
 def test_figures_are_there_when_the_block_has_ended():
     """Before, they are an error and not 0; a measurement has one block."""
     block = measure()
@@ -303,6 +343,30 @@ def test_forked_child_measures_by_itself(stopwatch):
     assert status == "0"
     assert stopwatch.agree(float(inner_s), 0.1, 0.1 + ENGINE_S, within=0.01)
     assert stopwatch.agree(float(outer_s), 0.2, 0.2 + 2 * ENGINE_S, within=0.01)
+
+
+def test_pid_namespace_has_the_whole_process_only():
+    """There a thread's id is not the kernel's: the process is measured, a thread is refused."""
+    script = """
+    from kepler_ebpf import measure
+    from kepler_ebpf.errors import SetupError
+    with measure() as block: sum(range(1_000_000))
+    assert block.cpu_s > 0.005
+    for arguments in (("thread", False), ("process", True)):
+        try:
+            with measure(arguments[0], children=arguments[1]): print("measured")
+        except SetupError as error: print(error.problem)
+    """
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", sys.executable, "-c", textwrap.dedent(script)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=GIVE_UP_S,
+        check=False,
+    )
+    assert done.stdout.count("cannot be known in a PID namespace") == 2, done.stderr
+    assert "measured" not in done.stdout
 
 
 def test_nothing_is_left_in_the_kernel():
