@@ -26,6 +26,7 @@ from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
 from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
+from kepler_ebpf.top.flags import TOP_FLAGS
 
 LOG = logging.getLogger(__name__)
 
@@ -115,6 +116,14 @@ VERBS = (
         EVENTS_FLAGS,
         log_level="error",
         settings=MEASURING,
+    ),
+    Verb(
+        "top",
+        "kepler_ebpf.wiring.run:top",
+        "Show what uses energy now: processes, containers, pods, VMs, units or cgroups by watts, "
+        "and that they and the rest add up to the meter.",
+        TOP_FLAGS,
+        log_level="error",
     ),
 )
 """Every verb of the command line.

@@ -16,7 +16,7 @@ ORDER = (
     ("config",),
     ("ledger",),
     ("loop",),
-    ("stat",),
+    ("stat", "top"),
     ("check", "wiring"),
     ("api",),
     ("cli",),

@@ -92,6 +92,11 @@ class CgroupTotals:
         for table in self._groups:
             table.credit_groups(rows, records)
 
+    def names_of(self, cgroup_ids: list[int]) -> tuple[CgroupName | None, ...]:
+        """Return the name of each cgroup, None where it has no row."""
+        rows = [self._row_by_id.get(cgroup_id, GONE) for cgroup_id in cgroup_ids]
+        return tuple(self.cgroups.labels[row] for row in rows)
+
     def ended(self, cgroup_ids: Iterable[int]) -> None:
         """Note removed cgroups, known or not; they end with the batch."""
         self._removed.update(dict.fromkeys(cgroup_ids))

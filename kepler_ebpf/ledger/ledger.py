@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kepler_ebpf.attribution import zone_kinds
-from kepler_ebpf.ledger.cgroups import CgroupTotals
+from kepler_ebpf.ledger.cgroups import GONE, CgroupTotals
 from kepler_ebpf.ledger.node import NodeTotals
 from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.processes import ProcessTotals
@@ -20,7 +20,7 @@ from kepler_ebpf.model.bounds import DEFAULT_MAX, Limit, MaxListed
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.names import CgroupName, Naming, ProcessName
-from kepler_ebpf.model.snapshot import NodeView
+from kepler_ebpf.model.snapshot import CgroupsView, NodeView
 from kepler_ebpf.model.workloads import PodLabels, WorkloadView
 
 __all__ = ["Batch", "Ledger", "Retention"]
@@ -134,6 +134,12 @@ class Ledger:
                 **{level: table.view() for level, table in self.groups.by_path.items()},
             }
         return self._views
+
+    def cgroups(self) -> CgroupsView:
+        """Return the same of every cgroup, and in which one each row of processes is."""
+        processes = self._processes.processes
+        ids = processes.columns["cgroup_id"][: processes.size].tolist()
+        return CgroupsView(self.groups.cgroups.make_view([GONE]), self.groups.names_of(ids))
 
     def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, float]:
         """Return a process's energy (kinds,) in µJ and its CPU ns; zeros if it is not listed."""

@@ -47,7 +47,7 @@ class NodeTotals:
         """Return the totals and the last closed interval, with the node's busy share 0..1."""
         interval_uj = self._recent_uj.get(self._shown, np.zeros_like(self._total_uj))
         energy_uj, active_uj, idle_uj, unattributed_uj = self._total_uj
-        interval_energy_uj, interval_active_uj, interval_idle_uj, _ = frozen(interval_uj)
+        interval_energy_uj, interval_active_uj, interval_idle_uj, no_owner_uj = frozen(interval_uj)
         return NodeView(
             zones=self._zones,
             energy_uj=energy_uj,
@@ -57,5 +57,6 @@ class NodeTotals:
             interval_energy_uj=interval_energy_uj,
             interval_active_uj=interval_active_uj,
             interval_idle_uj=interval_idle_uj,
+            interval_unattributed_uj=no_owner_uj,
             usage_ratio=usage_ratio,
         )

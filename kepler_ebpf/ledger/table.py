@@ -192,6 +192,7 @@ class Table(Generic[Label]):
             state=frozen(self.state[listed].copy()),
             ran_rows=frozen(ran_rows),
             ran_uj=frozen(shown[ran_rows, :-1]),
+            ran_cpu_ns=frozen(shown[ran_rows, -1]),
             retired_uj=frozen(self.energy_uj[retired].sum(axis=0)),
             retired_cpu_ns=float(self.cpu_ns[retired].sum()),
         )

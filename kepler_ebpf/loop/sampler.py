@@ -61,6 +61,7 @@ class Sampler:
 
     ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` is shown in every
     snapshot; ``housekeeping`` is called when there is time, ``works`` after every tick.
+    Snapshots have the cgroups *with_cgroups*.
     """
 
     tracker: CpuTimeTracker
@@ -74,6 +75,7 @@ class Sampler:
     stdout_dropped: Callable[[], int]
     housekeeping: Callable[[], None]
     works: Callable[[], None]
+    with_cgroups: bool = False
 
     _self_metrics: SelfMetrics = field(init=False, default_factory=SelfMetrics)
     _number: int = field(init=False, default=0)
@@ -264,6 +266,7 @@ class Sampler:
             stats=self._stats(),
             pod_infos=self.pods.infos(views["pod"].labels),
             pod_source=self.pods.health(),
+            cgroups=self.ledger.cgroups() if self.with_cgroups else None,
         )
         self.publisher.publish(snapshot, closed=closed)
 

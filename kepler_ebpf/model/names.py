@@ -68,6 +68,11 @@ class CgroupName:
     owner: str = field(default="", compare=False)
 
     @property
+    def title(self) -> str:
+        """A short name for people."""
+        return self.path or "/"
+
+    @property
     def container_id(self) -> str:
         """The container's id, "" outside containers."""
         return self.container.container_id if self.container else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import Zone
@@ -24,7 +25,19 @@ class NodeView:
     interval_energy_uj: Floats
     interval_active_uj: Floats
     interval_idle_uj: Floats
+    interval_unattributed_uj: Floats
     usage_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupsView:
+    """What each cgroup used, and the cgroup of each row of processes, None where not known.
+
+    Labels are ``CgroupName`` in both; ``table`` is as that of any kind of workload.
+    """
+
+    table: WorkloadView
+    of_processes: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class Snapshot:
     not be read at the end of the interval, or not in time: their power is not known, so none is
     shown. ``workloads`` has one table for each of ``model.levels.WORKLOAD_LEVELS``, by its name.
     ``pod_infos`` is the same object as long as nothing about the pods changed; without Kubernetes
-    it is empty and ``pod_source`` is None.
+    it is empty and ``pod_source`` is None. ``cgroups`` is made on request only.
     """
 
     at_s: float
@@ -51,3 +64,4 @@ class Snapshot:
     stats: Stats
     pod_infos: tuple[PodInfo, ...] = ()
     pod_source: PodSourceHealth | None = None
+    cgroups: CgroupsView | None = None

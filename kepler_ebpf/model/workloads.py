@@ -104,8 +104,8 @@ class WorkloadView:
 
     ``labels[row]`` is None for a gap; no two rows have the same exported labels. ``energy_uj``
     (rows, kinds), ``cpu_ns`` (rows,) and ``state`` (rows,) are totals since start. ``ran_rows``
-    (ran,) are the rows that used CPU in the last interval and ``ran_uj`` (ran, kinds) the energy
-    attributed to them for it; every other row drew 0 W.
+    (ran,) are the rows that used CPU in the last interval, ``ran_cpu_ns`` (ran,) that time and
+    ``ran_uj`` (ran, kinds) the energy attributed to them for it; every other row drew 0 W.
 
     ``retired_uj`` (kinds,) and ``retired_cpu_ns`` belong to ended workloads that have no row of
     their own. Rows + retired is the total of the level, but for processes: there the rows alone
@@ -118,5 +118,6 @@ class WorkloadView:
     state: NDArray[np.uint8]
     ran_rows: Ints
     ran_uj: Floats
+    ran_cpu_ns: Floats
     retired_uj: Floats
     retired_cpu_ns: float

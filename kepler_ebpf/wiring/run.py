@@ -1,18 +1,19 @@
-"""`kepler-ebpf run`: builds every part, runs the loop, and takes everything down again."""
+"""`kepler-ebpf run` and `top`: build every part, run the loop, and take everything down again."""
 
 from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any
 
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.host import memory
 from kepler_ebpf.host.runtime import garbage_rounds, raise_priority
 from kepler_ebpf.host.service_manager import ServiceManager
 from kepler_ebpf.host.signals import end_on_signals
-from kepler_ebpf.host.topology import CpuInfo, read_cpu_info
+from kepler_ebpf.host.topology import read_cpu_info
 from kepler_ebpf.kernel.libbpf import enable_stats
 from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.loop.publisher import Publisher
@@ -24,7 +25,7 @@ from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_serving
-from kepler_ebpf.wiring.measuring import open_measuring
+from kepler_ebpf.wiring.measuring import Measuring, open_measuring
 from kepler_ebpf.wiring.view import hidden_cgroups, hidden_processes
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +42,12 @@ def run(config: Config) -> None:
         # Open stdout and ports first: they can fail, and must do so before BPF is loaded.
         printer = start_printer(stack, config, publisher, ticker.stop)
         addresses = start_serving(stack, config, publisher, cpus)
-        sampler, summary = _build(stack, config, publisher, cpus, printer)
+        sampler, summary = _build(
+            stack,
+            open_measuring(stack, config, cpus),
+            publisher,
+            stdout_dropped=lambda: printer.dropped if printer else 0,
+        )
         LOG.info("started: %s; serving on %s", summary, ", ".join(addresses) or "no address")
         raise_priority()
         LOG.debug("%d huge pages", memory.collapse())
@@ -49,18 +55,33 @@ def run(config: Config) -> None:
     LOG.info("stopped")
 
 
+def top(config: Config, **flags: Any) -> None:
+    """Show each interval until SIGINT or SIGTERM, or the wanted number. Raises KeplerError."""
+    from kepler_ebpf.wiring.top import Asked, listing_all, require_zone, start_view  # noqa: PLC0415
+
+    asked, config = Asked(**flags), listing_all(config)
+    with suppress(BrokenPipeError), ExitStack() as stack:
+        ticker = Ticker(config.interval_s)
+        stack.callback(ticker.close)
+        publisher = Publisher(config.staleness_s, ticker.refresh)
+        measuring = open_measuring(stack, config, read_cpu_info(config.procfs, config.sysfs))
+        require_zone(asked.zone, measuring.meter.zones)
+        start_view(stack, asked, publisher, ticker.stop)
+        sampler, _ = _build(stack, measuring, publisher, with_cgroups=True)
+        sampler.run(ticker)
+
+
 def _build(
     stack: ExitStack,
-    config: Config,
+    measuring: Measuring,
     publisher: Publisher,
-    cpus: tuple[CpuInfo, ...],
-    printer: Printer | None,
+    *,
+    stdout_dropped: Callable[[], int] = lambda: 0,
+    with_cgroups: bool = False,
 ) -> tuple[Sampler, str]:
     """Put the parts together and start counting; the text names what was chosen."""
-    measuring = open_measuring(stack, config, cpus)
-    for hidden in (hidden_processes(config.procfs), hidden_cgroups(measuring.hierarchy)):
-        if hidden:
-            LOG.warning("%s; %s", hidden.problem, hidden.remedy)
+    config = measuring.config
+    _warn_of_hidden(measuring)
     if config.bpf_stats:
         stack.callback(os.close, enable_stats())
     pods = _pods(stack, config)
@@ -83,12 +104,20 @@ def _build(
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
         publisher=publisher,
-        stdout_dropped=lambda: printer.dropped if printer else 0,
+        stdout_dropped=stdout_dropped,
         housekeeping=housekeeping,
         works=ServiceManager().works,
+        with_cgroups=with_cgroups,
     )
     used = f"BPF loader {tracker.loader}, {_describe(meter)}"
     return sampler, f"{used}, cgroups of {measuring.hierarchy.name}"
+
+
+def _warn_of_hidden(measuring: Measuring) -> None:
+    procfs, hierarchy = measuring.config.procfs, measuring.hierarchy
+    for hidden in (hidden_processes(procfs), hidden_cgroups(hierarchy)):
+        if hidden:
+            LOG.warning("%s; %s", hidden.problem, hidden.remedy)
 
 
 def _pods(stack: ExitStack, config: Config) -> PodSource | None:

@@ -95,6 +95,7 @@ def view(rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> WorkloadView:
         ran_uj=np.array([rows[index].ran_uj for index in ran], dtype=np.float64).reshape(
             len(ran), len(kinds)
         ),
+        ran_cpu_ns=np.full(len(ran), 200_000_000.0),
         retired_uj=np.full(len(kinds), 3_000_000.0),
         retired_cpu_ns=4_000_000_000,
     )
@@ -115,6 +116,7 @@ def node() -> NodeView:
         interval_energy_uj=np.array([1e6, 2e6, 0.5e6]),
         interval_active_uj=np.array([0.4e6, 0.8e6, 0.1e6]),
         interval_idle_uj=np.array([0.6e6, 1.2e6, 0.4e6]),
+        interval_unattributed_uj=np.array([0.1e6, 0.05e6, 0.0]),
         usage_ratio=0.4,
     )
 

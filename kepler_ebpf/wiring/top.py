@@ -1,0 +1,99 @@
+"""What `kepler-ebpf top` shows, and where: `wiring.run` has the account that it shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.exporters.printer import Printer
+from kepler_ebpf.host.signals import end_on_signals
+from kepler_ebpf.loop.publisher import Publisher
+from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.model.levels import LEVELS
+from kepler_ebpf.model.snapshot import Snapshot
+from kepler_ebpf.top import text
+from kepler_ebpf.top.frame import Frame, frame_of
+from kepler_ebpf.top.query import Query
+
+FORMS: dict[str, Callable[[Frame, Query], str]] = {
+    "text": text.table,
+    "json": text.json_line,
+    "csv": text.csv_lines,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The flags of the verb, see ``top.flags``. Raises ConfigError where they contradict."""
+
+    once: bool
+    batch: bool
+    count: int | None
+    form: str | None
+    view: str
+    sort: str
+    top: int | None
+    filter: str
+    zone: str
+
+    def __post_init__(self) -> None:
+        if self.once and (self.batch or self.count):
+            raise ConfigError("top: --once prints one interval", "leave out --batch and --count")
+
+    @property
+    def query(self) -> Query:
+        """Which rows are shown."""
+        return Query(self.view, self.sort, self.zone, self.filter, top=self.top)
+
+
+def listing_all(config: Config) -> Config:
+    """Return *config* with each level, and what has ended for no longer than it is shown."""
+    return replace(
+        config,
+        metrics_levels=frozenset(LEVELS),
+        terminated_retention_s=config.interval_s,
+        min_terminated_energy_j=0.0,
+    )
+
+
+def require_zone(kind: str, zones: Sequence[Zone]) -> None:
+    """Raise ConfigError where the meter has no zone of the *kind* that was asked for."""
+    kinds = dict.fromkeys(zone.kind for zone in zones)
+    if kind and kind not in kinds:
+        raise ConfigError(
+            f"--zone: there is no zone {kind!r} here", f"want one of: {', '.join(kinds)}"
+        )
+
+
+def start_view(
+    stack: ExitStack, asked: Asked, publisher: Publisher, stop: Callable[[], None]
+) -> None:
+    """Show the snapshots of *publisher* until *stack* ends it; *stop* ends the loop."""
+    end_on_signals(stop)
+    printer = Printer(sys.stdout, _Batch(asked, stop).render, stop)
+    stack.callback(printer.close)
+    publisher.subscribe(printer.take)
+
+
+class _Batch:
+    """Renders each interval, and stops after the wanted number."""
+
+    def __init__(self, asked: Asked, stop: Callable[[], None]) -> None:
+        form = asked.form or ("json" if asked.batch else "text")
+        self._render, self._query, self._stop = FORMS[form], asked.query, stop
+        self._left = 1 if asked.once else asked.count
+        self._header = text.CSV_HEADER if form == "csv" else ""
+
+    def render(self, snapshot: Snapshot) -> str:
+        """Return the text of an interval, without the end of its last line."""
+        header, self._header = self._header, ""
+        shown = header + self._render(frame_of(snapshot), self._query)
+        if self._left is not None:
+            self._left -= 1
+            if self._left <= 0:
+                self._stop()
+        return shown.removesuffix("\n")
