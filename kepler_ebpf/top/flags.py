@@ -6,6 +6,8 @@ import click
 
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 
+SORTS = ("watts", "joules", "cpu", "name")
+
 MAX_FILTER = 100
 """Characters of a filter."""
 
@@ -35,7 +37,7 @@ TOP_FLAGS: tuple[click.Parameter, ...] = (
     ),
     click.Option(
         ["--sort"],
-        type=click.Choice(["watts", "joules", "cpu", "name"]),
+        type=click.Choice(SORTS),
         default="watts",
         help="watts and CPU time of the interval, joules since the start; by default watts.",
     ),

@@ -22,7 +22,8 @@ class Query:
     """What is asked of a frame.
 
     ``zone`` is "" for the frame's primary kind. ``within`` limits processes to those of a
-    workload: its labels, None for all. ``top`` is the most rows that are shown, None for all.
+    workload: its labels, None for all. ``top`` is the most rows that are shown, None for all,
+    after the first ``skip``.
     """
 
     view: str = "process"
@@ -31,6 +32,7 @@ class Query:
     filter: str = ""
     within: Any = None
     top: int | None = None
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def picture(frame: Frame, query: Query) -> Picture:
     zone = query.zone or frame.primary()
     of_zone = _column(frame, zone)
     found = _found(rows, query)
-    chosen = _chosen(rows, of_zone(rows.uj), of_zone(rows.total_uj), found, query)
+    most = len(found) if query.top is None else min(query.skip + query.top, len(found))
+    chosen = _ordered(rows, of_zone, found, query.sort, most)[query.skip :]
     per_watt = UJ_PER_J * frame.interval_s
     all_uj, shown_uj = of_zone(rows.uj).sum(), of_zone(rows.uj)[chosen].sum()
     left_out_uj = of_zone(rows.left_out_uj)
@@ -94,6 +97,16 @@ def picture(frame: Frame, query: Query) -> Picture:
         unattributed_w=float(of_zone(frame.unattributed_uj)) / per_watt,
         idle_w=float(of_zone(frame.idle_uj)) / per_watt,
     )
+
+
+def position(frame: Frame, query: Query, wanted: Hashable) -> int | None:
+    """Return where the row of an identity is in the order of *query*, None where it is not."""
+    rows = frame.views[query.view]
+    found = _found(rows, query)
+    of_zone = _column(frame, query.zone or frame.primary())
+    order = _ordered(rows, of_zone, found, query.sort, len(found)).tolist()
+    places = (at for at, index in enumerate(order) if identity(rows.labels[index]) == wanted)
+    return next(places, None)
 
 
 def identity(labels: Any) -> Hashable:
@@ -142,18 +155,19 @@ def _found(rows: Rows, query: Query) -> Ints:
     return indexes
 
 
-def _chosen(rows: Rows, uj: Floats, total_uj: Floats, found: Ints, query: Query) -> Ints:
-    """Return the indexes that are shown, in their order."""
-    most = len(found) if query.top is None else min(query.top, len(found))
-    if query.sort == "name":
+def _ordered(
+    rows: Rows, of_zone: Callable[[Floats], Floats], found: Ints, sort: str, most: int
+) -> Ints:
+    """Return the first *most* of the indexes *found*, in their order."""
+    if sort == "name":
         by_name = sorted(found.tolist(), key=lambda index: rows.labels[index].title.lower())
         return np.array(by_name[:most], np.int64)
-    weight = {"watts": uj, "joules": total_uj, "cpu": rows.cpu_ns}[query.sort][found]
+    figures = {"joules": rows.total_uj, "watts": rows.uj}.get(sort)
+    weight = -(rows.cpu_ns if figures is None else of_zone(figures))
     if most < len(found):
-        found = found[np.sort(np.argpartition(-weight, most)[:most])]
-        weight = {"watts": uj, "joules": total_uj, "cpu": rows.cpu_ns}[query.sort][found]
-    chosen: Ints = found[np.argsort(-weight, kind="stable")]
-    return chosen
+        found = found[np.sort(np.argpartition(weight[found], most)[:most])]
+    ordered: Ints = found[np.argsort(weight[found], kind="stable")]
+    return ordered
 
 
 def _row(rows: Rows, index: int, per_watt: float) -> Row:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import termios
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from kepler_ebpf.config.options import Config
@@ -17,7 +19,9 @@ from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.top import text
 from kepler_ebpf.top.frame import Frame, frame_of
+from kepler_ebpf.top.live import Live
 from kepler_ebpf.top.query import Query
+from kepler_ebpf.top.terminal import Terminal
 
 FORMS: dict[str, Callable[[Frame, Query], str]] = {
     "text": text.table,
@@ -43,6 +47,11 @@ class Asked:
     def __post_init__(self) -> None:
         if self.once and (self.batch or self.count):
             raise ConfigError("top: --once prints one interval", "leave out --batch and --count")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a screen is wanted, where there is one."""
+        return not (self.once or self.batch or self.count or self.form)
 
     @property
     def query(self) -> Query:
@@ -73,10 +82,37 @@ def start_view(
     stack: ExitStack, asked: Asked, publisher: Publisher, stop: Callable[[], None]
 ) -> None:
     """Show the snapshots of *publisher* until *stack* ends it; *stop* ends the loop."""
+    terminal = _terminal(stack) if asked.is_live else None
+    if terminal:
+        # Whatever ends the program, the terminal is given back.
+        stack.callback(terminal[1].restore)
+
+        def stop_screen() -> None:
+            terminal[1].restore()
+            stop()
+
+        end_on_signals(stop_screen)
+        live = Live(*terminal, asked.query, stop)
+        stack.callback(live.close)
+        publisher.subscribe(live.take)
+        return
     end_on_signals(stop)
     printer = Printer(sys.stdout, _Batch(asked, stop).render, stop)
     stack.callback(printer.close)
     publisher.subscribe(printer.take)
+
+
+def _terminal(stack: ExitStack) -> tuple[int, Terminal] | None:
+    """Return where keys come from, and the screen; None where lines are all that can be shown."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    with suppress(OSError, termios.error):
+        keys = sys.stdin.fileno()
+        if not sys.stdin.isatty():
+            keys = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+            stack.callback(os.close, keys)
+        return keys, Terminal(keys, sys.stdout.fileno(), sys.stdout.encoding)
+    return None
 
 
 class _Batch:

@@ -1,0 +1,70 @@
+"""The last minutes, bounded: the newest interval whole, earlier ones with their highest rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+
+from kepler_ebpf.top.frame import Frame
+from kepler_ebpf.top.query import identity
+
+MAX_FRAMES = 300
+MAX_ROWS = 100
+"""Rows of each view that are kept of an earlier interval."""
+
+
+class History:
+    """Frames by time. One may be held: it is shown while others come."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame] = deque(maxlen=MAX_FRAMES)
+        self._held: Frame | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Append the newest interval."""
+        if self._frames:
+            self._frames.append(self._frames.pop().trimmed(MAX_ROWS))
+        self._frames.append(frame)
+
+    @property
+    def shown(self) -> Frame | None:
+        """The frame that is held, else the newest; None before the first."""
+        return self._held or (self._frames[-1] if self._frames else None)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what is shown stays."""
+        return self._held is not None
+
+    @property
+    def age_s(self) -> float:
+        """How much older the shown frame is than the newest."""
+        return self._frames[-1].at_s - self.shown.at_s if self._held and self.shown else 0.0
+
+    def hold(self) -> None:
+        """Hold what is shown, or go on where it is held."""
+        self._held = None if self._held else self.shown
+
+    def step(self, by: int) -> None:
+        """Hold the frame so many intervals later, or earlier; the ends are kept to."""
+        if self._frames:
+            times = [frame.at_s for frame in self._frames]
+            at_s = self._held.at_s if self._held else times[-1]
+            index = times.index(at_s) if at_s in times else 0
+            self._held = self._frames[min(max(index + by, 0), len(times) - 1)]
+
+    def watts(self, view: str, wanted: Hashable, zone: str) -> list[float]:
+        """Return the watts of a row in each frame up to the shown one, 0 where it is not kept."""
+        found = []
+        for frame in self._frames:
+            if self._held and frame.at_s > self._held.at_s:
+                break
+            rows, watts = frame.views[view], 0.0
+            if zone in frame.kinds:
+                for index, labels in enumerate(rows.labels):
+                    if identity(labels) == wanted:
+                        uj = rows.uj[index, frame.kinds.index(zone)]
+                        watts = float(uj) / (1e6 * frame.interval_s)
+                        break
+            found.append(watts)
+        return found
