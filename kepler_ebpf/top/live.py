@@ -10,8 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from kepler_ebpf.model.snapshot import Snapshot
-from kepler_ebpf.top.frame import frame_of
 from kepler_ebpf.top.query import Query
+from kepler_ebpf.top.reduced import frame_of
 from kepler_ebpf.top.screen import Screen
 from kepler_ebpf.top.terminal import Terminal
 
@@ -64,11 +64,13 @@ class Live:
         self._wake()
 
     def _suspended(self, *_: object) -> None:
-        """Stop as every program does, with the terminal as it was; SIGCONT takes it again."""
+        """Stop as every program does, with the terminal as it was."""
         self._terminal.restore()
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
+        # Where no shell could continue it, the kernel has not stopped it.
+        self._continued()
 
     def _continued(self, *_: object) -> None:
         self._terminal.enter()

@@ -17,16 +17,17 @@ from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
-from kepler_ebpf.top import text
-from kepler_ebpf.top.frame import Frame, frame_of
+from kepler_ebpf.top import records, text
+from kepler_ebpf.top.frame import Frame
 from kepler_ebpf.top.live import Live
 from kepler_ebpf.top.query import Query
+from kepler_ebpf.top.reduced import frame_of
 from kepler_ebpf.top.terminal import Terminal
 
 FORMS: dict[str, Callable[[Frame, Query], str]] = {
     "text": text.table,
-    "json": text.json_line,
-    "csv": text.csv_lines,
+    "json": records.json_line,
+    "csv": records.csv_lines,
 }
 
 
@@ -104,7 +105,7 @@ def start_view(
 
 def _terminal(stack: ExitStack) -> tuple[int, Terminal] | None:
     """Return where keys come from, and the screen; None where lines are all that can be shown."""
-    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if not sys.stdout.isatty() or os.environ.get("TERM", "") in {"", "dumb"}:
         return None
     with suppress(OSError, termios.error):
         keys = sys.stdin.fileno()
@@ -122,7 +123,7 @@ class _Batch:
         form = asked.form or ("json" if asked.batch else "text")
         self._render, self._query, self._stop = FORMS[form], asked.query, stop
         self._left = 1 if asked.once else asked.count
-        self._header = text.CSV_HEADER if form == "csv" else ""
+        self._header = records.CSV_HEADER if form == "csv" else ""
 
     def render(self, snapshot: Snapshot) -> str:
         """Return the text of an interval, without the end of its last line."""

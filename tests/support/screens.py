@@ -10,7 +10,9 @@ import termios
 import time
 from contextlib import suppress
 
-from running import CHECKOUT, GIVE_UP_S
+from running import CHECKOUT
+
+WAIT_S = 10.0
 
 PIECES = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])|([^\x1b]+)", re.DOTALL)
 
@@ -47,15 +49,29 @@ class ScreenRun:
 
     def until(self, text) -> str:
         """Read until *text* is on the screen, and return the screen."""
-        give_up_at = time.monotonic() + GIVE_UP_S
+        give_up_at = time.monotonic() + WAIT_S
         while text not in self.screen:
             assert time.monotonic() < give_up_at, f"{text!r} is not there:\n{self.screen}"
             self._read(0.1)
         return self.screen
 
+    def until_without(self, text) -> None:
+        """Read until *text* is not on the screen."""
+        give_up_at = time.monotonic() + WAIT_S
+        while text in self.screen:
+            assert time.monotonic() < give_up_at, f"{text!r} is there:\n{self.screen}"
+            self._read(0.1)
+
+    def until_raw(self, modes) -> None:
+        """Read until the other screen was taken and left in the order of *modes*."""
+        give_up_at = time.monotonic() + WAIT_S
+        while (found := re.findall(r"\?1049[hl]", self.raw.decode("utf-8", "replace"))) != modes:
+            assert time.monotonic() < give_up_at, found
+            self._read(0.1)
+
     def end(self) -> int:
         """Wait for its end, and return its exit status; the terminal has been read to its end."""
-        give_up_at = time.monotonic() + GIVE_UP_S
+        give_up_at = time.monotonic() + WAIT_S
         while (ended := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
             assert time.monotonic() < give_up_at, f"it goes on:\n{self.screen}"
             self._read(0.05)

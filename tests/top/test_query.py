@@ -5,33 +5,19 @@ import io
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snapshots import CONTAINER_ID, Row, container, process, snapshot, view
+from snapshots import CONTAINER_ID, Row, container, process, view
+from top_frames import closed
 
 from kepler_ebpf.model.names import CgroupName
-from kepler_ebpf.model.snapshot import CgroupsView, Snapshot
+from kepler_ebpf.model.snapshot import CgroupsView
 from kepler_ebpf.model.workloads import State, UnitLabels
-from kepler_ebpf.top import text
-from kepler_ebpf.top.frame import VIEWS, Frame, frame_of
+from kepler_ebpf.top import records, text
+from kepler_ebpf.top.frame import VIEWS, Frame
 from kepler_ebpf.top.query import Query, identity, matcher, picture
-
-ACTIVE_UJ = np.array([1.2e6, 0.1e6])
-NO_OWNER_UJ = np.array([0.15e6, 0.0])
-"""What the node of ``snapshots`` has, by kind."""
-
-
-def closed(processes, **changes) -> Snapshot:
-    """Return a snapshot whose processes have what the node has, less what has no owner."""
-    shares = np.array([row.ran_uj[0] for row in processes])
-    parts = shares / shares.sum()
-    rows = [
-        replace(row, ran_uj=tuple(part * (ACTIVE_UJ - NO_OWNER_UJ)))
-        for row, part in zip(processes, parts, strict=True)
-    ]
-    return replace(snapshot(rows, containers=[]), **changes)
+from kepler_ebpf.top.reduced import frame_of
 
 
 def many(count=30) -> list[Row]:
@@ -109,10 +95,10 @@ def test_a_zone_that_could_not_be_read_has_no_watts():
     shown = text.table(frame, Query())
     assert "could not be read" in shown
     assert shown.splitlines()[2].split()[0] == "-"
-    record = json.loads(text.json_line(frame, Query()))
+    record = json.loads(records.json_line(frame, Query()))
     assert record["zone"]["watts"] is None
     assert record["rows"][0]["watts"] == {"package": None, "dram": pytest.approx(0.1333, rel=0.01)}
-    rows = list(csv.DictReader(io.StringIO(text.CSV_HEADER + text.csv_lines(frame, Query()))))
+    rows = list(csv.DictReader(io.StringIO(records.CSV_HEADER + records.csv_lines(frame, Query()))))
     assert [row["watts"] for row in rows] == ["", ""]
 
 
@@ -204,14 +190,14 @@ def test_identity_is_not_the_name():
 def test_csv_adds_up():
     """The watts of an interval's lines are those of the meter."""
     frame = frame_of(closed(many()))
-    rows = csv.DictReader(io.StringIO(text.CSV_HEADER + text.csv_lines(frame, Query(top=5))))
+    rows = csv.DictReader(io.StringIO(records.CSV_HEADER + records.csv_lines(frame, Query(top=5))))
     assert sum(float(row["watts"]) for row in rows) == pytest.approx(6.0)
 
 
 def test_json_adds_up():
     """The parts of the zone's watts are the zone's, and the shown rows are the first part."""
     frame = frame_of(closed(many()))
-    record = json.loads(text.json_line(frame, Query(top=5)))
+    record = json.loads(records.json_line(frame, Query(top=5)))
     zone = record["zone"]
     parts = [value for name, value in zone.items() if name.endswith("_watts")]
     assert sum(parts) == pytest.approx(zone["watts"]) == pytest.approx(6.0)
@@ -226,8 +212,8 @@ def test_names_are_harmless(comm):
     shown = text.table(frame, Query())
     assert len(shown.splitlines()) == 4
     assert all(char.isprintable() or char == "\n" for char in shown)
-    assert len(text.json_line(frame, Query()).splitlines()) == 1
-    lines = text.CSV_HEADER + text.csv_lines(frame, Query())
+    assert len(records.json_line(frame, Query()).splitlines()) == 1
+    lines = records.CSV_HEADER + records.csv_lines(frame, Query())
     lines.encode()
     names = [row["name"] for row in csv.DictReader(io.StringIO(lines)) if row["name"]]
     assert len(names) == 1
@@ -239,5 +225,5 @@ def test_an_estimate_is_labelled():
     estimate = replace(measured, is_estimate=True)
     assert "(measured)" in text.table(measured, Query())
     assert "ESTIMATE" in text.table(estimate, Query())
-    assert json.loads(text.json_line(estimate, Query()))["estimate"] is True
-    assert text.csv_lines(estimate, Query()).splitlines()[0].endswith(",1")
+    assert json.loads(records.json_line(estimate, Query()))["estimate"] is True
+    assert records.csv_lines(estimate, Query()).splitlines()[0].endswith(",1")

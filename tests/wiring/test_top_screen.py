@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 from screens import ScreenRun
 
+ENTER, LEAVE = ["?1049h"], ["?1049l"]
 TOP = (sys.executable, "-m", "kepler_ebpf", "top", "--interval", "200ms", "--meter", "estimate")
 
 
@@ -69,21 +70,27 @@ def test_an_error_at_the_start_is_readable():
         assert termios.tcgetattr(run.terminal) == run.before
 
 
-def test_suspended_and_continued():
-    """Ctrl-Z gives the terminal back while it is stopped; then it is taken again."""
+def test_stopped_and_continued():
+    """After a stop all is written again, as the shell has used the terminal meanwhile."""
     with on_screen() as run:
         run.until("WATTS")
         os.kill(run.pid, signal.SIGSTOP)
+        termios.tcsetattr(run.terminal, termios.TCSANOW, run.before)
         os.kill(run.pid, signal.SIGCONT)
+        run.until_raw(ENTER * 2)
         run.until("WATTS")
-        os.kill(run.pid, signal.SIGTSTP)
-        _, status = os.waitpid(run.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-        run._read(0.1)  # noqa: SLF001
+        run.press("q")
+        assert run.end() == 0
         assert_given_back(run)
-        os.kill(run.pid, signal.SIGCONT)
+
+
+def test_suspended():
+    """Ctrl-Z gives the terminal back before the stop, and takes it again after it."""
+    with on_screen() as run:
         run.until("WATTS")
-        assert run.is_full_screen
+        run.press("\x1a")
+        run.until_raw(ENTER + LEAVE + ENTER)
+        run.until("WATTS")
         run.press("q")
         assert run.end() == 0
         assert_given_back(run)
@@ -125,17 +132,24 @@ def test_keys():
         run.until("WATTS")
         run.press("?")
         run.until("choose a row")
-        run.press("?")
-        run.press("p")
-        run.until("PAUSED")
-        run.press("\x1b[Dt")
-        run.until("PAUSED 1 s ago")
-        run.press("p\x1b")
-        time.sleep(0.3)
-        run.until("? help")
         run.press("q")
         assert run.end() == 0
         assert_given_back(run)
+
+
+def test_pause():
+    """What is shown stays, goes back in time, and goes on."""
+    with on_screen() as run:
+        run.until("WATTS")
+        time.sleep(1)
+        run.press("p")
+        run.until("PAUSED")
+        run.press("\x1b[Dttt")
+        run.until("PAUSED 1 s ago")
+        run.press("p")
+        run.until_without("PAUSED")
+        run.press("q")
+        assert run.end() == 0
 
 
 def test_zoom_into_a_cgroup():
