@@ -114,4 +114,4 @@ class ScreenRun:
         elif figures in {"?1049", "?25"}:
             name = "is_full_screen" if figures == "?1049" else "has_cursor"
             setattr(self, name, end == "h")
-        return row
+        return int(row)
