@@ -124,6 +124,12 @@ VERBS = (
         "and that they and the rest add up to the meter.",
         TOP_FLAGS,
         log_level="error",
+        examples=(
+            "kepler-ebpf top --view container",
+            "kepler-ebpf top --once --sort cpu --top 10",
+            "kepler-ebpf top --batch -n 60 --format csv --filter postgres >minute.csv",
+        ),
+        settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
     ),
 )
 """Every verb of the command line.
