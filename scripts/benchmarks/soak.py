@@ -76,6 +76,7 @@ class Checked:
 
     intervals: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    fallen: list[str] = field(default_factory=list)
     _totals: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
     def take(self, line: str) -> None:
@@ -101,7 +102,10 @@ class Checked:
     def _total(self, level: str, label: str, kind: str, joules: float) -> None:
         # A workload that is forgotten and comes again under its labels begins anew.
         key = (level, label, kind)
-        self._note("falls", joules < self._totals.get(key, 0.0))
+        before = self._totals.get(key, 0.0)
+        self._note("falls", joules < before)
+        if joules < before and len(self.fallen) < MAX_EXAMPLES:
+            self.fallen.append(f"{' '.join(key)}: {before} to {joules} in {self.intervals}")
         self._totals[key] = joules
         if len(self._totals) > MAX_TOTALS:
             del self._totals[next(iter(self._totals))]
@@ -113,6 +117,7 @@ class Checked:
 
 FIGURES = frozenset({"state", "watts", "joules", "cpu_seconds"})
 MAX_TOTALS = 100_000
+MAX_EXAMPLES = 10
 
 
 def measure() -> Iterator[Figure]:
@@ -136,6 +141,7 @@ def measure() -> Iterator[Figure]:
         "seconds": rounded(time.monotonic() - began_s),
         "interval_s": INTERVAL_S,
         "broken_laws": checked.faults,
+        "fallen": checked.fallen,
         "rss_mb_at_warm_up": rounded(after[0]),
         "rss_mb_max": rounded(max(after)),
         "rss_mb_last": rounded(after[-1]),
