@@ -1,20 +1,14 @@
 """The figures of a live `run`: the laws they obey, and what Prometheus makes of them."""
 
 import itertools
-import json
-import socket
 import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from prometheus_server import scraping, stored
 from running import (
-    GIVE_UP_S,
     OPENMETRICS,
     STEP_CONFIG,
     Page,
@@ -177,48 +171,11 @@ def without_ages(page: Page) -> dict[tuple[str, ...], float]:
 
 def test_real_prometheus_scrapes_it(tmp_path: Path) -> None:
     """A Prometheus server, which asks for OpenMetrics, takes the page and its series."""
-    with running(tmp_path, *SLOW) as run, prometheus(tmp_path, run.address) as url:
-        found = answer(url, "kepler_process_cpu_joules_total")
-        up = answer(url, "up")
+    with running(tmp_path, *SLOW) as run, scraping(run.address, tmp_path) as prometheus:
+        found = stored(prometheus, "kepler_process_cpu_joules_total")
+        up = stored(prometheus, "up")
     assert len(found) > 1
     assert [each["value"][1] for each in up] == ["1"]
-
-
-@contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """Start a Prometheus server that scrapes *target* often, and give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    jobs = [{"job_name": "kepler", "static_configs": [{"targets": [target]}]}]
-    often = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
-    path = folder / "prometheus.json"
-    path.write_text(json.dumps({"global": often, "scrape_configs": jobs}))
-    command = ["prometheus", f"--config.file={path}", f"--web.listen-address={address}"]
-    with (folder / "prometheus.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, f"--storage.tsdb.path={folder}/data"], stdout=log, stderr=log
-        )
-    try:
-        yield f"http://{address}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def answer(url: str, expression: str) -> list[dict[str, Any]]:
-    """Ask the server at *url* until it has an answer that is not empty."""
-    query = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-    give_up_at = time.monotonic() + GIVE_UP_S
-    while True:
-        try:
-            with urllib.request.urlopen(query, timeout=GIVE_UP_S) as reply:  # noqa: S310  ours
-                found = json.load(reply)["data"]["result"]
-        except OSError:
-            found = []
-        if found:
-            return list(found)
-        assert time.monotonic() < give_up_at, f"no answer to {expression}"
-        time.sleep(0.1)
 
 
 # --- readers ------------------------------------------------------------------------------------
