@@ -11,7 +11,7 @@ import numpy as np
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.workload_text import clean
 from kepler_ebpf.model.arrays import Floats
-from kepler_ebpf.model.energy import NS_PER_S, PRIMARY_ORDER, UJ_PER_J
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.model.levels import LEVELS, NODE, WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import State, WorkloadView
@@ -106,8 +106,8 @@ def _watts(snapshot: Snapshot, kinds: tuple[str, ...], uj: Floats) -> list[float
 def _order(view: WorkloadView, snapshot: Snapshot) -> list[int]:
     """Return indexes of ``ran_rows`` by falling watts of the primary zone, else by CPU time."""
     kinds = snapshot.kinds
-    known = frozenset(kinds) - snapshot.unread_kinds
-    primary = next((kind for kind in PRIMARY_ORDER if kind in known), None)
+    known = [kind for kind in kinds if kind not in snapshot.unread_kinds]
+    primary = primary_kind(known) if known else None
     weight = view.cpu_ns[view.ran_rows] if primary is None else view.ran_uj[:, kinds.index(primary)]
     order: list[int] = np.argsort(-weight, kind="stable").tolist()
     return order

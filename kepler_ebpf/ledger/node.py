@@ -8,7 +8,7 @@ from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.ledger.records import Batch
 from kepler_ebpf.ledger.table import frozen
 from kepler_ebpf.model.arrays import Floats
-from kepler_ebpf.model.energy import PRIMARY_ORDER, Zone
+from kepler_ebpf.model.energy import Zone, primary_kind
 from kepler_ebpf.model.snapshot import NodeView
 
 
@@ -41,7 +41,7 @@ class NodeTotals:
         energy_uj = self._total_uj[0].tolist()
         moved = {zone.kind for zone, uj in zip(self._zones, energy_uj, strict=True) if uj > 0}
         kinds = zone_kinds(self._zones)
-        return next((kind for kind in PRIMARY_ORDER if kind in (moved or kinds)), kinds[0])
+        return primary_kind([kind for kind in kinds if kind in moved] or kinds)
 
     def view(self, usage_ratio: float) -> NodeView:
         """Return the totals and the last closed interval, with the node's busy share 0..1."""

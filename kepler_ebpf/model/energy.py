@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 PRIMARY_ORDER = ("psys", "package", "core", "dram", "uncore")
-"""Preference for the one zone that ranks and filters ended workloads."""
+"""Preference for the one zone that speaks for all: zones overlap, so there is no sum of them."""
+
+
+def primary_kind(kinds: Sequence[str]) -> str:
+    """Return the kind of zone that is preferred of *kinds*, at least one."""
+    return next((kind for kind in PRIMARY_ORDER if kind in kinds), kinds[0])
 
 
 NS_PER_S = 1_000_000_000

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
-from kepler_ebpf.model.energy import NS_PER_S, PRIMARY_ORDER, UJ_PER_J
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.stat.lives import Event
 
 Line = Callable[[Event, str], str]
@@ -17,7 +17,7 @@ SHORT_ID = 12
 
 def widest(kinds: tuple[str, ...]) -> int:
     """Return the index of the kind of zone that speaks for a process."""
-    return next((kinds.index(kind) for kind in PRIMARY_ORDER if kind in kinds), 0)
+    return kinds.index(primary_kind(kinds))
 
 
 def header(kinds: tuple[str, ...], *, is_estimate: bool) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-from kepler_ebpf.model.energy import NS_PER_S, PRIMARY_ORDER, UJ_PER_J
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.stat.result import Result, Run, ZoneEnergy
 from kepler_ebpf.stat.statistics import CONFIDENCE, spread
 from kepler_ebpf.stat.tally import JOB, Span
@@ -169,7 +169,7 @@ def go_benchmark(result: Result) -> str:
 
 def primary(run: Run) -> str:
     """Return the kind of zone that speaks for the run; zones overlap, so there is no sum."""
-    return next((kind for kind in PRIMARY_ORDER if kind in run.zones), next(iter(run.zones)))
+    return primary_kind(tuple(run.zones))
 
 
 def joules(value: float, error: float | None = None) -> str:

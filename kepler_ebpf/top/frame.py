@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.model.arrays import Floats, Ints
-from kepler_ebpf.model.energy import PRIMARY_ORDER
+from kepler_ebpf.model.energy import primary_kind
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 
 CGROUP = "cgroup"
@@ -75,7 +75,7 @@ class Frame:
 
     def primary(self) -> str:
         """Return the kind of zone that is shown where none is chosen."""
-        return next((kind for kind in PRIMARY_ORDER if kind in self.kinds), self.kinds[0])
+        return primary_kind(self.kinds)
 
     def trimmed(self, most: int) -> Frame:
         """Return the frame with no more than *most* rows of each view."""
