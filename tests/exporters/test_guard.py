@@ -3,7 +3,6 @@
 import base64
 import http.client
 import logging
-import socket
 import ssl
 import subprocess
 import threading
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 import bcrypt
 import pytest
-from http_clients import dial, read_all, trickling
+from http_clients import dial, send_all_and_end, trickling
 from kube_certificates import Certificate, make_certificate
 from prometheus_server import scraping, stored
 from snapshots import HOST, Row, process, snapshot
@@ -220,10 +219,7 @@ def test_tls_serves_and_plain_http_gets_nothing(
     assert (answer.status, b"kepler_build_info" in answer.body) == (200, True)
     plain = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     for sent in (plain, bytes(1000), b"\x16\x03\x01\xff\xff", b"\x16", b""):
-        with dial(served.address) as connection:
-            connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
-            assert b"HTTP" not in read_all(connection)
+        assert b"HTTP" not in send_all_and_end(served.address, sent)
     assert served.fetch(tls=trusting(certificate)).status == 200
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
+from http_clients import read_all, send_all_and_end
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_server import scraping, stored
 from snapshots import HOST, Row, process, snapshot
@@ -95,15 +96,6 @@ def fetch(
 def dial(server: Server) -> socket.socket:
     """Return a connected socket to the first address."""
     return socket.create_connection(("127.0.0.1", port_of(server)), timeout=10)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes, by whatever means."""
-    received = b""
-    with suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            received += part
-    return received
 
 
 def open_sockets() -> int:
@@ -296,10 +288,7 @@ def test_other_methods_are_a_clear_405(method: str, server: Server) -> None:
 )
 def test_broken_request_leaves_the_server_alive(sent: bytes, server: Server) -> None:
     """Half, wrong and strange requests end their own connection and nothing else."""
-    with dial(server) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        read_all(connection)
+    send_all_and_end(("127.0.0.1", port_of(server)), sent)
     assert fetch(server, "/healthz")[0] == 200
 
 

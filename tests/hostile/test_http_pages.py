@@ -20,6 +20,7 @@ from http_clients import (
     mark_memory,
     read_all,
     resident_bytes,
+    send_all_and_end,
     wait_for_bytes,
 )
 from hypothesis import HealthCheck, given, settings
@@ -272,10 +273,7 @@ def test_any_bytes_get_one_answer_at_most(
 ) -> None:
     """Whatever is sent, a client gets one answer or none, and nothing is logged as a fault."""
     address, caplog = endless
-    with dial(address) as connection:
-        connection.sendall(begin + middle + line_end + end + b"\r\n\r\n")
-        connection.shutdown(socket.SHUT_WR)
-        answer = read_all(connection)
+    answer = send_all_and_end(address, begin + middle + line_end + end + b"\r\n\r\n")
     assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
     assert answer.count(b"\r\nServer: kepler-ebpf\r\n") <= 1
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]

@@ -42,6 +42,15 @@ def ask(address: Address, request: bytes = PROBE) -> bytes:
         return read_all(connection)
 
 
+def send_all_and_end(address: Address, sent: bytes) -> bytes:
+    """Send *sent* and no more, to a server that may close before, and return what comes back."""
+    with dial(address) as connection:
+        with suppress(OSError):
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+        return read_all(connection)
+
+
 def reset(connection: socket.socket) -> None:
     """Close at once, without the usual goodbye."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
