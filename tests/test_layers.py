@@ -16,7 +16,7 @@ ORDER = (
     ("config",),
     ("ledger",),
     ("loop",),
-    ("stat", "top"),
+    ("stat", "top", "recording", "profile"),
     ("check", "wiring"),
     ("api",),
     ("cli",),

@@ -1,0 +1,1 @@
+"""Which functions use the energy: stacks, sampled by a timer and scaled to the account."""

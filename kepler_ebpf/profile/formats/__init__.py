@@ -1,0 +1,1 @@
+"""Files that viewers of profiles read. Each module writes one kind from a ``Profile``."""

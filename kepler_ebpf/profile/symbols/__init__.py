@@ -1,0 +1,1 @@
+"""Names of functions, from files, from running processes and from the kernel."""
