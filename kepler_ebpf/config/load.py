@@ -19,6 +19,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
 from kepler_ebpf.config.values import FALSE_WORDS
 from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.exporters.listen import is_local
 from kepler_ebpf.model.pods import exported_label
 
 Settings = Mapping[str, Setting]
@@ -26,6 +27,9 @@ Settings = Mapping[str, Setting]
 KEYS = frozenset(option.key for option in OPTIONS)
 UNSUPPORTED_KEYS = frozenset(key for feature in UNSUPPORTED for key in feature.keys)
 MAX_SHOWN_CHARACTERS = 60
+
+MIN_OPEN_S = 1.0
+"""Energy of shorter times is a side channel, as CVE-2020-8694 shows: not for other hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,20 @@ def _refuse_contradictions(config: Config) -> None:
             "give it with --kube.node-name, kube.nodeName or the environment's NODE_NAME",
         )
     _refuse_equal_labels(config.pod_labels)
+    _refuse_fine_figures(config)
     if config.web_config_file:
         read_web_config(Path(config.web_config_file))
+
+
+def _refuse_fine_figures(config: Config) -> None:
+    """Refuse to serve figures of short times to other hosts: they show what programs compute."""
+    open_to_all = [address for address in config.listen_addresses if not is_local(address)]
+    if config.prometheus_enabled and config.served_interval_s < MIN_OPEN_S and open_to_all:
+        raise ConfigError(
+            f"ebpf.servedInterval is {config.served_interval_s:g} s, and {open_to_all[0]} can be "
+            "reached from other hosts",
+            f"serve on 127.0.0.1 or [::1] alone, or set it to {MIN_OPEN_S:g}s or more",
+        )
 
 
 def _refuse_equal_labels(pod_labels: tuple[str, ...]) -> None:

@@ -90,6 +90,13 @@ class Config:
         (":28282",),
         values.each(values.listen_address, may_be_empty=False),
     )
+    served_interval_s: float = option(
+        "ebpf.servedInterval --served-interval",
+        "Shortest time that served figures are of, to 1h. Less than 1s lets a reader guess what "
+        "others compute, and needs addresses of the loopback interface alone.",
+        "1s",
+        values.duration_s("0s", "1h"),
+    )
     web_config_file: str = text(
         "web.configFile --web.config-file",
         "File with TLS, users and headers, in the format of Prometheus's exporter toolkit.",

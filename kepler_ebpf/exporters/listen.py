@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
+from ipaddress import ip_address
 
 from kepler_ebpf.errors import ConfigError, SetupError
 
@@ -35,6 +36,15 @@ def parse_address(address: str) -> tuple[str, int]:
     if not match or int(match["port"]) > MAX_PORT:
         raise ConfigError(f"listen address {address!r} is not understood", ADDRESS_REMEDY)
     return match["ipv6"] or match["name"] or "", int(match["port"])
+
+
+def is_local(address: str) -> bool:
+    """Return whether nobody on another host reaches *address*. Raises as ``parse_address``."""
+    host, _ = parse_address(address)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_listeners(addresses: Iterable[str]) -> list[tuple[str, socket.socket]]:

@@ -17,16 +17,25 @@ FIRST_WAIT_S = 1.0
 """A reader waits no longer than this for a snapshot made for it, or for the first one."""
 
 
+EARLY_SHARE = 0.9
+"""An interval that began late is as much shorter, and is shown nevertheless."""
+
+
 class Publisher:
-    """Keeps the latest Snapshot, and has a new one made where a reader would find an older."""
+    """Keeps the latest Snapshot, and has a new one made where a reader would find an older.
+
+    Readers get another snapshot no sooner than ``min_step_s`` after the last.
+    """
 
     def __init__(
         self,
         staleness_s: float,
         request: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        min_step_s: float = 0.0,
     ) -> None:
         """*request* makes the loop publish; figures older than *staleness_s* are measured anew."""
+        self._min_step_s = min_step_s * EARLY_SHARE
         self._staleness_s = staleness_s
         self._request = request
         self._clock = clock
@@ -54,10 +63,14 @@ class Publisher:
     def publish(self, snapshot: Snapshot, *, closed: bool) -> None:
         """Make *snapshot* the latest; subscribers get it where an interval was *closed*."""
         with self._changed:
-            self._latest, self._published_s = snapshot, self._clock()
+            if self._may_change():
+                self._latest, self._published_s = snapshot, self._clock()
             self._changed.notify_all()
         for take in self._subscribers if closed else ():
             take(snapshot)
+
+    def _may_change(self) -> bool:
+        return self._clock() - self._published_s >= self._min_step_s
 
     # --- readers, any thread
 
@@ -81,7 +94,8 @@ class Publisher:
         interval to end.
         """
         last = self._latest
-        if last is None or self._published_s < self._measured_s or self.is_stale:
+        is_old = self._published_s < self._measured_s or self.is_stale
+        if last is None or (is_old and self._may_change()):
             with self._changed:
                 self._request()
                 wait_s = REFRESH_WAIT_S if last else FIRST_WAIT_S

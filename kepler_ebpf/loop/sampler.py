@@ -61,7 +61,7 @@ class Sampler:
 
     ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` is shown in every
     snapshot; ``housekeeping`` is called when there is time, ``works`` after every tick.
-    Snapshots have the cgroups *with_cgroups*.
+    Snapshots have the cgroups *with_cgroups*, and watts of *parts* intervals together.
     """
 
     tracker: CpuTimeTracker
@@ -76,9 +76,11 @@ class Sampler:
     housekeeping: Callable[[], None]
     works: Callable[[], None]
     with_cgroups: bool = False
+    parts: int = 1
 
     _self_metrics: SelfMetrics = field(init=False, default_factory=SelfMetrics)
     _number: int = field(init=False, default=0)
+    _part: int = field(init=False, default=0)
     _shown: list[Interval] = field(init=False, default_factory=list)
     _pending_s: float = field(init=False, default=0.0)
     _last_s: float = field(init=False, default=0.0)
@@ -115,10 +117,13 @@ class Sampler:
         self._self_metrics.tick(tick)
         if not self._measure():
             return
-        self._number += 1
+        self._part += 1 + tick.missed
+        is_closed = self._part >= self.parts
+        if is_closed:
+            self._number, self._part = self._number + 1, 0
         if self._is_due():
             self._account()
-        if self.publisher.has_subscribers:
+        if self.publisher.has_subscribers and is_closed:
             self._publish(closed=True)
 
     def _refresh(self, _: Tick) -> None:
@@ -166,7 +171,7 @@ class Sampler:
         """True if the batch must not grow by another interval."""
         execs = self.tracker.exec_events
         return (
-            self.publisher.has_subscribers
+            (self.publisher.has_subscribers and not self._part)
             or self._pending_s + self._last_s / 2 >= MAX_BATCH_S
             or self._work() * self._s_per_record >= self._last_s * WORK_SHARE
             or self.tracker.pending_records >= MAX_PENDING_RECORDS

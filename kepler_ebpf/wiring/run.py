@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -20,7 +21,7 @@ from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.model.bounds import MaxListed
-from kepler_ebpf.model.energy import UJ_PER_J, Meter
+from kepler_ebpf.model.energy import UJ_PER_J
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions
 from kepler_ebpf.names.processes.exits import ExitChecker
@@ -37,18 +38,22 @@ def run(config: Config) -> None:
         ticker = Ticker(config.interval_s)
         stack.callback(ticker.close)
         end_on_signals(ticker.stop)
-        publisher = Publisher(config.staleness_s, ticker.refresh)
+        served_s = config.served_interval_s if config.prometheus_enabled else 0.0
+        publisher = Publisher(config.staleness_s, ticker.refresh, min_step_s=served_s)
         cpus = read_cpu_info(config.procfs, config.sysfs)
         # Open stdout and ports first: they can fail, and must do so before BPF is loaded.
         printer = start_printer(stack, config, publisher, ticker.stop)
         addresses = start_serving(stack, config, publisher, cpus)
-        sampler, summary = _build(
+        measuring = open_measuring(stack, config, cpus)
+        sampler = _build(
             stack,
-            open_measuring(stack, config, cpus),
+            measuring,
             publisher,
             stdout_dropped=lambda: printer.dropped if printer else 0,
+            parts=max(1, math.ceil(served_s / config.interval_s)),
         )
-        LOG.info("started: %s; serving on %s", summary, ", ".join(addresses) or "no address")
+        serving = ", ".join(addresses) or "no address"
+        LOG.info("started: %s; serving on %s", _summary(measuring), serving)
         raise_priority()
         LOG.debug("%d huge pages", memory.collapse())
         sampler.run(ticker)
@@ -67,7 +72,7 @@ def top(config: Config, **flags: Any) -> None:
         measuring = open_measuring(stack, config, read_cpu_info(config.procfs, config.sysfs))
         require_zone(asked.zone, measuring.meter.zones)
         start_view(stack, asked, publisher, ticker.stop)
-        sampler, _ = _build(stack, measuring, publisher, with_cgroups=True)
+        sampler = _build(stack, measuring, publisher, with_cgroups=True)
         sampler.run(ticker)
 
 
@@ -78,8 +83,9 @@ def _build(
     *,
     stdout_dropped: Callable[[], int] = lambda: 0,
     with_cgroups: bool = False,
-) -> tuple[Sampler, str]:
-    """Put the parts together and start counting; the text names what was chosen."""
+    parts: int = 1,
+) -> Sampler:
+    """Put the parts together and start counting."""
     config = measuring.config
     _warn_of_hidden(measuring)
     if config.bpf_stats:
@@ -95,7 +101,7 @@ def _build(
     stack.callback(names.close)
     housekeeping = stack.enter_context(garbage_rounds())
     measurer, tracker, meter = measuring.start(), measuring.tracker, measuring.meter
-    sampler = Sampler(
+    return Sampler(
         tracker=tracker,
         meter=meter,
         measurer=measurer,
@@ -108,9 +114,8 @@ def _build(
         housekeeping=housekeeping,
         works=ServiceManager().works,
         with_cgroups=with_cgroups,
+        parts=parts,
     )
-    used = f"BPF loader {tracker.loader}, {_describe(meter)}"
-    return sampler, f"{used}, cgroups of {measuring.hierarchy.name}"
 
 
 def _warn_of_hidden(measuring: Measuring) -> None:
@@ -145,9 +150,12 @@ def _most(config: Config) -> MaxListed:
     return MaxListed(processes=config.max_processes, others=config.max_workloads)
 
 
-def _describe(meter: Meter) -> str:
+def _summary(measuring: Measuring) -> str:
+    """Name what was chosen."""
+    meter = measuring.meter
     label = meter.stats.name + (" (an ESTIMATE, not measured)" if meter.stats.is_estimate else "")
     zones = ", ".join(
         zone.kind if zone.socket is None else f"{zone.kind}-{zone.socket}" for zone in meter.zones
     )
-    return f"meter {label}, zones {zones}"
+    used = f"BPF loader {measuring.tracker.loader}, meter {label}, zones {zones}"
+    return f"{used}, cgroups of {measuring.hierarchy.name}"

@@ -150,6 +150,10 @@ def starting(
     port = _free_port()
     command = [*within, checkout.python, *program, "run"]
     command += ["--web.listen-address", f"{HOST}:{port}"]
+    # A reader sees each interval; a base may be too old to know that readers might not.
+    options = checkout.root / "kepler_ebpf" / "config" / "options.py"
+    if "--served-interval" in options.read_text("utf-8"):
+        command += ["--served-interval", "0s"]
     command += ["--log.level", "error", *arguments]
     with group(command, directory=checkout.root) as process:
         exporter = Exporter(process, port)

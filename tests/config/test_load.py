@@ -337,6 +337,26 @@ def test_foreign_detail_is_silent_without_its_switch() -> None:
     assert warnings_of("experimental.platform.redfish.nodeName", "n1") == ()
 
 
+@pytest.mark.parametrize("address", [":28282", "0.0.0.0:1", "[::]:1", "192.0.2.1:1", "node:1"])
+def test_fine_figures_are_not_served_to_other_hosts(address: str) -> None:
+    """One address that others reach is enough; where nothing is served, nothing is refused."""
+    addresses = ("127.0.0.1:1", address)
+    with pytest.raises(ConfigError, match=r"ebpf.servedInterval is 0.5 s, and .* other hosts"):
+        load(ebpf__servedInterval="500ms", web__listenAddresses=addresses)
+    load(
+        ebpf__servedInterval="500ms",
+        web__listenAddresses=addresses,
+        exporter__prometheus__enabled="false",
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
+def test_fine_figures_are_served_on_the_loopback_interface(address: str) -> None:
+    """Where the flag asks for them."""
+    config = load(ebpf__servedInterval="0s", web__listenAddresses=(address,))
+    assert config.served_interval_s == 0
+
+
 def test_web_configuration_that_is_missing_is_refused() -> None:
     """Serving plainly where TLS or passwords were asked for would be unsafe."""
     with pytest.raises(

@@ -88,6 +88,22 @@ def test_measured_interval_is_shown_however_young_the_snapshot_is() -> None:
     assert loop.publisher.latest() is not old
 
 
+def test_readers_get_no_figures_of_a_shorter_time_than_the_least() -> None:
+    """Whatever is published meanwhile, and however often they come."""
+    now_s, requests = [0.0], list[float]()
+    publisher = Publisher(0.0, lambda: requests.append(now_s[0]), lambda: now_s[0], min_step_s=1.0)
+    publisher.publish(first := snapshot(), closed=False)
+    for now_s[0] in (0.2, 0.4, 0.8):
+        publisher.measured()
+        publisher.refresh()
+        publisher.publish(snapshot(), closed=True)
+        assert publisher.latest() is first
+    assert requests == []
+    now_s[0] = 1.0
+    publisher.publish(second := snapshot(), closed=True)
+    assert publisher.latest() is second
+
+
 def test_first_reader_gets_the_first_snapshot() -> None:
     """With none there yet, a reader does not wait for a long interval to end."""
     loop = Loop(made=snapshot)

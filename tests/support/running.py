@@ -19,7 +19,7 @@ from prometheus_client.samples import Sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "kepler_ebpf", "run")
-ANY_PORT = ("--web.listen-address", "127.0.0.1:0")
+ANY_PORT = ("--web.listen-address", "127.0.0.1:0", "--served-interval", "0s")
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 GIVE_UP_S = 30.0

@@ -191,6 +191,20 @@ def test_each_interval_is_printed_however_short(tmp_path: Path) -> None:
     assert len(lines.read_text().splitlines()) + dropped >= page.intervals - len(scrapes)
 
 
+def test_readers_of_short_intervals_see_long_ones(tmp_path: Path) -> None:
+    """However often they come: watts are of the served interval, and joules move as often."""
+    served = ("--served-interval", "500ms")
+    with running(tmp_path, "--meter", "fake", "--interval", "20ms", *served) as run:
+        run.until(lambda page: page.total("kepler_ebpf_interval_duration_seconds") > 0.4)
+        began_s = time.monotonic()
+        pages = [run.scrape() for _ in range(200)]
+        lasted_s = time.monotonic() - began_s
+    assert len({page.intervals for page in pages}) <= 1 + lasted_s / 0.45
+    for page in pages:
+        assert page.total("kepler_ebpf_interval_duration_seconds") > 0.4
+        assert_conserved(page)
+
+
 def test_scrape_within_a_long_interval_has_fresh_figures(tmp_path: Path) -> None:
     """Where the figures are old, or there are none yet, what was used since then is measured."""
     with running(tmp_path, "--meter", "fake", "--interval", "2m") as run:
