@@ -51,6 +51,7 @@ FAMILIES = (
         "users and capabilities, read",
         "getuid geteuid getgid getegid getresuid getresgid getgroups capget",
     ),
+    Family("our own rights, given up", "capset"),
     Family("our own priority", "getpriority setpriority"),
     Family(
         "signals to ourselves",

@@ -171,6 +171,10 @@ class Config:
         "ebpf.stats --bpf-stats",
         "Let the kernel measure the cost of the BPF programs; this adds to their cost.",
     )
+    keep_privileges: bool = switch(
+        "ebpf.keepPrivileges --keep-privileges",
+        "Keep all rights; otherwise those that only the start needs are given up after it.",
+    )
     kube_enabled: bool = switch(
         "kube.enabled --kube.enable", "Name the pods of this Kubernetes node."
     )

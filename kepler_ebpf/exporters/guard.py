@@ -27,6 +27,7 @@ from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.connection import Request
 from kepler_ebpf.exporters.tls import Context, make_context
 from kepler_ebpf.exporters.web_config import WebConfig
+from kepler_ebpf.host.rights import give_up
 
 LOG = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ class Guard:
     def _run(self) -> None:
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CHECK_NICENESS)
+        # The files of the web configuration are often root's alone.
+        give_up(frozenset({"CAP_DAC_READ_SEARCH"}))
         while not self._closing:
             with self._changed:
                 self._changed.wait_for(self._has_work)

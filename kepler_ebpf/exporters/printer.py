@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from kepler_ebpf.errors import KeplerError, SetupError
+from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.model.snapshot import Snapshot
 
 CLOSE_WAIT_S = 1.0
@@ -66,6 +67,7 @@ class Printer:
             raise self._error
 
     def _print_all(self) -> None:
+        give_up()
         try:
             while (snapshot := self._next()) is not None:
                 self._print(snapshot)

@@ -20,6 +20,7 @@ from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 
 from kepler_ebpf.exporters.connection import EVENTS, Answer, Connection, Request, State, Times
+from kepler_ebpf.host.rights import give_up
 
 LOG = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class ServerThread:
         os.close(self._event)
 
     def _run(self) -> None:
+        give_up()
         while not self._stopping:
             try:
                 self._turn()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from kepler_ebpf.exporters.page import Page, Variant
+from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.model.snapshot import Snapshot
 
 LOG = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class SharedPages:
         self._thread.join()
 
     def _run(self) -> None:
+        give_up()
         while job := self._next():
             self._serve(*job)
             del job  # While this thread waits, it holds neither clients nor pages.

@@ -9,16 +9,7 @@ import re
 from pathlib import Path
 
 from kepler_ebpf.host.regular_file import read_regular
-
-CAPABILITY_BITS = {
-    "CAP_DAC_READ_SEARCH": 2,
-    "CAP_SYS_PTRACE": 19,
-    "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_RESOURCE": 24,
-    "CAP_PERFMON": 38,
-    "CAP_BPF": 39,
-}
-"""Bit numbers of the capabilities that matter here, from linux/capability.h."""
+from kepler_ebpf.host.rights import CAPABILITY_BITS
 
 
 def read_text(path: Path) -> str | None:

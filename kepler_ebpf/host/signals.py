@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from kepler_ebpf.host.rights import give_up
+
 LOG = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,6 +33,7 @@ def end_on_signals(stop: Callable[[], None], grace_s: float = GRACE_S) -> None:
     """
 
     def wait() -> None:
+        give_up()
         number = signal.sigwait(SIGNALS)
         stop()
         time.sleep(grace_s)

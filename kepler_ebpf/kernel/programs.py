@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kepler_ebpf.errors import SetupError
-from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
+from kepler_ebpf.errors import ReadError, SetupError
+from kepler_ebpf.host.rights import give_up
+from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library, map_entries
 
 MAPS = (
     "control",
@@ -122,6 +125,23 @@ class Programs:
         """Detach every hook; the maps stay readable."""
         while self._links:
             os.close(self._links.pop())
+
+    def need_rights(self) -> bool:
+        """Return whether the kernel requires CAP_BPF of who uses the maps, as before Linux 5.19.
+
+        Distributions have the change in older kernels too, so a thread without rights tries.
+        """
+        used: list[int] = []
+
+        def use() -> None:
+            give_up()
+            with suppress(ReadError):
+                used.append(map_entries(self.maps["control"]))
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+        return not used
 
     def close(self) -> None:
         """Detach and free everything held in the kernel; a second call does nothing."""

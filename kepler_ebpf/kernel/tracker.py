@@ -169,6 +169,11 @@ class CpuTimeTracker:
         ]
 
     @property
+    def needs_rights(self) -> bool:
+        """Whether CAP_BPF is needed as long as the maps are read."""
+        return self._programs.need_rights()
+
+    @property
     def self_process(self) -> tuple[int, int]:
         """This process as the kernel counts it: (tgid, process_start_ns)."""
         control = self._slots.control[0]

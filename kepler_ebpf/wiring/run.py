@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.host import memory
+from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.host.runtime import garbage_rounds, raise_priority
 from kepler_ebpf.host.service_manager import ServiceManager
 from kepler_ebpf.host.signals import end_on_signals
@@ -56,6 +57,8 @@ def run(config: Config) -> None:
         LOG.info("started: %s; serving on %s", _summary(measuring), serving)
         raise_priority()
         LOG.debug("%d huge pages", memory.collapse())
+        if not config.keep_privileges:
+            give_up(frozenset(_needed(measuring)))
         sampler.run(ticker)
     LOG.info("stopped")
 
@@ -116,6 +119,16 @@ def _build(
         with_cgroups=with_cgroups,
         parts=parts,
     )
+
+
+def _needed(measuring: Measuring) -> Iterator[str]:
+    """Yield the capabilities that reading needs, after all is open."""
+    # To open counters anew, find a cgroup by its id, and read what processes execute.
+    yield from ("CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE")
+    if measuring.meter.stats.name == "perf":
+        yield "CAP_PERFMON"  # A CPU that is switched on has a counter to open.
+    if measuring.tracker.needs_rights:
+        yield "CAP_BPF"
 
 
 def _warn_of_hidden(measuring: Measuring) -> None:

@@ -17,10 +17,11 @@ import yaml
 from cgroup_tree import cgroup_tree, hierarchies
 from manifests import DEPLOY, KUSTOMIZE, Json, chart, container, kustomize
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
-from running import ANY_PORT, COMMAND, Page, refused, stepping
+from running import ANY_PORT, COMMAND, Page, Run, refused, running, stepping
 from workers import SCRIPT, Worker, worker
 
 from kepler_ebpf.check.kernel import NEEDS
+from kepler_ebpf.host.rights import OTHER_USER
 
 CONTAINER_ID = "c" * 64
 NOBODY = 65_534
@@ -144,6 +145,8 @@ def sampled(folder: Path, capabilities: tuple[str, ...]) -> Page:
         workers.append(stack.enter_context(worker(folder, "later", user=NOBODY)))
         for each in workers:
             each.spin()
+        # On a busy host a name comes after the first page of a process.
+        run.step()
         return run.step()
 
 
@@ -203,6 +206,63 @@ def test_without_read_search_no_cgroup_is_found_by_its_id() -> None:
         command = [*under(capabilities), COMMAND[0], "-c", script]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == found
+
+
+# --- what it keeps once it has started --------------------------------------------------------
+
+READING = frozenset({"DAC_READ_SEARCH", "SYS_PTRACE"})
+BITS = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19}
+
+
+def rights_of_threads(run: Run) -> dict[str, tuple[int, frozenset[str], bool]]:
+    """Return user, capabilities and whether no more can be gained, the main thread's first."""
+    found = []
+    for task in sorted(Path(f"/proc/{run.process.pid}/task").iterdir(), key=lambda p: int(p.name)):
+        status = dict(re.findall(r"^(\w+):\s+(.*)$", (task / "status").read_text(), re.MULTILINE))
+        held = int(status["CapPrm"], 16) | int(status["CapEff"], 16) | int(status["CapAmb"], 16)
+        names = [name for name, bit in BITS.items() if held >> bit & 1]
+        assert held == sum(1 << BITS[name] for name in names), "it holds another capability"
+        user = int(status["Uid"].split()[0])
+        found.append((user, frozenset(names), status["NoNewPrivs"] == "1"))
+    return {"main": found[0]} | {f"thread {number}": each for number, each in enumerate(found[1:])}
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "user", "kept"),
+    [
+        pytest.param((), OTHER_USER, READING, id="privileged"),
+        pytest.param(under(CAPABILITIES), 0, READING, id="least-privilege"),
+        pytest.param(under(CAPABILITIES, NOBODY), NOBODY, READING, id="least-privilege-systemd"),
+        pytest.param(under(("BPF", "PERFMON")), 0, frozenset(), id="multi-tenant"),
+        pytest.param(
+            under(("BPF", "PERFMON"), NOBODY), NOBODY, frozenset(), id="multi-tenant-systemd"
+        ),
+    ],
+)
+def test_only_what_reading_needs_is_kept(
+    open_path: Path, wrapper: tuple[str, ...], user: int, kept: frozenset[str]
+) -> None:
+    """The loop keeps the way to others' files and executables, the other threads nothing."""
+    with running(open_path, "--meter", "fake", "--exporter.stdout", wrapper=wrapper) as run:
+        run.until(lambda page: page.intervals > 1)
+        main, *others = rights_of_threads(run).values()
+    assert main == (user, kept, True)
+    # Those that read names have the loop's rights.
+    assert {held for _, held, _ in others} <= {frozenset(), kept}
+    assert [held for _, held, _ in others].count(frozenset()) >= 4
+    assert all(cannot_gain for *_, cannot_gain in others)
+    assert {each for each, *_ in others} <= {user, OTHER_USER}
+
+
+def test_rights_are_kept_where_asked_for(tmp_path: Path) -> None:
+    """The loop is root's then, with all of root's capabilities."""
+    with running(tmp_path, "--meter", "fake", "--keep-privileges") as run:
+        run.until(lambda page: page.intervals > 1)
+        status = Path(f"/proc/{run.process.pid}/status").read_text()
+    own = Path("/proc/self/status").read_text()
+    for name in ("Uid", "CapPrm", "CapEff"):
+        pattern = rf"^{name}:.*$"
+        assert re.findall(pattern, status, re.MULTILINE) == re.findall(pattern, own, re.MULTILINE)
 
 
 # --- what multi-tenant loses ------------------------------------------------------------------

@@ -137,8 +137,11 @@ def tracing(folder: Path) -> tuple[str, ...]:
 
 
 def test_every_call_that_is_made_is_let_through(traced: set[str]) -> None:
-    """The profile has each call of runs with all parts on."""
-    assert traced - allowed(PROFILE) == set()
+    """The profile has each call of runs with all parts on, but for a change of user.
+
+    Under the profile there is none: the program stays who it is, with the same few capabilities.
+    """
+    assert traced - allowed(PROFILE) == {"setgroups", "setresgid", "setresuid"}
 
 
 def test_every_family_is_used(traced: set[str]) -> None:

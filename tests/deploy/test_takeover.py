@@ -14,6 +14,8 @@ import pytest
 from containment import contained
 from manifests import DEPLOY, KUSTOMIZE, container, kustomize
 
+from kepler_ebpf.host.rights import OTHER_USER
+
 PROFILE = json.loads((DEPLOY / "seccomp" / "kepler-ebpf.json").read_text())
 SECRET = "untouched"
 PYTHON = str(Path(sys.executable).resolve())
@@ -126,18 +128,31 @@ def table() -> dict[str, list[bool]]:
 
 
 def capabilities(overlay: str) -> list[str]:
-    """Return what an overlay adds."""
+    """Return what an overlay adds; STARTED is what the program keeps of everything."""
+    if overlay == STARTED:
+        return ["DAC_READ_SEARCH", "SYS_PTRACE"]
+    if overlay == SHARED_STARTED:
+        return []
     rights = container(kustomize(KUSTOMIZE / "overlays" / overlay))["securityContext"]
     return list(rights["capabilities"]["add"])
 
 
+STARTED, SHARED_STARTED = "started", "multi-tenant, started"
+"""What is left once it has started; test_privileges shows that of the running program."""
+
 ROWS = {
+    "privileged, started": (STARTED, None, OTHER_USER),
     "least-privilege": ("least-privilege", None, 0),
     "least-privilege, seccomp profile": ("least-privilege", PROFILE, 0),
     "least-privilege, systemd": ("least-privilege", PROFILE, NOBODY),
+    "least-privilege, started": (STARTED, None, 0),
+    "least-privilege, seccomp profile, started": (STARTED, PROFILE, 0),
+    "least-privilege, systemd, started": (STARTED, PROFILE, NOBODY),
     "multi-tenant": ("multi-tenant", None, 0),
     "multi-tenant, seccomp profile": ("multi-tenant", PROFILE, 0),
     "multi-tenant, systemd": ("multi-tenant", PROFILE, NOBODY),
+    "multi-tenant, started": (SHARED_STARTED, None, 0),
+    "multi-tenant, systemd, started": (SHARED_STARTED, PROFILE, NOBODY),
 }
 """Each row's overlay, seccomp profile and user."""
 

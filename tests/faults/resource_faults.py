@@ -1,7 +1,6 @@
 """What the host can refuse or take from the program: descriptors, memory, threads, CPU time."""
 
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from bed import Bed
 from controllers import limited
 from fault import fault, total
+from limits import soft_limit
 from running import GIVE_UP_S
 from workers import worker
 
@@ -39,21 +39,17 @@ def newcomers(bed: Bed, number: int = NEW_CONTAINERS) -> None:
 @fault("rapl", "connections wait; what is new has no name", serves=False)
 def descriptors_run_out(bed: Bed) -> Iterator[None]:
     """No further file can be opened (EMFILE)."""
-    before = resource.prlimit(bed.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(bed.pid, resource.RLIMIT_NOFILE, (free_descriptor(bed.pid), before[1]))
-    newcomers(bed)
-    yield
-    resource.prlimit(bed.pid, resource.RLIMIT_NOFILE, before)
+    with soft_limit(bed.pid, "nofile", free_descriptor(bed.pid)):
+        newcomers(bed)
+        yield
 
 
 @fault("rapl", "connections are closed", serves=False)
 def memory_runs_out(bed: Bed) -> Iterator[None]:
     """No further memory can be mapped (ENOMEM)."""
-    before = resource.prlimit(bed.pid, resource.RLIMIT_AS)
-    resource.prlimit(bed.pid, resource.RLIMIT_AS, (1 << 20, before[1]))
-    newcomers(bed)
-    yield
-    resource.prlimit(bed.pid, resource.RLIMIT_AS, before)
+    with soft_limit(bed.pid, "as", 1 << 20):
+        newcomers(bed)
+        yield
 
 
 @fault("rapl", "connections are closed", serves=False)

@@ -1,6 +1,5 @@
 """Clients on the network who want no page: what they cost, and whom they keep out."""
 
-import resource
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from http_clients import (
     resident_bytes,
     trickling,
 )
+from limits import soft_limit
 from running import GIVE_UP_S, Run, running
 
 QUICK = ("--interval", "100ms", "--meter", "fake")
@@ -139,24 +139,19 @@ def test_without_free_file_descriptors_clients_wait(run: Run, address: Address) 
     """When no descriptor is left for a client, a silent one makes room, and nothing spins."""
     ask(address)
     pid = run.process.pid
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (files(run) + 2, limits[1]))
-    try:
-        with ExitStack() as held:
-            for _ in range(5):
-                held.enter_context(dial(address))
-            assert ask(address).startswith(b"HTTP/1.1 200")
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
-        with dial(address) as waiting:
+    with soft_limit(pid, "nofile", files(run) + 2), ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(dial(address))
+        assert ask(address).startswith(b"HTTP/1.1 200")
+    with ExitStack() as stack:
+        with soft_limit(pid, "nofile", 3):
+            waiting = stack.enter_context(dial(address))
             waiting.sendall(PROBE)
             time.sleep(0.2)
             woken = wake_ups(pid)
             time.sleep(1)
             assert wake_ups(pid) - woken < 200  # the loop's own are ten intervals
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-            assert read_all(waiting).startswith(b"HTTP/1.1 200")
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert read_all(waiting).startswith(b"HTTP/1.1 200")
 
 
 def wake_ups(pid: int) -> int:
