@@ -46,9 +46,16 @@ class _Read:
 class Reader:
     """Reads one thing after the other. All methods are for one thread, the loop's."""
 
-    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """*what* is read is named in the log."""
+    def __init__(
+        self,
+        what: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        give_up_s: float = GIVE_UP_S,
+    ) -> None:
+        """*what* is read is named in the log; a read that takes *give_up_s* is given up."""
         self.given_up = 0
+        self._give_up_s = give_up_s
         self._what = what
         self._clock = clock
         self._changed = threading.Condition()
@@ -115,7 +122,7 @@ class Reader:
     def _go_on(self) -> None:
         """Give up a read that takes too long, and start a thread where none reads."""
         for each in tuple(self._running):
-            if each.is_given_up or self._clock() - each.began_s <= GIVE_UP_S:
+            if each.is_given_up or self._clock() - each.began_s <= self._give_up_s:
                 continue
             if not each.has_begun:
                 self._not_begun(each, "it has ended at once")
@@ -123,7 +130,9 @@ class Reader:
                 each.is_given_up = True
                 self.given_up += 1
                 LOG.warning(
-                    "A read of %s did not return within %g s: it is given up", self._what, GIVE_UP_S
+                    "A read of %s did not return within %g s: it is given up",
+                    self._what,
+                    self._give_up_s,
                 )
         if not self._waiting or self._is_reading or len(self._running) >= MAX_STUCK:
             return

@@ -1,0 +1,167 @@
+"""Where the code of a running process lies: its executable mappings and their files.
+
+A process can have each of these reads wait, so that a ``Reader`` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from kepler_ebpf.host.regular_file import open_regular
+from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
+from kepler_ebpf.profile.symbols.code_file import CodeFile
+from kepler_ebpf.profile.symbols.elf import MalformedError
+from kepler_ebpf.profile.symbols.open_file import OpenFile
+from kepler_ebpf.profile.symbols.ranges import Addresses
+
+MAX_MAPS_BYTES = 8 * 2**20
+MAX_MAPPINGS = 4_096
+"""Of one process: text that is read, and executable mappings that are kept."""
+
+PERF_MAP_SLACK_S = 1.0
+"""A perf map may look so much older than its process: its clock is another one."""
+
+
+_STATUS_BYTES = 8_192
+_MAPPING = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f:]+ [0-9]+) *(.*)$", re.MULTILINE
+)
+
+FileKey = tuple[bytes, bytes]
+"""Device and inode, and path, as /proc shows them: one file, as long as that is open."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mappings:
+    """Executable mappings. ``starts``, ``ends`` and ``offsets`` in the file are of shape (N,).
+
+    ``paths`` are "" for memory without a file, ``files`` None for what is not an ELF file.
+    """
+
+    starts: Addresses
+    ends: Addresses
+    offsets: Addresses
+    paths: tuple[str, ...]
+    files: tuple[CodeFile | None, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ProcessCode:
+    """What one look at a process gave. ``opened`` are the files that it was the first to have."""
+
+    mappings: Mappings
+    opened: Mapping[FileKey, CodeFile]
+    perf_map: OpenFile | None
+    is_crowded: bool
+    """Whether there were more files than might be opened."""
+
+
+def read_code(
+    pid: int, start_ns: int, known: Mapping[FileKey, CodeFile], room: int, procfs: str
+) -> ProcessCode | None:
+    """Read the mappings of a process, and open those of their files that are not *known*.
+
+    At most *room* files. None where the process has ended, or is another one.
+    """
+    with _pinned(pid, procfs) as process_fd:
+        if process_fd is None or not is_alive(pid, start_ticks(start_ns), procfs):
+            return None
+        text = _read(process_fd, "maps", MAX_MAPS_BYTES)
+        rows = [match.groups() for match in _MAPPING.finditer(text)][:MAX_MAPPINGS]
+        keys = [(identity, path) for *_, identity, path in rows]
+        opened: dict[FileKey, CodeFile] = {}
+        for (start, end, *_), key in zip(rows, keys, strict=True):
+            if key not in known and key not in opened and key[1][:1] == b"/" and len(opened) < room:
+                file = _open(process_fd, int(start, 16), int(end, 16), key)
+                if file:
+                    opened[key] = file
+        starts, ends, offsets = (
+            np.array([int(row[column], 16) for row in rows], np.uint64) for column in range(3)
+        )
+        paths = tuple(_path(path) for _, path in keys)
+        files = tuple(known.get(key) or opened.get(key) for key in keys)
+        has_own_code = not all(files)
+        return ProcessCode(
+            Mappings(starts, ends, offsets, paths, files),
+            opened,
+            _open_perf_map(process_fd, start_ns) if has_own_code else None,
+            is_crowded=len(opened) >= room,
+        )
+
+
+@contextmanager
+def _pinned(pid: int, procfs: str) -> Iterator[int | None]:
+    """Give the directory of a process: once that has ended, nothing can be read through it."""
+    try:
+        process_fd = os.open(f"{procfs}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield process_fd
+    finally:
+        os.close(process_fd)
+
+
+def _read(process_fd: int, name: str, limit: int) -> bytes:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_fd)
+        with os.fdopen(fd, "rb") as file:
+            return file.read(limit)
+    except OSError:
+        return b""
+
+
+def _path(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace").removesuffix(" (deleted)") if raw[:1] == b"/" else ""
+
+
+def _open(process_fd: int, start: int, end: int, key: FileKey) -> CodeFile | None:
+    """Open the file of a mapping, also where it was deleted or no path leads to it from here."""
+    place = f"/proc/self/fd/{process_fd}"
+    for path in (f"{place}/map_files/{start:x}-{end:x}", f"{place}/root{os.fsdecode(key[1])}"):
+        with suppress(OSError, ValueError, MalformedError):
+            file = OpenFile(open_regular(path))
+            if path.startswith(f"{place}/map_files") or _is_it(file.fd, key):
+                return CodeFile(_path(key[1]), file.read)
+    return None
+
+
+def _is_it(fd: int, key: FileKey) -> bool:
+    """Whether a file that was found by its path is the one that is mapped."""
+    found = os.fstat(fd)
+    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
+    return b"%02x:%02x %d" % (major, minor, found.st_ino) == key[0]
+
+
+def _open_perf_map(process_fd: int, start_ns: int) -> OpenFile | None:
+    """Open the map of a process's own code, by the pid that it sees itself by, in its own /tmp.
+
+    A map that is older than the process is another one's, as is one that its user does not own.
+    """
+    status = _read(process_fd, "status", _STATUS_BYTES)
+    own_pid = (re.findall(rb"^NSpid:.*?(\d+)$", status, re.MULTILINE) or [b""])[0].decode()
+    try:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder_fd = os.open("root/tmp", flags, dir_fd=process_fd)
+    except OSError:
+        return None
+    try:
+        path = f"/proc/self/fd/{folder_fd}/perf-{own_pid}.map"
+        file = OpenFile(open_regular(path, follow=False))
+        found = os.fstat(file.fd)
+        is_owned = found.st_uid in {0, os.stat(process_fd).st_uid}
+    except OSError:
+        return None
+    finally:
+        os.close(folder_fd)
+    start_s = time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - start_ns / 1e9)
+    is_stale = found.st_mtime < start_s - PERF_MAP_SLACK_S
+    return file if is_owned and not is_stale else None
