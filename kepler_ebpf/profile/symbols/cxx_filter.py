@@ -15,8 +15,8 @@ from contextlib import suppress
 MAX_BYTES = 4_096
 """Of a demangled name."""
 
-_MEMORY_BYTES = 256 * 2**20
-_CPU_S = 5
+_MEMORY_BYTES = 128 * 2**20
+_CPU_S = 2
 _NOBODY = 65_534
 
 
