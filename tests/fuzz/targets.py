@@ -7,14 +7,18 @@ not hold, and any other exception where the product does: that is a fault.
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from random import Random
 
+import numpy as np
 from generate import changed, many, mixed, octets, value
 
 from kepler_ebpf.config.file import Setting
@@ -37,6 +41,11 @@ from kepler_ebpf.names.processes.procfs import read_cmdline, read_process
 from kepler_ebpf.names.processes.vms import helper_owner, is_hypervisor, match_vm
 from kepler_ebpf.names.resolver import resolve
 from kepler_ebpf.names.runtimes import RuntimeNames
+from kepler_ebpf.profile.symbols.code_file import open_code
+from kepler_ebpf.profile.symbols.demangle import readable
+from kepler_ebpf.profile.symbols.kallsyms import Kallsyms
+from kepler_ebpf.profile.symbols.perf_map import PerfMap
+from kepler_ebpf.profile.symbols.rust import demangle_rust
 
 Target = Callable[[Random], None]
 TARGETS: dict[str, Target] = {}
@@ -415,6 +424,97 @@ def listen_addresses(random: Random) -> None:
     with suppress(ConfigError):
         _, port = parse_address(mixed(random, ADDRESSES))
         assert 0 <= port <= 65535
+
+
+# --- names of functions -----------------------------------------------------------------------
+
+
+@cache
+def real_elf() -> bytes:
+    """Return a small file with symbols, a build id, a link and packed symbols."""
+    path = FOLDER / "real"
+    FOLDER.mkdir(exist_ok=True)
+    source = "int inner(int x) { return x * 3; } void _start(void) { for (;;) inner(2); }"
+    command = ("gcc", "-nostdlib", "-x", "c", "-", "-Wl,--build-id", "-o", str(path))
+    subprocess.run(command, input=source, text=True, check=True)
+    packed = written("packed", "")
+    packed.write_bytes(lzma.compress(path.read_bytes()))
+    added = (f"--add-section=.gnu_debugdata={packed}", f"--add-gnu-debuglink={packed}")
+    subprocess.run(("objcopy", *added, str(path)), check=True)
+    return path.read_bytes()
+
+
+def damaged(random: Random, data: bytes) -> bytes:
+    """Return *data* with words in it that mean something else, or without its end."""
+    changes = bytearray(data)
+    headers = int.from_bytes(data[40:48], "little")
+    for _ in range(random.randrange(12)):
+        width = random.choice((1, 2, 4, 8))
+        place = random.choice((random.randrange(64), headers, random.randrange(len(data))))
+        place = min(place + random.randrange(200), len(data) - width)
+        value = random.choice((0, 1, 2**63, 2**64 - 1, len(data), random.getrandbits(64)))
+        changes[place : place + width] = (value % 256**width).to_bytes(width, "little")
+    return bytes(changes[: len(data) if random.random() < 0.8 else random.randrange(len(data))])
+
+
+@target
+def code_files(random: Random) -> None:
+    """A file has names for places in it, or none; they can be shown."""
+    path = written("code", "")
+    path.write_bytes(damaged(random, real_elf()))
+    file = open_code(str(path))
+    if file:
+        assert len(file.build_id) <= 20
+        offsets = np.array([random.randrange(2**14) for _ in range(50)] + [2**62, -1])
+        names = file.names(offsets, str(FOLDER))
+        assert len(names) == len(offsets)
+        assert_text(*map(readable, names))
+
+
+MAP_LINES = (
+    *("7f0000001000 40 JS:*spin app.js:1\n", "7f0000001040 10 py::run\n", "0x10 0x20 a b c\n"),
+    *("ffffffffffffffff 1 high\n", "-5 10 low\n", "10 -5 low\n", "1_0 2_0 under\n", "zz 1 x\n"),
+)
+
+
+@target
+def perf_maps(random: Random) -> None:
+    """A map of code names addresses, or does not."""
+    found = PerfMap(octets(mixed(random, MAP_LINES))).find(
+        np.array([0x7F0000001000, 0x10, 0, 2**63 - 1, -1])
+    )
+    assert_text(*found)
+
+
+SYMBOL_LINES = (
+    *(
+        "ffffffff81000000 T _stext\n",
+        "ffffffff81000010 t one\t[module]\n",
+        "0000000000000000 A x\n",
+    ),
+    *("ffffffff81000020 T \n", "ffffffff8100002 T short\n", "gggggggggggggggg W z\n", "T\n"),
+)
+
+
+@target
+def kernel_symbols(random: Random) -> None:
+    """A table of the kernel names addresses, or does not."""
+    table = Kallsyms(octets(mixed(random, SYMBOL_LINES)))
+    for frame in table.find(np.array([-(2**31) + 2**24 + 5, 0, -1])):
+        assert_text(*frame[:2])
+
+
+RUST = ("_R", "Nv", "INv", "C1a", "1b", "s_", "B_", "B0_", "T", "E", "h", "R", "Kj7b_", "DG_", "L_")
+
+
+@target
+def mangled_names(random: Random) -> None:
+    """A Rust name is demangled to a text of bounded length, or not."""
+    found = demangle_rust(
+        octets(random.choice(("_R", "_ZN")) + mixed(random, RUST)).decode("utf-8", "replace")
+    )
+    assert len(found) <= 20_000
+    assert_text(readable(found))
 
 
 def clean() -> None:

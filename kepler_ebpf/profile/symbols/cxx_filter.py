@@ -16,7 +16,7 @@ MAX_BYTES = 4_096
 """Of a demangled name."""
 
 _MEMORY_BYTES = 128 * 2**20
-_CPU_S = 2
+_CPU_S = 1
 _NOBODY = 65_534
 
 

@@ -16,7 +16,7 @@ from kepler_ebpf.profile.symbols.table import SymbolTable
 DEBUG_DIRECTORY = "/usr/lib/debug"
 
 MAX_PACKED_BYTES = 16 * 2**20
-MAX_UNPACKED_BYTES = 64 * 2**20
+MAX_UNPACKED_BYTES = 32 * 2**20
 """Of MiniDebugInfo: in the file, and unpacked."""
 
 MAX_SUMMED_BYTES = 256 * 2**20
