@@ -1,0 +1,47 @@
+"""The kinds of files that a profile can be written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kepler_ebpf.profile.formats import (
+    firefox,
+    flamegraph,
+    folded,
+    perfetto,
+    pprof,
+    speedscope,
+    svg,
+)
+from kepler_ebpf.profile.formats.caption import cleaned
+from kepler_ebpf.profile.model import Profile
+
+
+class Format(NamedTuple):
+    """A kind of file. Names in the profile are printable when ``write`` gets it."""
+
+    meaning: str
+    endings: tuple[str, ...]
+    write: Callable[[Profile, str], bytes]
+
+
+FORMATS = {
+    "html": Format("flame graph to look into, one page", (".html", ".htm"), flamegraph.write),
+    "svg": Format("flame graph as a picture", (".svg",), svg.write),
+    "folded": Format("folded stacks in µJ", (".folded", ".collapsed", ".txt"), folded.write),
+    "speedscope": Format("speedscope", (".speedscope.json", ".speedscope"), speedscope.write),
+    "pprof": Format("go tool pprof", (".pprof", ".pb.gz"), pprof.write),
+    "firefox": Format("Firefox Profiler", (".firefox.json.gz", ".json.gz"), firefox.write),
+    "perfetto": Format("UI of Perfetto", (".pftrace", ".perfetto-trace"), perfetto.write),
+}
+
+
+def format_of(path: str) -> str | None:
+    """Return the name of the format that the ending of *path* stands for."""
+    return next((name for name, each in FORMATS.items() if path.endswith(each.endings)), None)
+
+
+def render(name: str, profile: Profile, kind: str) -> bytes:
+    """Return the file of format *name*, which shows the energy of a kind of zone."""
+    return FORMATS[name].write(cleaned(profile), kind)
