@@ -1,7 +1,5 @@
 """Renders the manifests of deploy/ with the real tools, and holds them against real schemas."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
+from tools import tool
 
 from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
@@ -33,15 +32,6 @@ OPERATOR_KINDS: dict[str, Any] = {
     "PrometheusRule": operator.PrometheusRule,
     "ServiceMonitor": operator.ServiceMonitor,
 }
-
-
-def tool(name: str) -> str:
-    """Return the path of helm or kustomize: in PATH, else where scripts/test has built it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kepler-ebpf"
-    built = sorted(str(path.parent) for path in cache.glob(f"*/{name}"))
-    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *built]))
-    assert found, f"there is no {name}: scripts/test builds it"
-    return found
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from kepler_ebpf.profile.formats.power import Track, tracked, tracks
 from kepler_ebpf.profile.model import Process, Profile
 
 VERSION = 48
-PWH_PER_UJ = 1e6 / 3.6
+PWH_PER_UJ = 1e3 / 3.6
 """1 Wh is 3,600 J."""
 
 NS_PER_MS = 1_000_000

@@ -42,7 +42,7 @@ def merged(profile: Profile) -> Merged:
 
 def added(group: Ints, values: Ints | Floats, count: int) -> Floats:
     """Return the sum of the values of each group of *count*."""
-    return np.bincount(group, values.astype(np.float64), minlength=count)
+    return np.bincount(group, values, minlength=count).astype(np.float64)
 
 
 def whole(values: Floats) -> Ints:

@@ -67,7 +67,7 @@ def _samples(profile: Profile, kind: str, strings: Strings) -> Iterator[bytes]:
     """Return a sample for each process and stack, innermost frame first, with its labels."""
     found = merged(profile)
     labels = [
-        message(3, integer(1, strings.index("pid")), integer(2, strings.index(str(process.pid))))
+        message(3, integer(1, strings.index("pid")), integer(3, process.pid))
         + message(3, integer(1, strings.index("comm")), integer(2, strings.index(process.comm)))
         for process in profile.processes
     ]
@@ -80,9 +80,9 @@ def _samples(profile: Profile, kind: str, strings: Strings) -> Iterator[bytes]:
 
 def _places(profile: Profile, strings: Strings) -> Iterator[bytes]:
     """Return a mapping for each module, and a location and a function for each frame."""
-    mappings: dict[str, int] = {}
+    mappings = {"": 1}  # what is first is taken for the program, so it has no name
     for index, frame in enumerate(profile.frames, 1):
-        mapping = mappings.setdefault(frame.module, len(mappings) + 1) if frame.module else 0
+        mapping = mappings.setdefault(frame.module, len(mappings) + 1)
         name, module = strings.index(frame.name), strings.index(frame.module)
         yield message(4, integer(1, index), integer(2, mapping), message(4, integer(1, index)))
         yield message(5, integer(1, index), integer(2, name), integer(3, name), integer(4, module))
