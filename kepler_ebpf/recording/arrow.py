@@ -1,0 +1,15 @@
+"""pyarrow, where it is installed: only the verbs that need it import this."""
+
+from __future__ import annotations
+
+from kepler_ebpf.errors import SetupError
+
+try:
+    import pyarrow as pa
+except ImportError:
+    raise SetupError(
+        "recordings need pyarrow, which is not installed here",
+        "install it: pip install 'kepler-ebpf[record]'",
+    ) from None
+
+__all__ = ["pa"]

@@ -1,0 +1,212 @@
+"""The bytes of a recording: groups of Arrow messages, each ended by a mark that proves it whole.
+
+A mark is a batch without rows. Its metadata have the offset of its group and a running CRC-32 of
+all bytes of the file up to its own end, in which the digits of this CRC count as zeros. So the
+marks cover every byte, and a group that its mark proves can be decoded without doubt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import Enum, auto
+from typing import Any, BinaryIO, NamedTuple
+from zlib import crc32
+
+from kepler_ebpf.recording.arrow import pa
+from kepler_ebpf.recording.schema import MARK_KEY, Header, Mark
+
+END = b"\xff\xff\xff\xff\0\0\0\0"
+"""The end of an Arrow stream."""
+
+MAX_GROUP_BYTES = 1 << 28
+"""More than a second holds: such a length is damage."""
+
+NO_CRC = b"00000000"
+_MARK = re.compile(rb'\{"bytes": (\d+), [^\0]*"crc32": "([0-9a-f]{8})"\}')
+_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 3), emit_dictionary_deltas=True)
+
+
+class Frames:
+    """Makes the bytes of one file; each call returns those that come next."""
+
+    def __init__(self, header: Header) -> None:
+        self._sink, self._crc = _Sink(), 0
+        self.schema = header.schema()
+        self._writer = pa.ipc.new_stream(
+            pa.PythonFile(self._sink, "w"), self.schema, options=_OPTIONS
+        )
+
+    def begin(self) -> bytes:
+        """Return the header with a first mark."""
+        return self.group(pa.RecordBatch.from_pylist([], self.schema), Mark())
+
+    def group(self, batch: Any, mark: Mark) -> bytes:
+        """Return *batch*, where it has rows, and its *mark*."""
+        text = {"bytes": self._sink.tell(), **asdict(mark), "crc32": NO_CRC.decode()}
+        if batch.num_rows:
+            self._writer.write_batch(batch)
+        mark_at = len(self._sink.made)
+        # Sliced, for a batch with other dictionaries would write them anew.
+        self._writer.write_batch(batch.slice(0, 0), {MARK_KEY: json.dumps(text)})
+        made = self._sink.made
+        digits_at = made.rindex(b'"crc32": "' + NO_CRC, mark_at) + 10
+        made[digits_at : digits_at + 8] = b"%08x" % crc32(made, self._crc)
+        self._crc = crc32(made, self._crc)
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        """Return the end of the stream, after a last mark."""
+        self._writer.close()
+        return self._sink.take()
+
+
+class _Sink:
+    """What the writer of a stream writes to."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.made, self._taken = bytearray(), 0
+
+    def write(self, data: Any) -> int:
+        self.made += data
+        return len(data)
+
+    def tell(self) -> int:
+        return self._taken + len(self.made)
+
+    def take(self) -> bytes:
+        self._taken += len(self.made)
+        taken = bytes(self.made)
+        self.made.clear()
+        return taken
+
+    def flush(self) -> None:
+        """Do nothing: what is made is taken."""
+
+    close = flush
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+class State(Enum):
+    """How a file ends."""
+
+    COMPLETE = auto()
+    """All that was recorded is there and whole."""
+    WRITING = auto()
+    """It is being written: there is more later."""
+    CUT = auto()
+    """It ends without an end: its writer was killed, or its end is missing."""
+    DAMAGED = auto()
+    """It has bytes that its writer has not written."""
+
+
+class Group(NamedTuple):
+    """The bytes of a group that is whole, and its mark."""
+
+    raw: bytes
+    mark: Mark
+
+
+class Groups:
+    """The whole groups of a file, the first with its header alone. Iterate once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._source = _Source(file)
+        self._stream = pa.PythonFile(self._source, "r")
+        self.whole_bytes = 0
+        """The length of the file's beginning that is proven."""
+        self.mark = Mark()
+        """The last mark."""
+        self.state = State.CUT
+        """How the file ends; known after the last group."""
+        self.problem = ""
+        """What is wrong, for people; "" where nothing is."""
+
+    def __iter__(self) -> Iterator[Group]:
+        crc = 0
+        while (found := self._next(crc)) is not None:
+            raw, crc = found
+            yield Group(raw, self.mark)
+
+    def _next(self, crc: int) -> tuple[bytes, int] | None:
+        """Return the next group and the CRC up to its end; None where there is no whole one."""
+        source = self._source
+        source.taken.clear()
+        while True:
+            begin = len(source.taken)
+            try:
+                message = pa.ipc.read_message(self._stream)
+            except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+                self._ended(bytes(source.taken[begin:]), error, is_between=begin == 0)
+                return None
+            found = message.type == "record batch" and _MARK.search(message.metadata.to_pybytes())
+            if found:
+                raw = bytes(source.taken)
+                return self._proven(raw, begin, found, crc)
+
+    def _proven(
+        self, raw: bytes, begin: int, found: re.Match[bytes], crc: int
+    ) -> tuple[bytes, int] | None:
+        """Return the group *raw*, whose mark begins at *begin*, if its mark is right."""
+        offset, digits = found.groups()
+        key = b'"crc32": "'
+        at = raw.rindex(key + digits, begin) + len(key)
+        unsigned = raw[:at] + NO_CRC + raw[at + len(NO_CRC) :]
+        if int(offset) != self.whole_bytes or crc32(unsigned, crc) != int(digits, 16):
+            self._damaged("its checksum is not that of its bytes")
+            return None
+        fields = json.loads(found[0])
+        known = Mark.__dataclass_fields__.keys() & fields
+        self.mark = Mark(**{name: fields[name] for name in known})
+        self.whole_bytes += len(raw)
+        return raw, crc32(raw, crc)
+
+    def _ended(self, rest: bytes, error: Exception, *, is_between: bool) -> None:
+        """Judge an end of the messages: *rest* are the bytes of the last one, which is none."""
+        if rest == END and is_between and self.mark.is_complete:
+            if self._source.read(1):
+                self._damaged("there are bytes behind its end")
+                return
+            self.whole_bytes += len(END)
+            self.state = State.COMPLETE
+        elif self._source.is_at_end and not rest.startswith(b"\0") and rest != END:
+            self.state = State.CUT
+        else:
+            self._damaged(f"there is no message ({error})".splitlines()[0])
+
+    def _damaged(self, problem: str) -> None:
+        self.state, self.problem = State.DAMAGED, problem
+
+
+class _Source:
+    """Reads a file, and keeps what was read until it is cleared."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.taken = file, bytearray()
+        self.is_at_end = False
+
+    def read(self, size: int) -> bytes:
+        """Read *size* bytes; fewer at the end. Raises ValueError for a size that is damage."""
+        if len(self.taken) + size > MAX_GROUP_BYTES:
+            raise ValueError(f"it would be {size} bytes long")
+        data = self._file.read(size)
+        self.is_at_end = len(data) < size
+        self.taken += data
+        return data
+
+    def tell(self) -> int:
+        """Return the position, as Arrow wants it."""
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    close = flush
