@@ -25,6 +25,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
+from kepler_ebpf.recording.flags import RECORD_FLAGS
 from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
 from kepler_ebpf.top.flags import TOP_FLAGS
 
@@ -128,6 +129,20 @@ VERBS = (
             "kepler-ebpf top --view container",
             "kepler-ebpf top --once --sort cpu --top 10",
             "kepler-ebpf top --batch -n 60 --format csv --filter postgres >minute.csv",
+        ),
+        settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
+    ),
+    Verb(
+        "record",
+        "kepler_ebpf.wiring.record:record",
+        "Record measured intervals into a file or directory, of a command or until SIGINT; needs "
+        "the extra `record`.",
+        RECORD_FLAGS,
+        log_level="error",
+        error_status=OWN_FAILURE,
+        examples=(
+            "kepler-ebpf record -o build.arrows --interval 10ms -- make -j2",
+            "kepler-ebpf record -o /var/lib/kepler-ebpf/ --max-size 2GB",
         ),
         settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
     ),

@@ -6,10 +6,11 @@ from kepler_ebpf.errors import SetupError
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
 except ImportError:
     raise SetupError(
         "recordings need pyarrow, which is not installed here",
         "install it: pip install 'kepler-ebpf[record]'",
     ) from None
 
-__all__ = ["pa"]
+__all__ = ["pa", "pc"]

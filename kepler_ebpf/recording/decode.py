@@ -10,7 +10,7 @@ import numpy as np
 from kepler_ebpf.kernel.layout import TASK as RECORD
 from kepler_ebpf.model.arrays import Floats, Records
 from kepler_ebpf.model.usage import Interval, Measured, SocketTime, Usage
-from kepler_ebpf.recording.arrow import pa
+from kepler_ebpf.recording.arrow import pa, pc
 from kepler_ebpf.recording.names import Names, cgroup_of_texts, pod_of_texts, process_of_texts
 from kepler_ebpf.recording.schema import CGROUP, INTERVAL, PLAIN, POD, PROCESS, TASK
 
@@ -81,7 +81,7 @@ def learn_names(batch: Any, names: Names) -> None:
 
 def _of(batch: Any, kind: str, *names: str) -> Any:
     """Return the rows of one *kind*, of them the columns *names*, by default all."""
-    is_kind = pa.compute.equal(batch.column("row").dictionary_decode(), kind)
+    is_kind = pc.equal(batch.column("row").dictionary_decode(), kind)
     return (batch.select(names) if names else batch).filter(is_kind)
 
 
@@ -90,7 +90,7 @@ def _records(tasks: Any) -> Records:
     for name in PLAIN:
         records[name] = tasks.column(name).to_numpy(zero_copy_only=False)
     for name, same in (("tgid", "pid"), ("process_start_ns", "start_ns")):
-        values = pa.compute.coalesce(tasks.column(name), tasks.column(same))
+        values = pc.coalesce(tasks.column(name), tasks.column(same))
         records[name] = values.to_numpy(zero_copy_only=False)
     records["cgroup_id"] = tasks.column("cgroup_id").dictionary_decode().to_numpy()
     comm = tasks.column("comm")

@@ -9,7 +9,7 @@ import numpy as np
 
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.usage import Interval, Measured
-from kepler_ebpf.recording.arrow import pa
+from kepler_ebpf.recording.arrow import pa, pc
 from kepler_ebpf.recording.names import Texts
 from kepler_ebpf.recording.schema import CGROUP, COLUMNS, INTERVAL, PLAIN, PROCESS, TASK
 
@@ -109,7 +109,7 @@ def _task_columns(records: Records) -> dict[str, Any]:
     columns["row"] = pa.repeat(TASK, len(records))
     columns["comm"] = _texts(records["comm"])
     is_same = pa.array(records["comm"] == records["process_comm"])
-    columns["process_comm"] = pa.compute.if_else(is_same, None, _texts(records["process_comm"]))
+    columns["process_comm"] = pc.if_else(is_same, None, _texts(records["process_comm"]))
     return columns
 
 

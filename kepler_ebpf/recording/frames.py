@@ -39,18 +39,17 @@ class Frames:
             pa.PythonFile(self._sink, "w"), self.schema, options=_OPTIONS
         )
 
-    def begin(self) -> bytes:
-        """Return the header with a first mark."""
-        return self.group(pa.RecordBatch.from_pylist([], self.schema), Mark())
+        # Of this a mark is made: a batch with other dictionaries would write them anew.
+        self._last = pa.RecordBatch.from_pylist([], self.schema)
 
-    def group(self, batch: Any, mark: Mark) -> bytes:
-        """Return *batch*, where it has rows, and its *mark*."""
+    def group(self, batch: Any | None, mark: Mark) -> bytes:
+        """Return a *batch*, if there is one, and its *mark*. The first also returns the header."""
         text = {"bytes": self._sink.tell(), **asdict(mark), "crc32": NO_CRC.decode()}
-        if batch.num_rows:
+        if batch is not None:
             self._writer.write_batch(batch)
+            self._last = batch.slice(0, 0)
         mark_at = len(self._sink.made)
-        # Sliced, for a batch with other dictionaries would write them anew.
-        self._writer.write_batch(batch.slice(0, 0), {MARK_KEY: json.dumps(text)})
+        self._writer.write_batch(self._last, {MARK_KEY: json.dumps(text)})
         made = self._sink.made
         digits_at = made.rindex(b'"crc32": "' + NO_CRC, mark_at) + 10
         made[digits_at : digits_at + 8] = b"%08x" % crc32(made, self._crc)

@@ -127,11 +127,12 @@ def header_of(metadata: Mapping[bytes, bytes]) -> Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What a mark states of the recording up to it.
+    """What a mark states of the recording up to it, since its beginning and over all parts.
 
-    ``late`` intervals came later than the grid by an interval or more, and hold the time of those
-    that were skipped. ``lost_ns`` is CPU time without an owner, ``untracked_ns`` such that is known
-    by cgroup only. ``meter_errors`` counts faults by "zone path: reason".
+    ``rows`` are those of tasks. ``late`` intervals came later than the grid by an interval or more,
+    and hold the time of those that were skipped. ``lost_ns`` is CPU time without an owner,
+    ``untracked_ns`` such that is known by cgroup only. ``meter_errors`` counts faults by "zone
+    path: reason".
     """
 
     is_complete: bool = False

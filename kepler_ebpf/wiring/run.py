@@ -23,11 +23,11 @@ from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.energy import UJ_PER_J
-from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
-from kepler_ebpf.names.naming import HostNaming, NamingOptions
+from kepler_ebpf.names.kubernetes.pod_infos import PodInfos
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_serving
 from kepler_ebpf.wiring.measuring import Measuring, open_measuring
+from kepler_ebpf.wiring.naming import open_naming
 from kepler_ebpf.wiring.view import hidden_cgroups, hidden_processes
 
 LOG = logging.getLogger(__name__)
@@ -93,15 +93,7 @@ def _build(
     _warn_of_hidden(measuring)
     if config.bpf_stats:
         stack.callback(os.close, enable_stats())
-    pods = _pods(stack, config)
-    naming_options = NamingOptions(
-        procfs=config.procfs,
-        host_root=config.host_root,
-        retention_s=config.terminated_retention_s,
-        levels=config.levels,
-    )
-    names = HostNaming(measuring.hierarchy, naming_options, pods)
-    stack.callback(names.close)
+    names, pods = open_naming(stack, config, measuring.hierarchy)
     housekeeping = stack.enter_context(garbage_rounds())
     measurer, tracker, meter = measuring.start(), measuring.tracker, measuring.meter
     return Sampler(
@@ -136,19 +128,6 @@ def _warn_of_hidden(measuring: Measuring) -> None:
     for hidden in (hidden_processes(procfs), hidden_cgroups(hierarchy)):
         if hidden:
             LOG.warning("%s; %s", hidden.problem, hidden.remedy)
-
-
-def _pods(stack: ExitStack, config: Config) -> PodSource | None:
-    """Follow the node's pods; the Kubernetes client is imported only here, when it is wanted."""
-    if not config.kube_enabled:
-        return None
-    # Heavy, and wanted on few hosts.
-    from kepler_ebpf.names.kubernetes.start import start_pod_source  # noqa: PLC0415
-    from kepler_ebpf.wiring.kubernetes import pod_source_options  # noqa: PLC0415
-
-    source = start_pod_source(pod_source_options(config))
-    stack.callback(source.close)
-    return source
 
 
 def _retention(config: Config) -> Retention:

@@ -1,0 +1,124 @@
+"""Measures intervals and hands them on to be written: a batch a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kepler_ebpf.errors import ReadError
+from kepler_ebpf.kernel.tracker import MAX_PENDING_RECORDS, CpuTimeTracker
+from kepler_ebpf.loop.measurer import Measurer
+from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
+from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.model.usage import Measured
+from kepler_ebpf.names.naming import HostNaming
+from kepler_ebpf.recording.naming import BatchNames
+from kepler_ebpf.recording.schema import Mark
+from kepler_ebpf.recording.writer import Taken, Writer
+
+LOG = logging.getLogger(__name__)
+
+BATCH_S = 1.0
+"""A batch is of so long. What is not written yet is lost where the recorder is killed."""
+
+NAMING_SHARE = 0.1
+"""Part of an interval that naming may take inside of a batch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Recorder:
+    """Records until the ticker stops, or until nothing more is written. The measurer has started.
+
+    ``shown`` is called after each batch, ``housekeeping`` when there is time.
+    """
+
+    tracker: CpuTimeTracker
+    meter: Meter
+    measurer: Measurer
+    names: HostNaming
+    batch_names: BatchNames
+    writer: Writer
+    interval_s: float
+    shown: Callable[[Mark], None]
+    housekeeping: Callable[[], None]
+
+    mark: Mark = field(init=False, default=Mark())
+    """The counts so far."""
+    _ends_s: list[float] = field(init=False, default_factory=list)
+    _due_s: float = field(init=False, default=0.0)
+    _number: int = field(init=False, default=0)
+    _late: int = field(init=False, default=0)
+
+    def run(self, ticker: Ticker) -> None:
+        """Record, and close the writer."""
+        ticker.watch_cgroups(self.tracker.cgroup_notifier)
+        ticker.read_counters_within(self.meter.max_wait_s)
+        self._due_s = time.monotonic() + BATCH_S
+        for tick in ticker:
+            try:
+                self._work(tick)
+            except ReadError as error:
+                LOG.warning("An interval could not be read; the next one is longer: %s", error)
+            if self.names.has_work:
+                self.names.work(ticker.remaining_s)
+            if self.writer.has_ended:
+                break
+        try:
+            self.measurer.measure_now(self._number)
+            self._ends_s.append(time.time())
+        except ReadError as error:
+            LOG.warning("The last interval could not be read: %s", error)
+        self._hand_on()
+        self.writer.close()
+
+    def _work(self, tick: Tick) -> None:
+        if tick.wake is Wake.READ_COUNTERS:
+            self.meter.read()
+        if tick.wake is Wake.INTERVAL:
+            self._late += tick.missed > 0
+            if self.measurer.measure(self._number):
+                self._ends_s.append(time.time())
+                self._number += 1
+            if self._is_due():
+                self._hand_on()
+                self.housekeeping()
+        self.names.learn_cgroups(self.tracker.cgroup_events())
+
+    def _is_due(self) -> bool:
+        """Whether the batch must not grow by another interval."""
+        execs = self.tracker.exec_events
+        return (
+            time.monotonic() >= self._due_s
+            or self.tracker.pending_records >= MAX_PENDING_RECORDS
+            or execs.pending_bytes >= execs.size_bytes // 2
+        )
+
+    def _hand_on(self) -> None:
+        """Have the writer write what was measured."""
+        self._due_s = time.monotonic() + BATCH_S
+        measured, ends_s, self._ends_s = self.measurer.take(), self._ends_s, []
+        if not ends_s:
+            return
+        self.mark = self._counted(measured)
+        names = self.batch_names.of(measured.records, self.interval_s * NAMING_SHARE)
+        gone = self.batch_names.gone(measured.records)
+        self.writer.put(Taken(measured, ends_s, names, gone, self.mark))
+        self.shown(self.mark)
+
+    def _counted(self, measured: Measured) -> Mark:
+        """Return the counts so far, with those of *measured*."""
+        records, stats = measured.records, self.tracker.stats
+        errors = self.meter.stats.errors.items()
+        return Mark(
+            rows=self.mark.rows + len(records),
+            intervals=self.mark.intervals + len(measured.intervals),
+            late=self._late,
+            lost_ns=self.mark.lost_ns
+            + sum(sum(each.usage.sockets.lost_ns) for each in measured.intervals),
+            untracked_ns=self.mark.untracked_ns
+            + int(records["cpu_ns"][records["tgid"] == 0].sum()),
+            events_lost=stats.exec_events_lost + stats.process_ends_lost + stats.cgroup_events_lost,
+            meter_errors={f"{path}: {reason}": count for (path, reason), count in errors},
+        )
