@@ -42,10 +42,11 @@ def measured_of(batch: Any) -> tuple[Measured, Floats]:
     intervals = _of(batch, INTERVAL).column("interval").to_pylist()
     tasks = _of(batch, TASK)
     interval_of = tasks.column("interval").to_numpy() - (intervals[0] if intervals else 0)
+    order = np.argsort(interval_of, kind="stable")
     counts = np.bincount(interval_of, minlength=len(intervals)).tolist()
     measured = Measured(
-        records=_records(tasks),
-        interval_of=interval_of,
+        records=_records(tasks)[order],
+        interval_of=interval_of[order],
         intervals=tuple(
             Interval(
                 number=each["number"],
