@@ -8,6 +8,7 @@ the tasks that are known.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,6 +18,15 @@ from kepler_ebpf.model.arrays import Bools, Floats
 from kepler_ebpf.model.attributed import Attribution
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.usage import Measured
+
+Split = Callable[[Zone, Floats, Floats], Floats]
+"""Returns the active part (intervals,) of a zone's energy, of its energy in µJ and of the part of
+the time that its CPUs were busy, both (intervals,)."""
+
+
+def by_busy_time(_: Zone, energy_uj: Floats, busy_part: Floats) -> Floats:
+    """Split energy as the CPUs of the zone were busy and idle: the split of all live figures."""
+    return energy_uj * busy_part
 
 
 class _Times(NamedTuple):
@@ -34,11 +44,14 @@ def zone_kinds(zones: tuple[Zone, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(zone.kind for zone in zones))
 
 
-def attribute(measured: Measured, zones: tuple[Zone, ...]) -> Attribution:
+def attribute(
+    measured: Measured, zones: tuple[Zone, ...], split: Split = by_busy_time
+) -> Attribution:
     """Split the energy of each interval, zone by zone, over the records of that interval.
 
-    A zone's energy that is ``unowned`` has idle and active parts, but no owner. A socket without
-    any CPU time is idle. Raises ValueError for a zone of a socket that the node does not have.
+    *split* decides what part of it is active. A zone's energy that is ``unowned`` has idle and
+    active parts, but no owner. A socket without any CPU time is idle. Raises ValueError for a zone
+    of a socket that the node does not have.
     """
     intervals, kinds = measured.intervals, zone_kinds(zones)
     energy_uj = np.array([interval.energy_uj for interval in intervals])
@@ -52,7 +65,8 @@ def attribute(measured: Measured, zones: tuple[Zone, ...]) -> Attribution:
         sockets = _sockets_of(zone, times.shape[2])
         of_zone = _Times(*times[:, :, sockets].sum(axis=2))
         window_ns = of_zone.busy_ns + of_zone.idle_ns
-        active_uj[:, index] = energy_uj[:, index] * _ratio(of_zone.busy_ns, window_ns)
+        busy_part = _ratio(of_zone.busy_ns, window_ns)
+        active_uj[:, index] = split(zone, energy_uj[:, index], busy_part)
         rate, unowned_part = _rate(active_uj[:, index], of_zone, unowned[:, index])
         uj_per_ns[:, sockets, kinds.index(zone.kind)] += rate[:, np.newaxis]
         unattributed_uj[:, index] = active_uj[:, index] * unowned_part

@@ -25,7 +25,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
-from kepler_ebpf.recording.flags import RECORD_FLAGS
+from kepler_ebpf.recording.flags import RECORD_FLAGS, REPLAY_FLAGS
 from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
 from kepler_ebpf.top.flags import TOP_FLAGS
 
@@ -146,6 +146,19 @@ VERBS = (
         ),
         settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
     ),
+    Verb(
+        "replay",
+        "kepler_ebpf.wiring.replay:replay",
+        "Attribute a recording anew, and show the difference to what was live; needs the extra "
+        "`record`.",
+        REPLAY_FLAGS,
+        log_level="error",
+        examples=(
+            "kepler-ebpf replay build.arrows --split all --by comm",
+            "kepler-ebpf replay /var/lib/kepler-ebpf/ --idle-watts package=12.5 --by container",
+        ),
+        settings=frozenset(),
+    ),
 )
 """Every verb of the command line.
 
@@ -223,7 +236,7 @@ class VerbCommand(click.Command):
             help=verb.help,
             epilog="\b\nExamples:\n  " + "\n  ".join(verb.examples) if verb.examples else None,
             # What follows the first word of a command to run is the command's.
-            context_settings={"allow_interspersed_args": False},
+            context_settings={"allow_interspersed_args": all(f.nargs > 0 for f in verb.flags)},
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

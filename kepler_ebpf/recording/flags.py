@@ -16,8 +16,8 @@ UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = re.compile(r"([0-9]{1,12})(|kB|MB|GB|TB)")
 MIN_BYTES = 100_000
 
-SPLITS = ("busy", "all", "idle-power")
-WEIGHTS = ("cpu", "switches", "equal")
+# As in the modules that need more than flags do: help is quick.
+SPLITS, WEIGHTS = ("busy", "all"), ("cpu", "switches", "equal")
 GROUPS = ("process", "comm", "exe", "cgroup", "container", "pod", "unit")
 
 
@@ -71,4 +71,30 @@ RECORD_FLAGS: tuple[click.Parameter, ...] = (
     _flag("--arguments", is_flag=True, help="Record arguments of commands: they may hold secrets."),
     _flag("--user", metavar="NAME", help="Run the command as this user."),
     click.Argument(["command"], nargs=-1, type=click.UNPROCESSED),
+)
+
+REPLAY_FLAGS: tuple[click.Parameter, ...] = (
+    _flag(
+        "--split",
+        type=click.Choice(SPLITS),
+        default="busy",
+        help="Active energy: by the busy part of the CPUs' time, as live, or all of it.",
+    ),
+    _flag(
+        "--idle-watts",
+        multiple=True,
+        metavar="ZONE=W",
+        help="Active energy is what is beyond this power of the zone.",
+    ),
+    _flag(
+        "--weight",
+        type=click.Choice(WEIGHTS),
+        default="cpu",
+        help="Share active energy by CPU time, as live, by context switches, or equally.",
+    ),
+    _flag("--by", type=click.Choice(GROUPS), default="process", help="What the rows are."),
+    _flag("--zone", default="", metavar="KIND", help="The zone; by default the widest."),
+    _flag("--top", type=click.IntRange(1), default=20, help="Print so many rows at most."),
+    _flag("--json", "as_json", is_flag=True, help="Write all of it as JSON."),
+    click.Argument(["recording"], metavar="PATH"),
 )

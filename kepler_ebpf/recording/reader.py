@@ -30,6 +30,10 @@ MAX_HEADER_BYTES = 1 << 20
 """The header is in so many bytes of the beginning."""
 
 
+NOT_WHOLE = 4
+"""The exit status of who reads a recording that is damaged or cut, as far as it is whole."""
+
+
 class Batch(NamedTuple):
     """About one second of a recording.
 
@@ -90,6 +94,11 @@ class Recording:
             return State.DAMAGED
         is_whole = all(state is State.COMPLETE for state in before) and not self.missing
         return last if is_whole else State.CUT
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of a program that has read it: 0, or ``NOT_WHOLE``."""
+        return 0 if self.state in {State.COMPLETE, State.WRITING} else NOT_WHOLE
 
     @property
     def problems(self) -> list[str]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.figure import Bar, Details, Figure, rounded
+from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.length import scaled
-from benchmarks.measuring import measuring
 from benchmarks.processes import OURS, cpu_clock_s, two_cpus, working
+from kepler_ebpf.model.usage import Interval
 from kepler_ebpf.recording.reader import open_recording
 
 SECONDS = 60.0
@@ -52,7 +50,8 @@ def record_10ms() -> Iterator[Figure]:
 def _contents(path: Path) -> tuple[dict[str, float], bool]:
     """Return what is in a recording, and whether all CPU time is."""
     recording = open_recording(path)
-    intervals, busy_ns, lost_ns, owned_ns = [], 0, 0, 0
+    intervals: list[Interval] = []
+    busy_ns = lost_ns = owned_ns = 0
     for batch in recording.batches():
         intervals += batch.measured.intervals
         owned_ns += int(batch.measured.records["cpu_ns"].sum())
@@ -60,7 +59,7 @@ def _contents(path: Path) -> tuple[dict[str, float], bool]:
         busy_ns += sum(interval.usage.sockets.busy_ns)
         lost_ns += sum(interval.usage.sockets.lost_ns)
     usages = [interval.usage for interval in intervals]
-    joined = all(one.end_ns == other.start_ns for one, other in zip(usages, usages[1:], strict=False))
+    joined = all(one.end_ns == other.start_ns for one, other in pairwise(usages))
     (ending,) = recording.endings
     seconds, mark = (usages[-1].end_ns - usages[0].start_ns) / 1e9, ending.mark
     details = {

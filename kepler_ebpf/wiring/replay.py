@@ -1,0 +1,70 @@
+"""`kepler-ebpf replay`: a recording attributed anew, beside the live figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.model.energy import primary_kind
+from kepler_ebpf.recording.models import Model
+from kepler_ebpf.recording.reader import open_recording
+from kepler_ebpf.recording.replay import json_text, replayed, table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The flags of `replay`, see ``recording.flags``."""
+
+    recording: str
+    split: str
+    idle_watts: tuple[str, ...]
+    weight: str
+    by: str
+    zone: str
+    top: int
+    as_json: bool
+
+
+def replay(_: Config, **flags: Any) -> int:
+    """Print both figures and their difference; the status is that of the recording's state."""
+    asked = Asked(**flags)
+    recording = open_recording(asked.recording)
+    header, kinds = recording.header, zone_kinds(recording.header.zones)
+    kind, watts = asked.zone or primary_kind(kinds), dict(map(_idle_watts, asked.idle_watts))
+    _require_kinds("--zone", [kind], kinds)
+    _require_kinds("--idle-watts", list(watts), kinds)
+    if watts and asked.split == "all":
+        raise ConfigError("replay: --idle-watts and --split all", "give one of them")
+    found = replayed(recording, Model(asked.split, watts or None, asked.weight), asked.by)
+    if asked.as_json:
+        click.echo(json_text(found))
+    else:
+        click.echo(table(found, kind, asked.by, asked.top), nl=False)
+        if header.is_estimate:
+            click.echo(f"The energy is an estimate (meter {header.meter}).")
+    for problem in recording.problems:
+        click.echo(f"warning: {problem}", err=True)
+    return recording.exit_status
+
+
+def _require_kinds(flag: str, wanted: Sequence[str], kinds: Sequence[str]) -> None:
+    unknown = [kind for kind in wanted if kind not in kinds]
+    if unknown:
+        raise ConfigError(
+            f"{flag}: there is no zone {unknown[0]!r} in the recording",
+            f"want one of: {', '.join(kinds)}",
+        )
+
+
+def _idle_watts(text: str) -> tuple[str, float]:
+    kind, _, watts = text.partition("=")
+    try:
+        return kind, float(watts)
+    except ValueError:
+        raise ConfigError(f"--idle-watts: {text!r} is not allowed", "want ZONE=WATTS") from None
