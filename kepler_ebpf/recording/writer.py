@@ -51,6 +51,7 @@ class Writer:
         """Whether the file has reached its greatest size: nothing more is written."""
         self.written_bytes = 0
         """What was written in all, in whole batches."""
+        self._largest = 0
         self._ended: list[tuple[PartFile, float]] = []
         self._names: dict[str, dict[Hashable, Texts]] = {}
         self._gone: Iterable[tuple[str, Hashable]] = ()
@@ -103,12 +104,10 @@ class Writer:
             names = self._names
         batch = self._encoder.batch(taken.measured, taken.ends_s, names)
         data = self._part.frames.group(batch, taken.mark)
-        if not self._target.is_directory:
-            self.is_full = self._part.size_bytes + len(data) + END_BYTES > self._target.max_bytes
-            if self.is_full:
-                return
         self._part.write(data)
         self.written_bytes += len(data)
+        self._largest = max(self._largest, len(data))
+        self.is_full = not self._target.is_directory and not self._has_room(self._target.max_bytes)
         self._mark = taken.mark
         for kind, key in self._gone:
             self._names.get(kind, {}).pop(key, None)
@@ -124,7 +123,11 @@ class Writer:
     def _is_part_over(self) -> bool:
         target, part = self._target, self._part
         is_old = time.monotonic() >= part.began_s + target.part_s
-        return target.is_directory and (is_old or part.size_bytes >= target.part_bytes)
+        return target.is_directory and (is_old or not self._has_room(target.part_bytes))
+
+    def _has_room(self, most_bytes: int) -> bool:
+        """Whether one more batch, as large as any before, is within *most_bytes* of the file."""
+        return self._part.size_bytes + self._largest + END_BYTES <= most_bytes
 
     def _rotate(self) -> None:
         """End the part, begin the next, and remove the oldest beyond the bounds."""
