@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
@@ -25,150 +25,13 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
-from kepler_ebpf.recording.flags import RECORD_FLAGS, REPLAY_FLAGS
-from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
-from kepler_ebpf.top.flags import TOP_FLAGS
+from kepler_ebpf.verbs import VERBS, Verb
 
 LOG = logging.getLogger(__name__)
 
 CONFIG_FILE = "config_file"
 CONFIG_VARIABLE = "KEPLER_EBPF_CONFIG"
 """With it, `check` in a container judges by the configuration of `run` beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One command of the group, see ``VERBS``."""
-
-    name: str
-    function: str
-    help: str
-    flags: tuple[click.Parameter, ...] = ()
-    log_level: str = ""
-    """What is logged where nothing else is set."""
-    error_status: int | None = None
-    """The exit status of every error of ours, where other statuses are those of a command."""
-    examples: tuple[str, ...] = ()
-    """The end of the help."""
-    settings: frozenset[str] | None = None
-    """The keys of the settings that its help shows, None for all; the others are accepted too."""
-
-
-MEASURING = frozenset(
-    [
-        "host.sysfs",
-        "host.procfs",
-        "log.level",
-        "log.format",
-        "ebpf.meter",
-        "ebpf.loader",
-        "ebpf.mapEntries",
-        "ebpf.cgroupHierarchy",
-    ]
-)
-"""The settings of verbs that measure and serve nothing."""
-
-VERBS = (
-    Verb(
-        "run",
-        "kepler_ebpf.wiring.run:run",
-        "Measure, attribute and serve until stopped by SIGINT or SIGTERM.",
-    ),
-    Verb(
-        "check",
-        "kepler_ebpf.check.gather:check",
-        "Show what this host offers and lacks; exit status 0 when `run` can work with these flags.",
-        (click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, not a table."),),
-    ),
-    Verb(
-        "stat",
-        "kepler_ebpf.wiring.stat:stat",
-        "Measure what a command costs, with all that it starts, beside the rest of the machine.",
-        STAT_FLAGS,
-        log_level="error",
-        error_status=OWN_FAILURE,
-        examples=(
-            "kepler-ebpf stat -- make -j2",
-            "kepler-ebpf stat -r 10 --warmup 1 -- ./program input",
-            "kepler-ebpf stat --json -o result.json -- ./program",
-            "kepler-ebpf stat --container web --timeout 60",
-        ),
-        settings=MEASURING,
-    ),
-    Verb(
-        "compare",
-        "kepler_ebpf.wiring.compare:compare",
-        "Tell whether command B costs more than command A: each is one argument. Two files that "
-        "stat --json has written are compared as well.",
-        COMPARE_FLAGS,
-        log_level="error",
-        examples=(
-            "kepler-ebpf compare -n 20 './old input' './new input'",
-            "kepler-ebpf compare --shell 'gzip -1 <f >/dev/null' 'gzip -9 <f >/dev/null'",
-            "kepler-ebpf compare before.json after.json",
-        ),
-        settings=MEASURING,
-    ),
-    Verb(
-        "events",
-        "kepler_ebpf.wiring.events:events",
-        "Print a line for each program that is executed and each process that ends, with what it "
-        "has used, until SIGINT.",
-        EVENTS_FLAGS,
-        log_level="error",
-        settings=MEASURING,
-    ),
-    Verb(
-        "top",
-        "kepler_ebpf.wiring.run:top",
-        "Show what uses energy now: processes, containers, pods, VMs, units or cgroups by watts, "
-        "and that they and the rest add up to the meter.",
-        TOP_FLAGS,
-        log_level="error",
-        examples=(
-            "kepler-ebpf top --view container",
-            "kepler-ebpf top --once --sort cpu --top 10",
-            "kepler-ebpf top --batch -n 60 --format csv --filter postgres >minute.csv",
-        ),
-        settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
-    ),
-    Verb(
-        "record",
-        "kepler_ebpf.wiring.record:record",
-        "Record measured intervals into a file or directory, of a command or until SIGINT; needs "
-        "the extra `record`.",
-        RECORD_FLAGS,
-        log_level="error",
-        error_status=OWN_FAILURE,
-        examples=(
-            "kepler-ebpf record -o build.arrows --interval 10ms -- make -j2",
-            "kepler-ebpf record -o /var/lib/kepler-ebpf/ --max-size 2GB",
-        ),
-        settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
-    ),
-    Verb(
-        "replay",
-        "kepler_ebpf.wiring.replay:replay",
-        "Attribute a recording anew, and show the difference to what was live; needs the extra "
-        "`record`.",
-        REPLAY_FLAGS,
-        log_level="error",
-        examples=(
-            "kepler-ebpf replay build.arrows --split all --by comm",
-            "kepler-ebpf replay /var/lib/kepler-ebpf/ --idle-watts package=12.5 --by container",
-        ),
-        settings=frozenset(),
-    ),
-)
-"""Every verb of the command line.
-
-A new verb is one module and one entry here. ``function`` names "module:function". The function
-takes the Config as its only positional argument and each of the verb's own ``flags`` as a keyword
-argument; every setting of the Config is a flag of every verb already. It returns the exit status,
-or None for 0, and raises KeplerError for what the user can mend. Its module is imported when the
-verb is called, and may therefore import numpy. A started tracker, a meter and a loop come from
-``kepler_ebpf.wiring``.
-"""
 
 
 @contextmanager
@@ -250,6 +113,8 @@ class VerbCommand(click.Command):
         with reported_errors(self._verb.error_status):
             require_files()
             config = configure(params, self._verb.log_level)
+            if self._verb.rereads and not os.isatty(0):  # Of a terminal it is the end.
+                signal.signal(signal.SIGHUP, lambda *_: reread(params, config))
             own_flags = {str(flag.name): params[str(flag.name)] for flag in self._verb.flags}
             status = _imported(self._verb.function)(config, **own_flags)
         sys.exit(status or 0)
@@ -278,11 +143,7 @@ def configure(params: Mapping[str, Any], log_level: str = "") -> Config:
     *params* has a text, texts, or None or () where not given, by the name of the parameter.
     *log_level* is what is logged where *params* has no level.
     """
-    given = {
-        option.key: Setting(value, option.flags[0])
-        for option in FLAGGED
-        if (value := params[_param_name(option)]) not in (None, ())
-    }
+    given = _given(params)
     if log_level:
         given.setdefault("log.level", Setting(log_level, "log.level"))
     loaded = load_config(given, params[CONFIG_FILE])
@@ -290,6 +151,37 @@ def configure(params: Mapping[str, Any], log_level: str = "") -> Config:
     for warning in loaded.warnings:
         LOG.warning(warning)
     return loaded.config
+
+
+REREAD = frozenset(["log.level", "log.format"])
+"""The settings that a running program takes on; the web configuration is read by its guard."""
+
+
+def reread(params: Mapping[str, Any], config: Config) -> None:
+    """Read the settings anew beside those of *config*: the log's are used, the others named."""
+    try:
+        new = load_config(_given(params), params[CONFIG_FILE]).config
+    except KeplerError as error:
+        LOG.warning("The settings stay as they were: %s", error)
+        return
+    set_up(new.log_level, new.log_format)
+    changed = [
+        option.key
+        for option in OPTIONS
+        if option.key not in REREAD and getattr(new, option.field) != getattr(config, option.field)
+    ]
+    LOG.info("The settings were read anew: the log has level %s", new.log_level)
+    if changed:
+        LOG.warning("Only a restart changes %s", ", ".join(changed))
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Setting]:
+    """Return the settings that the command line has, by key."""
+    return {
+        option.key: Setting(value, option.flags[0])
+        for option in FLAGGED
+        if (value := params[_param_name(option)]) not in (None, ())
+    }
 
 
 @click.group(

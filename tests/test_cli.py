@@ -17,6 +17,7 @@ from kepler_ebpf import __version__, cli
 from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED
 from kepler_ebpf.errors import ConfigError, KeplerError, ReadError, SetupError
+from kepler_ebpf.verbs import VERBS, Verb
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -81,8 +82,8 @@ def test_help_imports_neither_numpy_nor_bcc(checkout: Path) -> None:
 # --- verbs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.name)
-def test_every_verb_has_a_function_that_takes_the_config_and_its_flags(verb: cli.Verb) -> None:
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_verb_has_a_function_that_takes_the_config_and_its_flags(verb: Verb) -> None:
     """The table of verbs names modules that exist, and functions of the form that it describes."""
     module, _, function = verb.function.partition(":")
     signature = inspect.signature(getattr(import_module(module), function))

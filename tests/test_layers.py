@@ -18,7 +18,7 @@ ORDER = (
     ("loop",),
     ("stat", "top", "recording", "profile"),
     ("check", "wiring"),
-    ("api",),
+    ("api", "verbs"),
     ("cli",),
     ("__main__",),
 )

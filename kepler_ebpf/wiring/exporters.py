@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 
 from kepler_ebpf import __version__
 from kepler_ebpf.config.options import Config
@@ -51,8 +52,7 @@ def start_serving(
     access = open_access(config)
     stack.callback(access.close)
     if config.web_config_file:
-        before = signal.signal(signal.SIGHUP, access.reload)
-        stack.callback(signal.signal, signal.SIGHUP, before)
+        _reload_on_hangup(stack, access)
     service = Service(
         page=MetricsPage(host, config.debug_collectors),
         latest=publisher.latest,
@@ -64,6 +64,19 @@ def start_serving(
     server = Server(config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses
+
+
+def _reload_on_hangup(stack: ExitStack, access: Access) -> None:
+    """Read who is let in anew, beside what else is done."""
+    before = signal.getsignal(signal.SIGHUP)
+
+    def reload(number: int, frame: FrameType | None) -> None:
+        access.reload()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGHUP, reload)
+    stack.callback(signal.signal, signal.SIGHUP, before)
 
 
 def open_access(config: Config) -> Access:

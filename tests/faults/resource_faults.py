@@ -144,6 +144,12 @@ def harmless_signals(bed: Bed) -> Iterator[None]:
     yield
 
 
+@fault("rapl", "the settings are read anew")
+def program_is_hung_up(bed: Bed) -> Iterator[None]:
+    """SIGHUP."""
+    yield from signalled(bed, signal.SIGHUP)
+
+
 # --- ends -------------------------------------------------------------------------------------
 
 LITTLE_MB = 32
@@ -160,12 +166,6 @@ def program_is_killed(bed: Bed) -> Iterator[None]:
 def program_crashes(bed: Bed) -> Iterator[None]:
     """SIGSEGV."""
     yield from signalled(bed, signal.SIGSEGV)
-
-
-@fault("rapl", NOTHING_LEFT, ends=True)
-def program_is_hung_up(bed: Bed) -> Iterator[None]:
-    """SIGHUP."""
-    yield from signalled(bed, signal.SIGHUP)
 
 
 @fault("rapl", NOTHING_LEFT, ends=True)

@@ -157,7 +157,9 @@ def running(
     log_file = folder / f"run-{number}.log"
     command = [*wrapper, *COMMAND, *place, *arguments, *_config_flag(folder, config)]
     with log_file.open("wb") as log, (folder / f"run-{number}.out").open("wb") as out:
-        process = subprocess.Popen(command, cwd=CHECKOUT, stdout=out, stderr=log)
+        # No terminal, wherever the tests are started.
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=CHECKOUT, stdin=null, stdout=out, stderr=log)
     try:
         yield Run(process, log_file)
     finally:

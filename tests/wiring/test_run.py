@@ -214,6 +214,30 @@ def test_scrape_within_a_long_interval_has_fresh_figures(tmp_path: Path) -> None
     assert second.total("kepler_ebpf_missed_ticks_total") == 0
 
 
+def test_settings_are_read_anew_on_a_signal(tmp_path: Path) -> None:
+    """SIGHUP changes the log, names what needs a restart, and a broken file changes nothing."""
+    config = tmp_path / "config.yaml"
+    config.write_text("log: {level: info}\n")
+    with running(tmp_path, "--meter", "fake", "--config.file", str(config)) as run:
+
+        def log_after(text: str) -> str:
+            config.write_text(text)
+            before, give_up_s = len(run.log), time.monotonic() + GIVE_UP_S
+            run.process.send_signal(signal.SIGHUP)
+            while "The settings" not in run.log[before:]:
+                assert time.monotonic() < give_up_s
+                time.sleep(0.05)
+            time.sleep(0.1)
+            return run.log[before:]
+
+        assert "stay as they were" in log_after("log: {level: loud}\n")
+        log = log_after("log: {level: debug}\nmonitor: {interval: 7s}\n")
+        assert "Only a restart changes monitor.interval" in log
+        run.scrape()
+        assert "debug GET '/metrics'" in run.log
+        assert run.end() == 0
+
+
 def test_bcc_loader_counts_the_same(tmp_path: Path, stopwatch: Stopwatch) -> None:
     """Compiled at start by bcc, the programs account as the compiled object does."""
     with stepping(tmp_path, "--meter", "fake", "--bpf-loader", "bcc") as run:

@@ -1,0 +1,149 @@
+"""The verbs of the command line: what each is called, what it runs and which flags it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from kepler_ebpf.recording.flags import RECORD_FLAGS, REPLAY_FLAGS
+from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
+from kepler_ebpf.top.flags import TOP_FLAGS
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One command of the group, see ``VERBS``."""
+
+    name: str
+    function: str
+    help: str
+    flags: tuple[click.Parameter, ...] = ()
+    log_level: str = ""
+    """What is logged where nothing else is set."""
+    error_status: int | None = None
+    """The exit status of every error of ours, where other statuses are those of a command."""
+    examples: tuple[str, ...] = ()
+    """The end of the help."""
+    rereads: bool = False
+    """Whether SIGHUP has the settings read anew, see ``reread``."""
+    settings: frozenset[str] | None = None
+    """The keys of the settings that its help shows, None for all; the others are accepted too."""
+
+
+MEASURING = frozenset(
+    [
+        "host.sysfs",
+        "host.procfs",
+        "log.level",
+        "log.format",
+        "ebpf.meter",
+        "ebpf.loader",
+        "ebpf.mapEntries",
+        "ebpf.cgroupHierarchy",
+    ]
+)
+"""The settings of verbs that measure and serve nothing."""
+
+VERBS = (
+    Verb(
+        "run",
+        "kepler_ebpf.wiring.run:run",
+        "Measure, attribute and serve until stopped by SIGINT or SIGTERM.",
+        rereads=True,
+    ),
+    Verb(
+        "check",
+        "kepler_ebpf.check.gather:check",
+        "Show what this host offers and lacks; exit status 0 when `run` can work with these flags.",
+        (click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, not a table."),),
+    ),
+    Verb(
+        "stat",
+        "kepler_ebpf.wiring.stat:stat",
+        "Measure what a command costs, with all that it starts, beside the rest of the machine.",
+        STAT_FLAGS,
+        log_level="error",
+        error_status=OWN_FAILURE,
+        examples=(
+            "kepler-ebpf stat -- make -j2",
+            "kepler-ebpf stat -r 10 --warmup 1 -- ./program input",
+            "kepler-ebpf stat --json -o result.json -- ./program",
+            "kepler-ebpf stat --container web --timeout 60",
+        ),
+        settings=MEASURING,
+    ),
+    Verb(
+        "compare",
+        "kepler_ebpf.wiring.compare:compare",
+        "Tell whether command B costs more than command A: each is one argument. Two files that "
+        "stat --json has written are compared as well.",
+        COMPARE_FLAGS,
+        log_level="error",
+        examples=(
+            "kepler-ebpf compare -n 20 './old input' './new input'",
+            "kepler-ebpf compare --shell 'gzip -1 <f >/dev/null' 'gzip -9 <f >/dev/null'",
+            "kepler-ebpf compare before.json after.json",
+        ),
+        settings=MEASURING,
+    ),
+    Verb(
+        "events",
+        "kepler_ebpf.wiring.events:events",
+        "Print a line for each program that is executed and each process that ends, with what it "
+        "has used, until SIGINT.",
+        EVENTS_FLAGS,
+        log_level="error",
+        settings=MEASURING,
+    ),
+    Verb(
+        "top",
+        "kepler_ebpf.wiring.run:top",
+        "Show what uses energy now: processes, containers, pods, VMs, units or cgroups by watts, "
+        "and that they and the rest add up to the meter.",
+        TOP_FLAGS,
+        log_level="error",
+        examples=(
+            "kepler-ebpf top --view container",
+            "kepler-ebpf top --once --sort cpu --top 10",
+            "kepler-ebpf top --batch -n 60 --format csv --filter postgres >minute.csv",
+        ),
+        settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
+    ),
+    Verb(
+        "record",
+        "kepler_ebpf.wiring.record:record",
+        "Record measured intervals into a file or directory, of a command or until SIGINT; needs "
+        "the extra `record`.",
+        RECORD_FLAGS,
+        log_level="error",
+        error_status=OWN_FAILURE,
+        examples=(
+            "kepler-ebpf record -o build.arrows --interval 10ms -- make -j2",
+            "kepler-ebpf record -o /var/lib/kepler-ebpf/ --max-size 2GB",
+        ),
+        settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
+    ),
+    Verb(
+        "replay",
+        "kepler_ebpf.wiring.replay:replay",
+        "Attribute a recording anew, and show the difference to what was live; needs the extra "
+        "`record`.",
+        REPLAY_FLAGS,
+        log_level="error",
+        examples=(
+            "kepler-ebpf replay build.arrows --split all --by comm",
+            "kepler-ebpf replay /var/lib/kepler-ebpf/ --idle-watts package=12.5 --by container",
+        ),
+        settings=frozenset(),
+    ),
+)
+"""Every verb of the command line.
+
+A new verb is one module and one entry here. ``function`` names "module:function". The function
+takes the Config as its only positional argument and each of the verb's own ``flags`` as a keyword
+argument; every setting of the Config is a flag of every verb already. It returns the exit status,
+or None for 0, and raises KeplerError for what the user can mend. Its module is imported when the
+verb is called, and may therefore import numpy. A started tracker, a meter and a loop come from
+``kepler_ebpf.wiring``.
+"""
