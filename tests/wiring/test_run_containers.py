@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cgroup_tree import Cgroup, CgroupTree, cgroup_tree, hierarchies
-from running import GIVE_UP_S, Page, Run, assert_conserved, running, stepping
+from running import CHECKOUT, GIVE_UP_S, Page, Run, assert_conserved, running, stepping
 from truth import Stopwatch
 from workers import LOOPS, worker
 
@@ -336,15 +336,47 @@ BUSY = ("/bin/sh", "-c", f"i=0; while [ $i -lt {LOOPS} ]; do i=$((i+1)); done")
 def test_runc(tmp_path: Path, rootfs: Path) -> None:
     """A container of runc's own, in docker's place in the tree, is seen and named."""
     id_ = container_id("runc")
-    subprocess.run(["runc", "spec"], cwd=tmp_path, check=True)
-    spec = json.loads((tmp_path / "config.json").read_text())
-    spec["process"] |= {"terminal": False, "args": BUSY}
-    spec["root"]["path"] = str(rootfs)
-    spec["linux"]["cgroupsPath"] = f"{REAL}/docker/{id_}"
-    (tmp_path / "config.json").write_text(json.dumps(spec))
-    command: list[str | Path] = ["runc", "--root", tmp_path / "state", "run", id_]
+    command = runc_command(tmp_path, rootfs, id_, BUSY)
     page = page_after(tmp_path, lambda: command_done(command, tmp_path))
     assert_seen(page, id_, "docker")
+
+
+def test_stat_measures_a_container_that_runs(tmp_path: Path, rootfs: Path) -> None:
+    """By the first characters of its id: its tasks, and nothing beside it."""
+    id_ = container_id("measured")
+    endless = ("/bin/sh", "-c", "echo runs; while :; do :; done")
+    command = runc_command(tmp_path, rootfs, id_, endless)
+    try:
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as runc:
+            assert runc.stdout
+            assert runc.stdout.readline() == b"runs\n"
+            stat = (sys.executable, "-m", "kepler_ebpf", "stat", "--meter", "fake", "--json")
+            arguments = ("--container", id_[:12], "--timeout", "0.6")
+            done = subprocess.run(
+                [*stat, *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True
+            )
+            subprocess.run([*command[:3], "kill", id_, "KILL"], check=True)
+    finally:
+        remove_left_cgroups()
+    result = json.loads(done.stderr)
+    (measured,) = result["runs"]
+    assert result["subject"] == f"--container {id_[:12]}"
+    assert measured["tasks"] == 1
+    assert measured["cpu_s"] > 0
+    assert measured["zones"]["package"]["joules"] > 0
+
+
+def runc_command(
+    folder: Path, rootfs: Path, id_: str, arguments: Sequence[str]
+) -> list[str | Path]:
+    """Return the command that runs *arguments* as a container, in docker's place in the tree."""
+    subprocess.run(["runc", "spec"], cwd=folder, check=True)
+    spec = json.loads((folder / "config.json").read_text())
+    spec["process"] |= {"terminal": False, "args": arguments}
+    spec["root"]["path"] = str(rootfs)
+    spec["linux"]["cgroupsPath"] = f"{REAL}/docker/{id_}"
+    (folder / "config.json").write_text(json.dumps(spec))
+    return ["runc", "--root", folder / "state", "run", id_]
 
 
 def test_podman(tmp_path: Path, rootfs: Path) -> None:

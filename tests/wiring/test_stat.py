@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
 from running import CHECKOUT, GIVE_UP_S
+from tools import tool
 
 STAT = (sys.executable, "-m", "kepler_ebpf", "stat")
 OWN_FAILURE = 125
@@ -284,6 +285,22 @@ def test_estimate_is_labelled_in_every_form():
     assert (
         "package-J-estimated" in stat("--meter", "estimate", "--format", "go", "--", "true").stderr
     )
+
+
+def test_lines_for_benchstat_are_read_by_it(tmp_path):
+    """Benchstat compares two files of repeated runs, and knows the units."""
+    script = tmp_path / "burn.py"
+    for name, seconds in (("old", 0.02), ("new", 0.04)):
+        script.write_text(BURN.format(seconds))
+        flags = ("--meter", "fake", "--format", "go", "-r", "4", "-o", str(tmp_path / name))
+        assert stat(*flags, "--", sys.executable, "-Ss", str(script)).returncode == 0
+    done = subprocess.run(
+        [tool("benchstat"), "old", "new"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    for unit in ("package-J-estimated", "cpu-sec"):
+        assert done.stdout.count(f" {unit} ") == 2, done.stdout
+    assert "n=4" in done.stdout
 
 
 # --- bad input --------------------------------------------------------------------------------
