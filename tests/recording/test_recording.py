@@ -18,6 +18,7 @@ from kepler_ebpf.errors import SetupError
 from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, UnitLabels, VmLabels
 from kepler_ebpf.recording import encode
+from kepler_ebpf.recording.encode import NamedRows
 from kepler_ebpf.recording.frames import State
 from kepler_ebpf.recording.names import (
     cgroup_of_texts,
@@ -112,7 +113,7 @@ def test_name_of_a_process_is_kept(name):
 def test_later_names_are_better(tmp_path):
     """A reader has the last that was known."""
     early = {"cgroup": {7: texts_of_cgroup(CGROUPS[0])}}
-    late = {
+    late: NamedRows = {
         "cgroup": {7: texts_of_cgroup(CGROUPS[1])},
         "process": {(4, 9): texts_of_process(ProcessName("/bin/x"), "x --flag")},
         "pod": {"key": texts_of_pod(PodLabels("p1", "pod", "space"))},

@@ -200,7 +200,8 @@ def test_each_part_has_the_names_of_what_goes_on(tmp_path):
 
 def test_written_is_soon_on_the_disk(tmp_path, monkeypatch):
     """Not each batch, but within seconds."""
-    synced, clock = [], iter(range(1000))
+    synced: list[int] = []
+    clock = iter(range(1000))
     monkeypatch.setattr(os, "fdatasync", synced.append)
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     write(tmp_path / "r", batches_of(1, 12), ends=False)
