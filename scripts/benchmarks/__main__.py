@@ -31,6 +31,7 @@ from benchmarks import (
     pods,
     product_lines,
     rate,
+    recording,
     residual,
     shares,
     short_containers,
@@ -80,6 +81,9 @@ FIGURES: dict[str, Measure] = {
     "stat_startup": stat.startup,
     "stat_fork_us": stat.forks,
     "two_at_once": stat.two_at_once,
+    "record_10ms": recording.record_10ms,
+    "record_damage": recording.record_damage,
+    "replay_identity": recording.replay_identity,
 }
 
 
@@ -93,7 +97,10 @@ def main() -> None:
     parser.add_argument("--base", type=Path, metavar="DIR", help="compare with this checkout")
     parser.add_argument("figures", nargs="*", metavar="FIGURE")
     parser.add_argument(
-        "--share", type=float, default=1.0, help="part of the time of soak and oom_..., as 0.1"
+        "--share",
+        type=float,
+        default=1.0,
+        help="part of the time of the long ones, as 0.1",
     )
     arguments = parser.parse_args()
     shorten(arguments.share)
