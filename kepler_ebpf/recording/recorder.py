@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kepler_ebpf.errors import ReadError
 from kepler_ebpf.kernel.tracker import MAX_PENDING_RECORDS, CpuTimeTracker
 from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
+from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.energy import Meter
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.names.naming import HostNaming
-from kepler_ebpf.recording.naming import BatchNames
+from kepler_ebpf.recording.encode import NamedRows
 from kepler_ebpf.recording.schema import Mark
 from kepler_ebpf.recording.writer import Taken, Writer
 
@@ -25,6 +27,16 @@ BATCH_S = 1.0
 
 NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside of a batch."""
+
+
+class BatchNaming(Protocol):
+    """The names that batches need, see ``naming.BatchNames``."""
+
+    def of(self, records: Records, budget_s: float) -> NamedRows:
+        """Return the names that are new or better with *records*."""
+
+    def gone(self, records: Records) -> list[tuple[str, Hashable]]:
+        """Return kind and key of the names that are not needed after them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +50,7 @@ class Recorder:
     meter: Meter
     measurer: Measurer
     names: HostNaming
-    batch_names: BatchNames
+    batch_names: BatchNaming
     writer: Writer
     interval_s: float
     shown: Callable[[Mark], None]

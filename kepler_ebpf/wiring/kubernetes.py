@@ -1,12 +1,22 @@
-"""The options of the source of pods, from a configuration. Imported only where Kubernetes is on."""
+"""The source of pods, as a configuration wants it. Imported only where Kubernetes is on."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.names.kubernetes.start import PodSourceOptions
+from kepler_ebpf.names.kubernetes.source import PodSource
+from kepler_ebpf.names.kubernetes.start import PodSourceOptions, start_pod_source
 
 GRACE_S = 60.0
 """A pod may be deleted from the API so long before its last process has ended."""
+
+
+def open_pods(stack: ExitStack, config: Config) -> PodSource:
+    """Follow the node's pods; *stack* ends that. Raises KeplerError."""
+    source = start_pod_source(pod_source_options(config))
+    stack.callback(source.close)
+    return source
 
 
 def pod_source_options(config: Config) -> PodSourceOptions:

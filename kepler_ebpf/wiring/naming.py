@@ -6,18 +6,14 @@ from contextlib import ExitStack
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy
-from kepler_ebpf.names.kubernetes.pod_infos import PodSource
 from kepler_ebpf.names.naming import HostNaming, NamingOptions
+from kepler_ebpf.names.resolver import PodDirectory
 
 
 def open_naming(
-    stack: ExitStack, config: Config, hierarchy: CgroupHierarchy
-) -> tuple[HostNaming, PodSource | None]:
-    """Return what names the cgroups of *hierarchy*, and where it learns of pods.
-
-    *stack* closes both. Raises KeplerError.
-    """
-    pods = _pods(stack, config)
+    stack: ExitStack, config: Config, hierarchy: CgroupHierarchy, pods: PodDirectory | None
+) -> HostNaming:
+    """Return what names the cgroups of *hierarchy*, with what *pods* has; *stack* closes it."""
     options = NamingOptions(
         procfs=config.procfs,
         host_root=config.host_root,
@@ -26,17 +22,4 @@ def open_naming(
     )
     names = HostNaming(hierarchy, options, pods)
     stack.callback(names.close)
-    return names, pods
-
-
-def _pods(stack: ExitStack, config: Config) -> PodSource | None:
-    """Follow the node's pods; the Kubernetes client is imported only here, when it is wanted."""
-    if not config.kube_enabled:
-        return None
-    # Heavy, and wanted on few hosts.
-    from kepler_ebpf.names.kubernetes.start import start_pod_source  # noqa: PLC0415
-    from kepler_ebpf.wiring.kubernetes import pod_source_options  # noqa: PLC0415
-
-    source = start_pod_source(pod_source_options(config))
-    stack.callback(source.close)
-    return source
+    return names

@@ -76,7 +76,13 @@ def record(config: Config, **flags: Any) -> int:
             end_on_signals(ticker.stop)
         cpus = read_cpu_info(config.procfs, config.sysfs)
         measuring = open_measuring(stack, config, cpus, with_jobs=bool(asked.command))
-        names, _ = open_naming(stack, config, measuring.hierarchy)
+        pods = None
+        if config.kube_enabled:
+            # Heavy, and wanted on few hosts.
+            from kepler_ebpf.wiring.kubernetes import open_pods  # noqa: PLC0415
+
+            pods = open_pods(stack, config)
+        names = open_naming(stack, config, measuring.hierarchy, pods)
         housekeeping = stack.enter_context(garbage_rounds())
         writer = Writer(target, _header(measuring, cpus, asked))
         stack.callback(writer.close)

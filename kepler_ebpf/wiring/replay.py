@@ -31,7 +31,7 @@ class Asked:
     as_json: bool
 
 
-def replay(_: Config, **flags: Any) -> int:
+def replay(config: Config, **flags: Any) -> int:  # noqa: ARG001 - as every verb has it
     """Print both figures and their difference; the status is that of the recording's state."""
     asked = Asked(**flags)
     recording = open_recording(asked.recording)

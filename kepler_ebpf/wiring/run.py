@@ -23,7 +23,7 @@ from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.energy import UJ_PER_J
-from kepler_ebpf.names.kubernetes.pod_infos import PodInfos
+from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_serving
 from kepler_ebpf.wiring.measuring import Measuring, open_measuring
@@ -93,7 +93,8 @@ def _build(
     _warn_of_hidden(measuring)
     if config.bpf_stats:
         stack.callback(os.close, enable_stats())
-    names, pods = open_naming(stack, config, measuring.hierarchy)
+    pods = _pods(stack, config)
+    names = open_naming(stack, config, measuring.hierarchy, pods)
     housekeeping = stack.enter_context(garbage_rounds())
     measurer, tracker, meter = measuring.start(), measuring.tracker, measuring.meter
     return Sampler(
@@ -128,6 +129,16 @@ def _warn_of_hidden(measuring: Measuring) -> None:
     for hidden in (hidden_processes(procfs), hidden_cgroups(hierarchy)):
         if hidden:
             LOG.warning("%s; %s", hidden.problem, hidden.remedy)
+
+
+def _pods(stack: ExitStack, config: Config) -> PodSource | None:
+    """Follow the node's pods; the Kubernetes client is imported only here, when it is wanted."""
+    if not config.kube_enabled:
+        return None
+    # Heavy, and wanted on few hosts.
+    from kepler_ebpf.wiring.kubernetes import open_pods  # noqa: PLC0415
+
+    return open_pods(stack, config)
 
 
 def _retention(config: Config) -> Retention:
