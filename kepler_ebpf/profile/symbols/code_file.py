@@ -8,6 +8,7 @@ from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.model.arrays import Ints
 from kepler_ebpf.profile.symbols.debug_info import symbol_tables
 from kepler_ebpf.profile.symbols.elf import Elf, MalformedError, ReadAt
+from kepler_ebpf.profile.symbols.go_table import GoTable
 from kepler_ebpf.profile.symbols.open_file import OpenFile
 from kepler_ebpf.profile.symbols.table import SymbolTable
 
@@ -26,7 +27,7 @@ class CodeFile:
         self.path = path
         self.build_id = Elf(read).build_id.rstrip(b"\0")
         self._read = read
-        self._tables: list[SymbolTable] | None = None
+        self._tables: list[SymbolTable | GoTable] | None = None
 
     def names(self, offsets: Ints, debug_directory: str) -> list[str]:
         """Return the name of the function at each of *offsets* (N,) of the file, "" for none."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.profile.symbols.elf import DYNSYM, SYMTAB, Elf, MalformedError, ReadAt, reader_of
+from kepler_ebpf.profile.symbols.go_table import GoTable
 from kepler_ebpf.profile.symbols.open_file import OpenFile
 from kepler_ebpf.profile.symbols.table import SymbolTable
 
@@ -28,7 +29,7 @@ _SUMMED_AT_ONCE = 2**20
 
 def symbol_tables(
     read: ReadAt, path: str, debug_directory: str = DEBUG_DIRECTORY
-) -> list[SymbolTable]:
+) -> list[SymbolTable | GoTable]:
     """Return the tables that name the functions of a file, the better first; [] if it is none.
 
     *path* is where the file lies, for debug files that lie beside it.
@@ -38,9 +39,14 @@ def symbol_tables(
         for whole in (elf, *_separate(elf, path, debug_directory)):
             tables = _tables(whole, SYMTAB)
             if tables:
-                return tables
-        return [*_mini(elf), *_tables(elf, DYNSYM)]
+                return [*tables]
+        return [*_mini(elf), *_go(elf), *_tables(elf, DYNSYM)]
     return []
+
+
+def _go(elf: Elf) -> Iterator[GoTable]:
+    with suppress(MalformedError):
+        yield GoTable(elf)
 
 
 def _tables(elf: Elf, kind: int) -> list[SymbolTable]:
@@ -53,7 +59,7 @@ def _tables(elf: Elf, kind: int) -> list[SymbolTable]:
 
 def _mini(elf: Elf) -> list[SymbolTable]:
     """Unpack MiniDebugInfo: a file of the functions that are not exported."""
-    packed = elf.section(b".gnu_debugdata", MAX_PACKED_BYTES)
+    packed = elf.content(b".gnu_debugdata", MAX_PACKED_BYTES)
     with suppress(lzma.LZMAError, EOFError, MalformedError):
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_UNPACKED_BYTES)
         return _tables(Elf(reader_of(unpacker.decompress(packed, MAX_UNPACKED_BYTES))), SYMTAB)
@@ -67,7 +73,7 @@ def _separate(elf: Elf, path: str, debug_directory: str) -> Iterator[Elf]:
         found = _open(f"{debug_directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug")
         if found and found[1].build_id.hex() == build_id:
             yield found[1]
-    link = elf.section(b".gnu_debuglink", _MAX_LINK_BYTES)
+    link = elf.content(b".gnu_debuglink", _MAX_LINK_BYTES)
     name = os.fsdecode(link.partition(b"\0")[0])
     if not name or "/" in name:
         return

@@ -100,16 +100,23 @@ class Elf:
             raise MalformedError
         return data
 
-    def section(self, name: bytes, max_bytes: int) -> bytes:
-        """Return what is in the section of this name; b"" where it is absent, empty or larger."""
+    def named(self, name: bytes) -> Records | None:
+        """Return the section of this name, None where it is absent."""
         if self._names_section >= len(self.sections):
-            return b""
+            return None
         names = int(self.sections[self._names_section]["offset"])
-        for section in self.sections[self.sections["size"] <= max_bytes]:
+        for section in self.sections:
             if self.read(names + int(section["name"]), len(name) + 1) == name + b"\0":
-                size = 0 if section["type"] == _NOBITS else int(section["size"])
-                return self.bytes_at(int(section["offset"]), size)
-        return b""
+                found: Records = section
+                return found
+        return None
+
+    def content(self, name: bytes, max_bytes: int) -> bytes:
+        """Return what is in the section of this name; b"" where it is absent, empty or larger."""
+        section = self.named(name)
+        if section is None or section["type"] == _NOBITS or section["size"] > max_bytes:
+            return b""
+        return self.bytes_at(int(section["offset"]), int(section["size"]))
 
     @property
     def build_id(self) -> bytes:

@@ -11,7 +11,7 @@ from kepler_ebpf.profile.symbols.ranges import Ranges
 NAMELESS = Frame("[kernel]", "[kernel]", Origin.KERNEL)
 """A function of the kernel without a name."""
 
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 64 * 2**20
 """Of the table that are read; a large kernel has 20 MB."""
 
 MAX_FUNCTION_BYTES = 2**20
@@ -31,10 +31,11 @@ class Kallsyms:
         ends = np.flatnonzero(raw == ord("\n"))
         begins = np.append(0, ends + 1)[: len(ends)]
         begins = begins[ends - begins > _DIGITS + len(" t ")]
-        digits = raw[begins[:, np.newaxis] + np.arange(_DIGITS)]
-        values = np.where(digits > ord("9"), digits - ord("a") + 10, digits - ord("0")) & 15
-        shifts = np.arange(4 * (_DIGITS - 1), -1, -4).astype(np.uint64)
-        starts = (values.astype(np.uint64) << shifts).sum(1, np.uint64)
+        starts = np.zeros(len(begins), np.uint64)
+        for place in range(_DIGITS):
+            digit = raw[begins + place]
+            value = np.where(digit > ord("9"), digit - ord("a") + 10, digit - ord("0")) & 15
+            starts = starts << np.uint64(4) | value
         self.is_hidden = not starts.any()
         """Whether the kernel shows its addresses to nobody, or not to this process."""
         following = np.append(np.unique(starts), np.uint64(2**64 - 1))

@@ -1,6 +1,8 @@
 """Functions get the names that their files have for them."""
 
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,8 +25,8 @@ from kepler_ebpf.profile.symbols.debug_info import MAX_UNPACKED_BYTES
 from kepler_ebpf.profile.symbols.names import UNKNOWN, Names
 
 LIBC = next(Path("/usr/lib").glob("*/libc.so.6"))
-GO = Path("/usr/local/go/bin/go")
-NODE = Path("/usr/bin/node")
+GO = Path(shutil.which("kustomize") or "/absent/go")
+NODE = Path(shutil.which("node") or "/absent/node").resolve()
 PYTHON = Path(sys.executable).resolve()
 FILES = {LIBC: ["-D"], GO: [], PYTHON: ["-D"], NODE: []}
 MOST = 1_500
@@ -148,6 +150,43 @@ def test_mini_debug_info(tmp_path: Path) -> None:
     output_of("xz", mini)
     objcopy("--strip-all", f"--add-section=.gnu_debugdata={mini}.xz", path)
     assert [frame.name for frame in named(path, places)] == ["hidden_helper", "hot"]
+
+
+def test_a_stripped_go_program(tmp_path: Path) -> None:
+    """Go's runtime has a table of its own, which stays."""
+    functions = {
+        start: {name.removesuffix(".abi0") for name in names}
+        for start, (_, names) in functions_of(GO).items()
+        if any(re.match(r"(main|runtime|sort|encoding/json)\.", name) for name in names)
+    }
+    stripped = tmp_path / "stripped"
+    objcopy("--strip-all", GO, stripped)
+    found = names_in(stripped, offsets_of(GO, [*functions]))
+    wrong = [
+        (name, names)
+        for name, names in zip(found, functions.values(), strict=True)
+        if name not in names
+    ]
+    assert wrong == []
+    assert len(found) > 1_000
+
+
+def test_a_stripped_program_of_go_and_c() -> None:
+    """Those of distributions call C: their code does not begin where Go's does."""
+    runc = Path(shutil.which("runc") or "/absent/runc")
+    begin, size = code_of(runc)
+    assert "symtab" not in output_of("readelf", "-SW", runc)
+    found = names_in(runc, list(range(begin, begin + size, 64)))
+    assert len({name for name in found if name.startswith("main.")}) > 10
+    assert found[0] == ""
+
+
+def code_of(path: Path) -> tuple[int, int]:
+    """Return offset and size of a file's section of code."""
+    pattern = r" \.text +PROGBITS +\w+ (\w+) (\w+)"
+    found = re.search(pattern, output_of("readelf", "-SW", path))
+    assert found
+    return int(found[1], 16), int(found[2], 16)
 
 
 def test_what_grows_too_large_is_not_unpacked(tmp_path: Path) -> None:
