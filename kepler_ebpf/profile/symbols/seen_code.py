@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from kepler_ebpf.names.reader import Reader
+from kepler_ebpf.names.reader import GIVE_UP_S, MAX_STUCK, Reader
 from kepler_ebpf.profile.symbols.code_file import CodeFile, open_code
 from kepler_ebpf.profile.symbols.open_file import OpenFile
+from kepler_ebpf.profile.symbols.own_code import VDSO, own_maps, read_vdso
 from kepler_ebpf.profile.symbols.perf_map import PerfMap
 from kepler_ebpf.profile.symbols.process_code import FileKey, Mappings, ProcessCode, read_code
-from kepler_ebpf.profile.symbols.vdso import VDSO, read_vdso
 
 MAX_PROCESSES = 4_096
 """Processes that are kept; beyond it those seen longest ago are forgotten."""
@@ -28,7 +28,6 @@ MAX_LOOKS = 2
 """Looks that are kept of a process whose mappings change."""
 
 _MAX_CALLS_BETWEEN = 64
-_WAIT_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -58,9 +57,13 @@ class SeenCode:
         self._by_id: dict[bytes, CodeFile] = {}
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._room = min(MAX_FILES, soft_limit // 2)
-        vdso = read_vdso()
+        maps = own_maps()
+        vdso = read_vdso(maps)
         if vdso:
             self._files[b"00:00 0", VDSO.encode()] = vdso
+        # Short commands use the same libraries, and may never be seen alive.
+        for path in sorted({path for _, _, path in maps if path.startswith("/")}):
+            self.learn_file(path)
 
     def learn(self, pid: int, start_ns: int) -> None:
         """Note where the code of a living process lies.
@@ -96,8 +99,13 @@ class SeenCode:
         return self._by_id.get(build_id.rstrip(b"\0"))
 
     def settle(self) -> None:
-        """Use what is being read; wait a second for it at most."""
-        self._reader.deliver(_WAIT_S)
+        """Use what was requested so far; wait for it, a second for each read that hangs."""
+        settled: list[bool] = []
+        for _ in range(MAX_STUCK + 1):
+            self._reader.request("settled", lambda: True, settled.append)
+            self._reader.deliver(GIVE_UP_S)
+            if settled:
+                break
 
     def _exe(self, pid: int) -> str:
         try:

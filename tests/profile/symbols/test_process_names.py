@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from code_files import build_id_of, compiled, functions_of, offsets_of, output_of
 from processes import start_ns_of
+from silent_files import SilentFiles
 
 from kepler_ebpf.profile.model import Frame, Origin
 from kepler_ebpf.profile.symbols import seen_code
@@ -290,6 +291,7 @@ def test_a_process_that_ends_at_once_costs_nothing(tmp_path: Path) -> None:
 def test_copies_of_a_file_are_opened_once(tmp_path: Path) -> None:
     """The images of containers hold the same libraries: one of each is kept open."""
     names = Names()
+    names_at(names, 1, 0, 1)  # What it learns of its own process is read by then.
     before = open_files()
     for number in range(3):
         with running(compiled(tmp_path, name=f"copy{number}")) as (pid, (hot, *_)):
@@ -321,3 +323,25 @@ def test_everything_is_closed_in_the_end(tmp_path: Path) -> None:
         assert open_files() > before
     del names
     assert open_files() == before
+
+
+def test_a_file_system_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """A process whose /tmp does not answer costs its names, and no others."""
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    path = compiled(tmp_path, source=JIT_SOURCE)
+    script = f"mount --bind {tmp_path} /mnt && mount --bind {silent} /tmp && exec /mnt/known"
+    names = Names()
+    with ExitStack() as stack:
+        files = SilentFiles(silent)
+        stack.callback(files.abort)
+        pid, _ = stack.enter_context(running("unshare", "--mount", "sh", "-c", script))
+        other = compiled(tmp_path, name="other")
+        other_pid, (hot, *_) = stack.enter_context(running(other))
+        start_ns, other_start_ns = start_ns_of(pid), start_ns_of(other_pid)
+        names.learn(pid, start_ns)
+        names.learn(other_pid, other_start_ns)
+        assert files.waits.wait(30)
+        assert names_at(names, other_pid, other_start_ns, hot) == ["hot"]
+        assert names_at(names, pid, start_ns, JIT_AT) == ["[unknown]"]
+    assert path.exists()
