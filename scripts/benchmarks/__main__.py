@@ -30,6 +30,7 @@ from benchmarks import (
     pages,
     pods,
     product_lines,
+    profile_names,
     rate,
     recording,
     residual,
@@ -84,6 +85,7 @@ FIGURES: dict[str, Measure] = {
     "record_10ms": recording.record_10ms,
     "record_damage": recording.record_damage,
     "replay_identity": recording.replay_identity,
+    "profile_names": profile_names.measure,
 }
 
 

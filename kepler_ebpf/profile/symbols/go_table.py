@@ -50,7 +50,7 @@ class GoTable:
 
     def _name(self, at: int) -> str:
         """Read the name of a function: it is where the function's details refer to."""
-        details = int(self._details[self._ranges.same_start(at, 1)[-1]])
+        details = int(self._details[self._ranges.same_start(at, 1)[0]])
         place = self._elf.read(self._begin + self._functions + details + 4, 4)
         name = self._begin + self._names + int.from_bytes(place, "little")
         return self._elf.read(name, MAX_NAME_BYTES).partition(b"\0")[0].decode("utf-8", "replace")

@@ -41,6 +41,6 @@ class PerfMap:
     def find(self, addresses: Ints) -> list[str]:
         """Return the name of the code at each address (N,); "" where the map has none."""
         return [
-            self._names[self._ranges.same_start(at, 1)[-1]] if at >= 0 else ""
+            self._names[self._ranges.same_start(at, 1)[0]] if at >= 0 else ""
             for at in self._ranges.find(addresses).tolist()
         ]

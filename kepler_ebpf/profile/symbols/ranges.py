@@ -41,15 +41,19 @@ class Ranges:
         at[beside] = -1
         return at.astype(np.int64)
 
-    def same_start(self, at: int, most: int) -> Ints:
+    def same_start(self, at: int, most: int) -> list[int]:
         """Return as indexes into what the ranges were made of those that begin as *at* does.
 
         Only the last *most*, and only those that are as long as *at* or longer.
         """
-        first = int(np.searchsorted(self.starts, self.starts[at], "left"))
-        places = np.arange(max(first, at - most + 1), at + 1)
-        alike: Ints = self._order[places[self.ends[places] >= self.ends[at]]]
-        return alike
+        start, end = self.starts[at], self.ends[at]
+        places = []
+        for place in range(at, max(at - most, -1), -1):
+            if self.starts[place] != start:
+                break
+            if self.ends[place] >= end:
+                places.append(place)
+        return [int(self._order[place]) for place in places]
 
     @property
     def nbytes(self) -> int:

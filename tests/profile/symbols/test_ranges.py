@@ -35,7 +35,7 @@ def test_ranges_with_one_start(pairs: list[tuple[int, int]], place: int) -> None
     starts, ends = (np.array([pair[side] for pair in pairs], np.uint64) for side in (0, 1))
     ranges = Ranges(starts, ends)
     at = place % len(pairs)
-    for index in ranges.same_start(at, 8).tolist():
+    for index in ranges.same_start(at, 8):
         assert pairs[index][0] == ranges.starts[at]
         assert pairs[index][1] >= ranges.ends[at]
 
