@@ -80,7 +80,7 @@ class Names:
         ids = np.ascontiguousarray(build_ids).view("S20").reshape(-1)
         for build_id in np.unique(ids):
             chosen = np.flatnonzero(ids == build_id)
-            file = self._seen.file(build_id) or self._installed(build_id)
+            file = self._seen.files.with_id(build_id) or self._installed(build_id)
             if file:
                 _put(frames, chosen, self._in_file(file, offsets[chosen]))
             else:
@@ -111,7 +111,7 @@ class Names:
 
     def notes(self) -> tuple[str, ...]:
         """Say which names are missing so far, and how to have them next time."""
-        self._missing.is_crowded = self._seen.is_crowded
+        self._missing.is_crowded = self._seen.files.is_crowded
         self._missing.lacks_cxx = self._demangler.is_missing
         return tuple(self._missing.sentences())
 

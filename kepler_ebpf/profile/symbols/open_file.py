@@ -15,7 +15,13 @@ class OpenFile:
         self.fd = fd
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        self.close()
+
+    def close(self) -> None:
+        """Close it now; there is nothing to read any more."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def read(self, offset: int, size: int) -> bytes:
         """Read up to *size* bytes at *offset*; b"" where that fails."""

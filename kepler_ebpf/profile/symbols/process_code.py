@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 from kepler_ebpf.profile.symbols.code_file import CodeFile
 from kepler_ebpf.profile.symbols.elf import MalformedError
+from kepler_ebpf.profile.symbols.kept_files import FileKey, KeptFiles
 from kepler_ebpf.profile.symbols.open_file import OpenFile
 from kepler_ebpf.profile.symbols.ranges import Addresses
 
@@ -34,9 +35,6 @@ _MAPPING = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f:]+ [0-9]+) *(.*)$", re.MULTILINE
 )
 
-FileKey = tuple[bytes, bytes]
-"""Device and inode, and path, as /proc shows them: one file, as long as that is open."""
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mappings:
@@ -52,47 +50,31 @@ class Mappings:
     files: tuple[CodeFile | None, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class ProcessCode:
-    """What one look at a process gave. ``opened`` are the files that it was the first to have."""
-
-    mappings: Mappings
-    opened: Mapping[FileKey, CodeFile]
-    perf_map: OpenFile | None
-    is_crowded: bool
-    """Whether there were more files than might be opened."""
-
-
 def read_code(
-    pid: int, start_ns: int, known: Mapping[FileKey, CodeFile], room: int, procfs: str
-) -> ProcessCode | None:
-    """Read the mappings of a process, and open those of their files that are not *known*.
+    pid: int, start_ns: int, files: KeptFiles[CodeFile], procfs: str
+) -> tuple[Mappings, OpenFile | None] | None:
+    """Read the mappings of a process, keep their files, and open its perf map if it needs one.
 
-    At most *room* files. None where the process has ended, or is another one.
+    None where the process has ended, or is another one.
     """
     with _pinned(pid, procfs) as process_fd:
         if process_fd is None or not is_alive(pid, start_ticks(start_ns), procfs):
             return None
         text = _read(process_fd, "maps", MAX_MAPS_BYTES)
         rows = [match.groups() for match in _MAPPING.finditer(text)][:MAX_MAPPINGS]
-        keys = [(identity, path) for *_, identity, path in rows]
-        opened: dict[FileKey, CodeFile] = {}
-        for (start, end, *_), key in zip(rows, keys, strict=True):
-            if key not in known and key not in opened and key[1][:1] == b"/" and len(opened) < room:
-                file = _open(process_fd, int(start, 16), int(end, 16), key)
-                if file:
-                    opened[key] = file
         starts, ends, offsets = (
             np.array([int(row[column], 16) for row in rows], np.uint64) for column in range(3)
         )
-        paths = tuple(_path(path) for _, path in keys)
-        files = tuple(known.get(key) or opened.get(key) for key in keys)
-        has_own_code = not all(files)
-        return ProcessCode(
-            Mappings(starts, ends, offsets, paths, files),
-            opened,
-            _open_perf_map(process_fd, start_ns) if has_own_code else None,
-            is_crowded=len(opened) >= room,
+        found = [
+            files.known((identity, path))
+            or _open(process_fd, f"{int(start, 16):x}-{int(end, 16):x}", (identity, path), files)
+            for start, end, _, identity, path in rows
+        ]
+        paths = tuple(_path(row[-1]) for row in rows)
+        perf_map = None if all(found) else _open_perf_map(process_fd, start_ns)
+        return (
+            Mappings(starts, ends, offsets, paths, tuple(found)),
+            perf_map and files.keep_perf_map(perf_map),
         )
 
 
@@ -123,14 +105,16 @@ def _path(raw: bytes) -> str:
     return raw.decode("utf-8", "replace").removesuffix(" (deleted)") if raw[:1] == b"/" else ""
 
 
-def _open(process_fd: int, start: int, end: int, key: FileKey) -> CodeFile | None:
+def _open(process_fd: int, span: str, key: FileKey, files: KeptFiles[CodeFile]) -> CodeFile | None:
     """Open the file of a mapping, also where it was deleted or no path leads to it from here."""
+    if key[1][:1] != b"/":
+        return None
     place = f"/proc/self/fd/{process_fd}"
-    for path in (f"{place}/map_files/{start:x}-{end:x}", f"{place}/root{os.fsdecode(key[1])}"):
+    for path in (f"{place}/map_files/{span}", f"{place}/root{os.fsdecode(key[1])}"):
         with suppress(OSError, ValueError, MalformedError):
             file = OpenFile(open_regular(path))
-            if path.startswith(f"{place}/map_files") or _is_it(file.fd, key):
-                return CodeFile(_path(key[1]), file.read)
+            if path.endswith(span) or _is_it(file.fd, key):
+                return files.keep(CodeFile(_path(key[1]), file.read), key)
     return None
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kepler_ebpf.model.arrays import Ints
-
 Addresses = NDArray[np.uint64]
 
 MAX_NESTED = 64
@@ -24,7 +22,7 @@ class Ranges:
         self.starts, self.ends = starts[self._order], ends[self._order]
         self._reach = np.maximum.accumulate(self.ends)
 
-    def find(self, addresses: NDArray[Any]) -> Ints:
+    def find(self, addresses: NDArray[Any]) -> NDArray[np.int64]:
         """Return for each address a place in ``starts``, the last one with this start; else -1."""
         wanted = np.asarray(addresses).astype(np.uint64)
         if not len(self.starts):

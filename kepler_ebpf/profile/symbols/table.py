@@ -58,7 +58,7 @@ class SymbolTable:
         ranks = [_RANK.get(info >> 4, len(_RANK)) for info in part.infos[aliases].tolist()]
         return min(
             zip(names, ranks, strict=True),
-            key=lambda alias: (len(alias[0]) - len(alias[0].lstrip("_")), alias[1], alias[0]),
+            key=lambda alias: (len(alias[0]) - len(alias[0].lstrip("_")), alias[1], len(alias[0])),
         )[0]
 
     def _name(self, offset: int) -> str:

@@ -16,7 +16,7 @@ from processes import start_ns_of
 from silent_files import SilentFiles
 
 from kepler_ebpf.profile.model import Frame, Origin
-from kepler_ebpf.profile.symbols import seen_code
+from kepler_ebpf.profile.symbols import kept_files
 from kepler_ebpf.profile.symbols.names import UNKNOWN, Names
 
 JIT_AT = 0x5000_0000
@@ -303,7 +303,7 @@ def test_copies_of_a_file_are_opened_once(tmp_path: Path) -> None:
 
 def test_files_beyond_the_limit_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not opened has no names, and the note says so."""
-    monkeypatch.setattr(seen_code, "MAX_FILES", 0)
+    monkeypatch.setattr(kept_files, "MAX_FILES", 0)
     names = Names()
     with running(compiled(tmp_path)) as (pid, (hot, *_)):
         start_ns = start_ns_of(pid)
