@@ -107,7 +107,7 @@ def test_search_adds_up(show: Show) -> None:
     expect(page.locator("#found")).to_have_text("6.000 J, 60.00 % in 3 matches")
     page.locator("#search").fill("parse<")
     expect(page.locator("#functions")).to_have_text(
-        re.compile(r"parse<int, char>/usr/bin/cc15\.000 J\s+50\.00 %6\.000 J\s+60\.00 %")
+        re.compile(r"parse<int, char>cc15\.000 J\s+50\.00 %6\.000 J\s+60\.00 %")
     )
     page.keyboard.press("Escape")
     expect(page.locator("#found")).to_be_empty()
@@ -158,7 +158,7 @@ def test_kinds_of_code_are_apart(show: Show) -> None:
     """The legend has the part of user code, kernel, JIT and of what is not known."""
     page = show(profile_of(ROWS))
     legend = page.locator("#legend")
-    for words in ("user code 50.00 %", "kernel 10.00 %", "JIT 30.00 %", "not sampled 10.00 %"):
+    for words in ("user code 50.00 %", "kernel 10.00 %", "JIT 30.00 %", "or not sampled 10.00 %"):
         expect(legend).to_contain_text(words)
     colours = legend.locator("i").evaluate_all(
         "items => items.map(item => getComputedStyle(item).backgroundColor)"
@@ -189,7 +189,9 @@ def test_names_are_text(show: Show) -> None:
 def test_a_large_profile_opens(show: Show) -> None:
     """Tens of thousands of frames are drawn, and the page says what is not."""
     page = show(large_profile(stacks=12_000))
-    expect(page.locator("#pruned")).to_contain_text("frames are too narrow")
+    expect(page.locator("#pruned")).to_contain_text(
+        re.compile("Too narrow to be drawn: [0-9,]+ frames")
+    )
     page.locator("#search").fill("function_1")
     expect(page.locator("#found")).to_contain_text("J,")
 

@@ -71,9 +71,9 @@ def test_endings_are_of_one_format() -> None:
 
 def test_folded_line() -> None:
     """A line is program, frames with the marks of the kernel, and whole microjoules."""
-    odd = Row(MAKE, (Frame("a;b\nc"),), (7.4, 0.0))
+    odd = Row(MAKE, (Frame("a;b\nc\0"),), (7.4, 0.0))
     lines = render("folded", profile_of([odd]), "package").decode().splitlines()
-    assert lines == ["make;a:b\N{REPLACEMENT CHARACTER}c 7"]
+    assert lines == ["make;a:b c\N{REPLACEMENT CHARACTER} 7"]
     lines = render("folded", small_profile(), "package").decode().splitlines()
     assert lines[0] == "cc1;main;parse<int, char>;asm_exc_page_fault_[k] 3000000"
 

@@ -32,7 +32,10 @@ def _clean(text: str) -> str:
     kept = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
     if kept.isprintable():
         return kept
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in kept)
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for char in kept
+    )
 
 
 def total_uj(profile: Profile, kind: str) -> float:

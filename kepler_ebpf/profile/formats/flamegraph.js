@@ -3,9 +3,10 @@
 // only ever set as text.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const ROW = 18, MIN_PX = 0.1, MIN_LABEL = 4, FUNCTIONS = 40;
+// A row is drawn if a frame of it has ROW_PX; to zoom shows the others.
+const ROW = 18, MIN_PX = 0.1, ROW_PX = 1, MIN_LABEL = 4, FUNCTIONS = 40;
 const CLASSES = [
-  ["user", "user code"], ["kernel", "kernel"], ["jit", "JIT"], ["none", "not known or not sampled"],
+  ["user", "user code"], ["kernel", "kernel"], ["jit", "JIT"], ["none", "not named or not sampled"],
 ];
 const COUNT = data.frame.length;
 const LEVELS = Math.max(...new Set(data.depth)) + 1;
@@ -28,7 +29,7 @@ const levels = Array.from({ length: LEVELS }, () => []);
 }
 
 const state = { metric: data.metric, zoom: 0, cursor: 0, upward: false, order: "own" };
-let values, start, own, matched = null, colours = new Map();
+let values, start, own, rows = LEVELS, matched = null, colours = new Map();
 
 const frameOf = (node) => {
   const [name, module, kind] = data.frames[data.frame[node]];
@@ -76,7 +77,7 @@ function hash(text) {
   return value;
 }
 
-// A class has a hue; a file has a shade of the hue, and a function one of brightness.
+// A class has a hue; a file has a shade of it, and a function one of that.
 function colour(index) {
   let found = colours.get(index);
   if (!found) {
@@ -86,8 +87,8 @@ function colour(index) {
       .getPropertyValue(`--${isMatch ? "match" : kind}`);
     let [hue, saturation, light] = base.split(/[\s%]+/).filter(Boolean).map(Number);
     if (kind !== "program" && kind !== "none") {
-      hue += (hash(module) % 19) - 9;
-      light += (hash(name) % 9) - 4;
+      hue += (hash(module) % 15) - 7 + (hash(name) % 9) - 4;
+      light += (hash(name) % 11) - 5;
     }
     found = `hsl(${hue} ${saturation}% ${light}%)`;
     colours.set(index, found);
@@ -96,7 +97,7 @@ function colour(index) {
 }
 
 const width = () => canvas.clientWidth;
-const rowTop = (depth) => (state.upward ? LEVELS - 1 - depth : depth) * ROW;
+const rowTop = (depth) => (state.upward ? rows - 1 - depth : depth) * ROW;
 const isCaller = (node) => node <= state.zoom && end[node] > state.zoom;
 
 // Left edge and width of a node in pixels; null where it is not in what is shown.
@@ -107,36 +108,49 @@ function extent(node) {
   return [(start[node] - start[state.zoom]) * scale, values[node] * scale];
 }
 
+// Calls *each* with every node that is to be drawn, its left edge and its width.
+function forVisible(each) {
+  for (let node = 0; node < COUNT; node++) {
+    const place = extent(node);
+    if (place && place[1] >= MIN_PX) each(node, ...place);
+    else if (!isCaller(node)) node = end[node] - 1; // what is below is narrower still, or outside
+  }
+}
+
+// As much of a name as there is room for; the path of a package is what is missed least.
+function fitting(name, room) {
+  const short = name.length > room ? name.replace(/^[\w.-]+(\/[\w.-]+)*\//, "") : name;
+  return short.length > room ? `${short.slice(0, room - 1)}…` : short;
+}
+
 function draw() {
   const ratio = window.devicePixelRatio || 1;
-  canvas.style.height = `${LEVELS * ROW}px`;
+  rows = 1;
+  forVisible((node, x, wide) => {
+    if (wide >= ROW_PX) rows = Math.max(rows, data.depth[node] + 1);
+  });
+  canvas.style.height = `${rows * ROW}px`;
   canvas.width = Math.round(width() * ratio);
-  canvas.height = LEVELS * ROW * ratio;
+  canvas.height = rows * ROW * ratio;
   ink.scale(ratio, ratio);
   ink.font = "11.5px ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace";
   ink.textBaseline = "middle";
   const letter = ink.measureText("m").width;
   const styles = getComputedStyle(document.documentElement);
   const text = styles.getPropertyValue("--text"), dim = Number(styles.getPropertyValue("--dim"));
-  for (let node = 0; node < COUNT; node++) {
-    const place = extent(node);
-    if (!place || place[1] < MIN_PX) {
-      if (!isCaller(node)) node = end[node] - 1; // what is below is narrower still, or outside
-      continue;
-    }
-    const [x, wide] = place, y = rowTop(data.depth[node]), index = data.frame[node];
+  forVisible((node, x, wide) => {
+    const y = rowTop(data.depth[node]), index = data.frame[node];
     ink.globalAlpha = (matched && !matched[index]) || (node < state.zoom) ? dim : 1;
     ink.fillStyle = colour(index);
     ink.fillRect(x, y, Math.max(wide - (wide > 3 ? 1 : 0), 0.3), ROW - 1);
     const room = Math.floor((wide - 8) / letter);
     if (room >= MIN_LABEL) {
-      const name = data.frames[index][0];
+      const name = fitting(data.frames[index][0], room);
       ink.globalAlpha = Math.min(1, ink.globalAlpha * 2.4);
       ink.fillStyle = text;
-      ink.fillText(name.length > room ? `${name.slice(0, room - 1)}…` : name, x + 4, y + ROW / 2,
-        wide - 6);
+      ink.fillText(name, x + 4, y + ROW / 2, wide - 6);
     }
-  }
+  });
   ink.globalAlpha = 1;
   placeCursor();
 }
@@ -152,7 +166,7 @@ function placeCursor() {
 
 function nodeAt(x, y) {
   const row = Math.floor(y / ROW);
-  const level = levels[state.upward ? LEVELS - 1 - row : row] || [];
+  const level = levels[state.upward ? rows - 1 - row : row] || [];
   return level.find((node) => {
     const place = extent(node);
     return place && x >= place[0] && x < place[0] + Math.max(place[1], MIN_PX);
@@ -190,7 +204,7 @@ function showTooltip(node, x, y) {
   const rows = data.metrics.map((metric, index) => {
     const all = data.values[index], row = element("tr", "");
     const watts = metric.unit === "uj" && data.seconds
-      ? `${(all[node] / 1e6 / data.seconds).toPrecision(3)} W` : "";
+      ? energy(all[node] / data.seconds).replace("J", "W") : "";
     for (const cell of [metric.name, figure(all[node], index), percent(all[node], all[0]), watts]) {
       row.append(element("td", cell));
     }
@@ -262,9 +276,11 @@ function showFunctions() {
       const button = element("button", name, { type: "button", title: "Search for it" });
       button.addEventListener("click", () => search(name));
       cell.append(button);
-      row.append(cell, element("td", module));
+      row.append(cell, element("td", module.split("/").pop(), { title: module }));
       for (const value of [sum.own, sum.all]) {
-        row.append(element("td", `${figure(value)}  ${percent(value, values[0])}`));
+        const part = `${percent(value, values[0])}`, bar = element("td", `${figure(value)}  ${part}`);
+        bar.style.backgroundSize = `${part.replace(" ", "")} 100%`;
+        row.append(bar);
       }
       return row;
     });
@@ -402,8 +418,8 @@ data.metrics.forEach((metric, index) => {
   byId("metrics").append(button);
 });
 if (data.pruned) {
-  byId("pruned").textContent = ` ${data.pruned.toLocaleString("en")} frames are too narrow to be ` +
-    "drawn; what they used is in their callers.";
+  byId("pruned").textContent = ` Too narrow to be drawn: ${data.pruned.toLocaleString("en")} frames; ` +
+    "what they used is in their callers.";
 }
-state.upward = LEVELS * ROW < innerHeight * 0.6; // the flames stand up where all can be seen at once
 chooseMetric(state.metric);
+if (rows * ROW < innerHeight * 0.6) flip(); // the flames stand up where all can be seen at once

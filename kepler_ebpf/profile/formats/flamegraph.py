@@ -73,7 +73,7 @@ def _data(profile: Profile, kind: str) -> str:
         "frames": frames,
         "frame": [place[index] for index in drawn.frame.tolist()],
         "depth": drawn.depth.tolist(),
-        "values": drawn.values.round().astype(int).T.tolist(),
+        "values": drawn.values.astype(int).T.tolist(),
     }
     text = json.dumps(document, separators=(",", ":"))
     return text.replace("<", r"\u003c").replace("&", r"\u0026")

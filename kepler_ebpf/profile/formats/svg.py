@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from html import escape
+from textwrap import wrap
+from typing import NamedTuple
 
 from kepler_ebpf.profile.formats.caption import energy, facts, remarks, title
 from kepler_ebpf.profile.formats.tree import Tree, tree
@@ -12,9 +15,12 @@ from kepler_ebpf.profile.model import Profile
 
 WIDTH, ROW, MARGIN = 1200, 17, 12
 HEAD = 62
-MIN_PX = 0.1
+MIN_PX = 0.5
 CHARACTER_PX = 6.4
+TITLE_CHARACTERS, NOTE_CHARACTERS, NOTE = 120, 180, 16
 SHADES = 4
+PACKAGE_PATH = re.compile(r"^[\w.-]+(/[\w.-]+)*/")
+"""What is missed least of a name that is too long."""
 
 STYLE = """
 svg { background: #fffdf8; font: 11px ui-monospace, Menlo, Consolas, monospace; color: #211d1a }
@@ -28,47 +34,62 @@ text { fill: currentColor } .title { font: 600 16px system-ui, sans-serif }
 """
 
 
+class Box(NamedTuple):
+    """A frame in the picture: its left edge and width in px, and its energy."""
+
+    frame: int
+    depth: int
+    x: float
+    width: float
+    uj: float
+
+
 def write(profile: Profile, kind: str) -> bytes:
     """Return the SVG: energy of *kind*, the whole at the bottom, and what it is of at the top."""
     drawn = tree(profile, kind)
-    levels = int(drawn.depth.max()) + 1
-    notes = remarks(profile)
-    height = HEAD + levels * ROW + MARGIN + 16 * len(notes)
+    boxes = list(_boxes(drawn, profile.kinds.index(kind)))
+    bottom = HEAD + max(box.depth for box in boxes) * ROW
     name, line = title(profile, kind), " · ".join(facts(profile, kind))
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
+    hidden = drawn.pruned + len(drawn.frame) - len(boxes)
+    notes = [*remarks(profile), f"Too narrow to be drawn: {hidden:,} frames."]
+    lines = [row for note in notes for row in wrap(note, NOTE_CHARACTERS)]
+    height = bottom + ROW + MARGIN + NOTE * len(lines)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" role="img">',
         f"<title>Flame graph: {escape(name)}</title><style>{STYLE}</style>",
-        f'<text class="title" x="{MARGIN}" y="26">{escape(name[:120])}</text>',
+        f'<text class="title" x="{MARGIN}" y="26">{escape(name[:TITLE_CHARACTERS])}</text>',
         f'<text class="facts" x="{MARGIN}" y="46">{escape(line)}</text>',
-        *_frames(drawn, profile.kinds.index(kind), HEAD + (levels - 1) * ROW),
+        *(_drawn(drawn, box, boxes[0].uj, bottom - box.depth * ROW) for box in boxes),
     ]
-    for index, note in enumerate(notes):
-        y = HEAD + levels * ROW + MARGIN + 16 * index
-        lines.append(f'<text class="facts" x="{MARGIN}" y="{y}">{escape(note[:180])}</text>')
-    return "\n".join([*lines, "</svg>\n"]).encode()
+    for y, row in enumerate(lines, 1):
+        place = f'x="{MARGIN}" y="{bottom + ROW + NOTE * y}"'
+        parts.append(f'<text class="facts" {place}>{escape(row)}</text>')
+    return "\n".join([*parts, "</svg>\n"]).encode()
 
 
-def _frames(drawn: Tree, column: int, bottom: int) -> Iterator[str]:
-    """Return a box for each frame, above the one that called it."""
+def _boxes(drawn: Tree, column: int) -> Iterator[Box]:
+    """Return what is wide enough to be drawn; the first is the whole."""
     values = drawn.values[:, column].tolist()
-    scale = (WIDTH - 2 * MARGIN) / max(values[0], 1e-9)
-    start: list[float] = [0.0] * (int(drawn.depth.max()) + 2)
+    scale = (WIDTH - 2 * MARGIN) / max(values[0], 1)
+    start = [0.0] * (int(drawn.depth.max()) + 2)
     for index, depth, uj in zip(drawn.frame.tolist(), drawn.depth.tolist(), values, strict=True):
-        x, width = MARGIN + start[depth] * scale, uj * scale
+        if not depth or uj * scale >= MIN_PX:
+            yield Box(index, depth, MARGIN + start[depth] * scale, uj * scale, uj)
         start[depth + 1] = start[depth]
         start[depth] += uj
-        if width < MIN_PX:
-            continue
-        frame, kind = drawn.frames[index], drawn.classes[index]
-        y = bottom - depth * ROW
-        shade = zlib.crc32(frame.name.encode()) % SHADES if kind not in {"none", "program"} else ""
-        share = 100 * uj / max(values[0], 1e-9)
-        module = f" ({frame.module})" if frame.module else ""
-        about = escape(f"{frame.name}{module}: {energy(uj)}, {share:.2f} %")
-        yield (
-            f'<g><title>{about}</title><rect class="{kind}{shade}" x="{x:.2f}" y="{y}" rx="1.5"'
-            f' width="{width:.2f}" height="{ROW - 1}"/>{_label(frame.name, x, y, width)}</g>'
-        )
+
+
+def _drawn(drawn: Tree, box: Box, whole_uj: float, y: int) -> str:
+    """Return the frame, with its name and a tooltip."""
+    frame, kind = drawn.frames[box.frame], drawn.classes[box.frame]
+    shade = zlib.crc32(frame.name.encode()) % SHADES if kind not in {"none", "program"} else ""
+    module = f" ({frame.module})" if frame.module else ""
+    about = f"{frame.name}{module}: {energy(box.uj)}, {100 * box.uj / max(whole_uj, 1):.2f} %"
+    return (
+        f'<g><title>{escape(about)}</title><rect class="{kind}{shade}" x="{box.x:.2f}" y="{y}"'
+        f' width="{box.width:.2f}" height="{ROW - 1}" rx="1.5"/>'
+        f"{_label(frame.name, box.x, y, box.width)}</g>"
+    )
 
 
 def _label(name: str, x: float, y: int, width: float) -> str:
@@ -76,5 +97,6 @@ def _label(name: str, x: float, y: int, width: float) -> str:
     room = int((width - 6) / CHARACTER_PX)
     if room < 3:  # noqa: PLR2004
         return ""
-    text = name if len(name) <= room else f"{name[: room - 1]}…"
+    short = name if len(name) <= room else PACKAGE_PATH.sub("", name)
+    text = short if len(short) <= room else f"{short[: room - 1]}…"
     return f'<text x="{x + 3:.2f}" y="{y + 12}">{escape(text)}</text>'

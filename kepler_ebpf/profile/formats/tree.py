@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
-from kepler_ebpf.profile.formats.merged import merged
+from kepler_ebpf.profile.formats.merged import merged, whole
 from kepler_ebpf.profile.model import Frame, Origin, Profile
 
 MIN_SHARE = 0.1 / 1600
@@ -16,7 +16,8 @@ MIN_SHARE = 0.1 / 1600
 MAX_FRAMES = 50_000
 
 PROGRAM = "program"
-"""The class of a frame that is a program; that of others is the value of their origin."""
+"""The class of a frame that is a program. That of others is the value of their origin, or that of
+no origin if they are not functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Tree:
     """The frames that are drawn, each before those that it called, the heaviest of them first.
 
     ``frame`` (N,) indexes ``frames`` and ``classes``; ``depth`` (N,) is 0 for the whole and 1 for
-    programs; ``values`` is (N, kinds + 2): microjoules of each kind, CPU nanoseconds, samples.
+    programs; ``values`` (N, kinds + 2) are whole microjoules of each kind, CPU ns and samples.
     ``pruned`` frames are not here: those of one caller are one frame if that can be seen, and are
     else a part of the caller's own.
     """
@@ -57,7 +58,9 @@ def tree(profile: Profile, kind: str) -> Tree:
     first = len(profile.frames)
     extra = [*programs, "[too small to show]", "all"]
     frames = (*profile.frames, *(Frame(name, "", Origin.NONE) for name in extra))
-    classes = [frame.origin.value for frame in frames]
+    classes = [
+        Origin.NONE.value if frame.name.startswith("[") else frame.origin.value for frame in frames
+    ]
     classes[first : first + len(programs)] = [PROGRAM] * len(programs)
     classes[-1] = PROGRAM
     every = _nodes(profile, {comm: first + index for index, comm in enumerate(programs)})
@@ -97,7 +100,8 @@ def _nodes(profile: Profile, programs: dict[str, int]) -> Nodes:
             node = place
         leaves.append(node)
     values = np.zeros((len(parent), len(profile.kinds) + 2))
-    figures = np.column_stack((found.energy_uj, found.cpu_ns, found.samples))
+    columns = [*found.energy_uj.T, found.cpu_ns, found.samples]
+    figures = np.column_stack([whole(column) for column in columns])
     np.add.at(values, np.array(leaves, np.int64), figures)
     nodes = Nodes(np.array(parent), np.array(frame), np.array(depth), values)
     for level in range(int(nodes.depth.max()), 0, -1):
