@@ -113,6 +113,14 @@ def test_wheel_carries_every_bpf_source_and_the_object(wheel: Path, checkout: Pa
     assert packed == sources | {"kepler.bpf.o"}
 
 
+def test_wheel_carries_the_flame_graph(wheel: Path, checkout: Path) -> None:
+    """The page, its style and its script are files beside the module that reads them."""
+    formats = checkout / "kepler_ebpf" / "profile" / "formats"
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {Path(name).name for name in archive.namelist() if "/profile/formats/" in name}
+    assert {path.name for path in formats.glob("flamegraph.*")} <= packed
+
+
 def test_wheel_knows_its_revision(checkout: Path, wheel: Path, tmp_path: Path) -> None:
     """It is the environment's, else the repository's, else unknown."""
 

@@ -148,8 +148,14 @@ def test_firefox_cpu_time() -> None:
     assert samples["time"] == [1000.0, 3000.0]
 
 
+@given(profile=profiles())
+def test_svg_is_well_formed(profile: Profile) -> None:
+    """A parser of XML reads it, whatever words and names there are."""
+    assert ET.fromstring(render("svg", profile, "package")).tag.endswith("svg")  # noqa: S314
+
+
 def test_svg_is_a_picture() -> None:
-    """The SVG is well-formed whatever names it shows, and has neither script nor link."""
+    """Names are text, and there is neither a script nor a link."""
     profile = profile_of([Row(MAKE, (Frame(MARKUP, MARKUP),), (1e6, 0.0))], subject=MARKUP)
     root = ET.fromstring(render("svg", profile, "package"))  # noqa: S314
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}

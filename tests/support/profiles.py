@@ -87,7 +87,12 @@ def profiles(draw) -> Profile:
         interval=st.integers(0, intervals - 1),
         tid=st.integers(1, 9),
     )
-    return profile_of(draw(st.lists(row, max_size=30)), intervals=intervals)
+    words = {
+        "subject": draw(names),
+        "notes": tuple(draw(st.lists(names, max_size=2))),
+        "host": draw(st.dictionaries(names, names, max_size=2)),
+    }
+    return profile_of(draw(st.lists(row, max_size=30)), intervals=intervals, **words)
 
 
 def large_profile(stacks: int, depth: int = 40) -> Profile:

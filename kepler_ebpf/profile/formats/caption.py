@@ -25,6 +25,7 @@ def cleaned(profile: Profile) -> Profile:
         processes=tuple(p._replace(comm=_clean(p.comm)) for p in profile.processes),
         subject=_clean(profile.subject),
         notes=tuple(map(_clean, profile.notes)),
+        host={_clean(name): _clean(value) for name, value in profile.host.items()},
     )
 
 
