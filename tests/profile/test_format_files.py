@@ -139,6 +139,17 @@ def test_firefox_power_track() -> None:
     assert joules == pytest.approx([0.0, 2.0, 0.0, 3.0])
 
 
+def test_firefox_main_thread() -> None:
+    """The leader of a process is its main thread, also where its number is not the lowest."""
+    rows = [Row(CC1, (MAIN,), (1e6, 0.0), tid=tid) for tid in (5, CC1.pid, 12)]
+    threads = firefox(profile_of(rows))["threads"]
+    assert [(each["tid"], each["isMainThread"]) for each in threads] == [
+        (CC1.pid, True),
+        (5, False),
+        (12, False),
+    ]
+
+
 def test_firefox_cpu_time() -> None:
     """The call tree is CPU milliseconds, and the samples lie within their interval."""
     document = firefox(small_profile())

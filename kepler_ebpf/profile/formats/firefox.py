@@ -93,9 +93,10 @@ def _meta(profile: Profile, kind: str) -> dict[str, Any]:
 def _threads(
     profile: Profile, processes: Sequence[Process], pids: Sequence[str], owner: Ints
 ) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
-    """Return a thread for each task of the processes, and where the first of each process is."""
+    """Return a thread for each task, and where the first one of each process is: its leader."""
     rows = profile.rows
-    order = np.lexsort((rows.stack, rows.interval, rows.tid, owner))
+    leader = np.array([process.pid for process in profile.processes], np.int64)[rows.process]
+    order = np.lexsort((rows.stack, rows.interval, rows.tid, rows.tid != leader, owner))
     cuts = np.flatnonzero(np.diff(owner[order]) | np.diff(rows.tid[order])) + 1
     cpu_ns = whole(rows.cpu_ns)
     threads: list[dict[str, Any]] = []
