@@ -14,6 +14,7 @@ root=$(dirname "$(dirname "$here")")
 
 prefix=${DESTDIR-}/opt/kepler-ebpf
 unit=${DESTDIR-}/etc/systemd/system/kepler-ebpf.service
+socket=${DESTDIR-}/etc/systemd/system/kepler-ebpf.socket
 settings=${DESTDIR-}/etc/kepler-ebpf/config.yaml
 options=${DESTDIR-}/etc/default/kepler-ebpf
 
@@ -72,8 +73,8 @@ keep() {
 
 case ${1-} in
 --uninstall)
-	service disable --now kepler-ebpf.service
-	rm -rf "$prefix" "$unit"
+	service disable --now kepler-ebpf.socket kepler-ebpf.service
+	rm -rf "$prefix" "$unit" "$socket"
 	service daemon-reload
 	say "Removed. /etc/kepler-ebpf and /etc/default/kepler-ebpf stay."
 	exit
@@ -116,6 +117,8 @@ for each in "$prefix" "$unit"; do
 done
 mv "$prefix.new" "$prefix"
 install -D -m 644 "$here/kepler-ebpf.service" "$unit"
+# Its lines are the administrator's to choose, so they are not written over. It is not enabled.
+keep "$here/kepler-ebpf.socket" "$socket"
 service daemon-reload
 service enable kepler-ebpf.service
 starts || {

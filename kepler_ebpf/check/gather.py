@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException
 
 import click
 
@@ -20,7 +20,7 @@ from kepler_ebpf.check import finding, kernel
 from kepler_ebpf.check.finding import CheckContext, Finding, Status, from_error, lack, note, ok
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import KeplerError, ReadError, SetupError
-from kepler_ebpf.exporters.listen import open_listeners, parse_address
+from kepler_ebpf.exporters.listen import dial, open_listeners
 from kepler_ebpf.host import facts
 from kepler_ebpf.host.topology import Topology, read_cpu_info
 from kepler_ebpf.meters.choice import MeterProbe, probe_meters
@@ -120,6 +120,8 @@ def addresses(context: CheckContext) -> Finding:
     if not config.prometheus_enabled:
         return note("none wanted (--no-exporter.prometheus)")
     open_access(config).close()
+    if config.systemd_socket:
+        return note("those of systemd's socket unit (--web.systemd-socket)")
     return ok("; ".join(map(_address, config.listen_addresses)), required=True)
 
 
@@ -137,14 +139,11 @@ def _address(address: str) -> str:
 
 def _serves_here(address: str) -> bool:
     """Whether a kepler-ebpf answers on *address*, without or with TLS."""
-    host, port = parse_address(address)
     # It only says what it is, and nothing is said to it.
     unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
-    for connection in (
-        HTTPConnection(host or "localhost", port, timeout=ANSWER_S),
-        HTTPSConnection(host or "localhost", port, timeout=ANSWER_S, context=unverified),
-    ):
-        with suppress(OSError, HTTPException), closing(connection):
+    for wrap in (lambda plain: plain, unverified.wrap_socket):
+        with suppress(OSError, HTTPException), closing(HTTPConnection("localhost")) as connection:
+            connection.sock = wrap(dial(address, ANSWER_S))
             connection.request("HEAD", "/healthz")
             if connection.getresponse().getheader("Server") == "kepler-ebpf":
                 return True

@@ -119,11 +119,13 @@ def _refuse_contradictions(config: Config) -> None:
 def _refuse_fine_figures(config: Config) -> None:
     """Refuse to serve figures of short times to other hosts: they show what programs compute."""
     open_to_all = [address for address in config.listen_addresses if not is_local(address)]
+    if config.systemd_socket:
+        open_to_all = ["what systemd passes"]
     if config.prometheus_enabled and config.served_interval_s < MIN_OPEN_S and open_to_all:
         raise ConfigError(
             f"ebpf.servedInterval is {config.served_interval_s:g} s, and {open_to_all[0]} can be "
             "reached from other hosts",
-            f"serve on 127.0.0.1 or [::1] alone, or set it to {MIN_OPEN_S:g}s or more",
+            f"serve on 127.0.0.1, [::1] or unix sockets, or set it to {MIN_OPEN_S:g}s or more",
         )
 
 

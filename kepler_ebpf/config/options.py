@@ -86,16 +86,20 @@ class Config:
     )
     listen_addresses: tuple[str, ...] = option(
         "web.listenAddresses --web.listen-address",
-        "Addresses to serve metrics on, as HOST:PORT or :PORT.",
+        "Addresses to serve metrics on, as HOST:PORT, :PORT or unix:/PATH.",
         (":28282",),
         values.each(values.listen_address, may_be_empty=False),
     )
     served_interval_s: float = option(
         "ebpf.servedInterval --served-interval",
         "Shortest time that served figures are of, to 1h. Less than 1s lets a reader guess what "
-        "others compute, and needs addresses of the loopback interface alone.",
+        "others compute, and needs addresses of the loopback interface or unix sockets alone.",
         "1s",
         values.duration_s("0s", "1h"),
+    )
+    systemd_socket: bool = switch(
+        "web.systemdSocket --web.systemd-socket",
+        "Serve metrics on the sockets that systemd passes, instead of web.listenAddresses.",
     )
     web_config_file: str = text(
         "web.configFile --web.config-file",

@@ -35,7 +35,10 @@ POD_LABEL = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 )
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-LISTEN_ADDRESS = "HOST:PORT or :PORT, such as :28282, 127.0.0.1:28282 or [::1]:28282"
+LISTEN_ADDRESS = (
+    "HOST:PORT, :PORT or unix:/PATH, such as :28282, 127.0.0.1:28282, [::1]:28282 or "
+    "unix:/run/kepler-ebpf/metrics.sock"
+)
 DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 
 
@@ -148,7 +151,7 @@ def pod_label(text: str) -> str:
 
 
 def listen_address(text: str) -> str:
-    """Take ``HOST:PORT``, ``[IPv6]:PORT`` or ``:PORT``; port 0 lets the kernel choose one."""
+    """Take ``HOST:PORT``, ``[IPv6]:PORT``, ``:PORT`` (0: the kernel chooses) or ``unix:/PATH``."""
     try:
         parse_address(text)
     except ConfigError as error:

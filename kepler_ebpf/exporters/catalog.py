@@ -22,7 +22,8 @@ from kepler_ebpf.exporters.metric import (
     WorkloadMetric,
     figure,
 )
-from kepler_ebpf.exporters.own_metrics import AGE, OWN_METRICS, POD_SOURCE
+from kepler_ebpf.exporters.own_metrics import AGE, OWN_METRICS, POD_SOURCE, WEB
+from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
 from kepler_ebpf.model.levels import NODE, WORKLOAD_LEVELS, WorkloadLevel
@@ -219,7 +220,7 @@ OTHERS: tuple[SampledMetric[Snapshot], ...] = (
     ),
 )
 
-SAMPLED: tuple[Metric, ...] = (*NODES, *HOST, *OTHERS, *POD_SOURCE, *OWN_METRICS, *AGE)
+SAMPLED: tuple[Metric, ...] = (*NODES, *HOST, *OTHERS, *POD_SOURCE, *OWN_METRICS, *WEB, *AGE)
 """The metrics of few samples; the samples of the others grow with the workloads."""
 
 METRICS = (*NODES, *WORKLOADS, POD_INFO, *SAMPLED[len(NODES) :])
@@ -232,13 +233,13 @@ def selected(metrics: Iterable[M], levels: frozenset[str]) -> tuple[M, ...]:
 
 
 def read_samples(
-    host: Host, snapshot: Snapshot | None, now_s: float
+    host: Host, web: WebReload | None, snapshot: Snapshot | None, now_s: float
 ) -> Iterator[tuple[Metric, Samples]]:
     """Yield the metrics of SAMPLED that are exported and whose source exists, with their samples.
 
     *now_s* is on the monotonic clock.
     """
-    sources: list[tuple[tuple[SampledMetric[Any], ...], object]] = [(HOST, host)]
+    sources: list[tuple[tuple[SampledMetric[Any], ...], object]] = [(HOST, host), (WEB, web)]
     if snapshot is not None:
         sources += [
             (NODES + OTHERS, snapshot),

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import bcrypt
@@ -26,7 +26,7 @@ import bcrypt
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.connection import Request
 from kepler_ebpf.exporters.tls import Context, make_context
-from kepler_ebpf.exporters.web_config import WebConfig
+from kepler_ebpf.exporters.web_config import WebConfig, WebReload
 from kepler_ebpf.host.rights import give_up
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class Guard:
         self._closing = self._must_look = self._must_reload = False
         self._looked_s = time.monotonic()
         self.config, self._context, self._stamp = self._loaded()
+        self.last_reload = WebReload(successful=True, success_at_s=time.time())
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self._thread.start()
 
@@ -186,7 +187,9 @@ class Guard:
             self.config, self._context, self._stamp = self._loaded()
         except ConfigError as error:
             LOG.warning("The web configuration stays as it was: %s", error)
+            self.last_reload = replace(self.last_reload, successful=False)
             return
+        self.last_reload = WebReload(successful=True, success_at_s=time.time())
         self._good.clear()
         LOG.info("The web configuration was read anew")
 

@@ -16,11 +16,12 @@ from typing import Protocol
 from urllib.parse import parse_qs
 
 from kepler_ebpf.exporters.connection import Answer, Request, Times, problem
-from kepler_ebpf.exporters.listen import open_listeners
+from kepler_ebpf.exporters.listen import open_listeners, passed_listeners
 from kepler_ebpf.exporters.page import Page, negotiated
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.server import Reply, ServerThread
 from kepler_ebpf.exporters.shared_pages import SharedPages
+from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.model.snapshot import Snapshot
 
 READY_INTERVALS, READY_MIN_S = 5, 15.0
@@ -61,6 +62,10 @@ class Access(Protocol):
     def headers(self) -> Mapping[str, str]:
         """What is on every answer."""
 
+    @property
+    def last_reload(self) -> WebReload | None:
+        """How reading a configuration went; None where there is none."""
+
     def wrap(self, client: socket.socket, /) -> socket.socket:
         """Return the socket to use for a new client; does not wait."""
 
@@ -78,6 +83,7 @@ class OpenAccess:
     """Lets everybody in, without TLS."""
 
     headers: Mapping[str, str] = MappingProxyType({})
+    last_reload = None
 
     def wrap(self, client: socket.socket) -> socket.socket:
         """Return *client* itself."""
@@ -117,13 +123,13 @@ class Service:
 class Server:
     """The running server; ``addresses`` are the requested ones with their real ports."""
 
-    def __init__(self, addresses: Iterable[str], service: Service) -> None:
-        """Serve *service* on every address: ``:PORT``, ``HOST:PORT``, ``[IPV6]:PORT``.
+    def __init__(self, addresses: Iterable[str] | None, service: Service) -> None:
+        """Serve on every address: ``:PORT``, ``HOST:PORT``, ``[IPV6]:PORT``, ``unix:PATH``.
 
-        Port 0 takes a free one. Raises ConfigError for text that is no address and SetupError
-        where listening fails.
+        Port 0 takes a free one; None is what systemd has passed. Raises ConfigError for text that
+        is no address and SetupError where listening fails.
         """
-        listeners = open_listeners(addresses)
+        listeners = passed_listeners() if addresses is None else open_listeners(addresses)
         self.addresses = tuple(address for address, _ in listeners)
         self._service = service
         self._started_s = service.clock()

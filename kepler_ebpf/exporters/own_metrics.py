@@ -1,4 +1,4 @@
-"""The metrics about ourselves: of the run's ``Stats``, of the source of pods, of a page's age.
+"""The metrics about ourselves: of the run's ``Stats``, of sources and settings, of a page's age.
 
 A new one is one entry.
 """
@@ -6,6 +6,7 @@ A new one is one entry.
 from __future__ import annotations
 
 from kepler_ebpf.exporters.metric import SampledMetric, figure
+from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.model.energy import NS_PER_S
 from kepler_ebpf.model.pods import PodSourceHealth
 from kepler_ebpf.model.stats import Stats
@@ -177,5 +178,19 @@ AGE: tuple[SampledMetric[float], ...] = (
         "kepler_ebpf_snapshot_age_seconds",
         "Age of the figures on this page, in seconds.",
         lambda age_s: age_s,
+    ),
+)
+
+WEB: tuple[SampledMetric[WebReload], ...] = (
+    figure(
+        "kepler_ebpf_web_config_last_reload_successful",
+        "1 if the web configuration could be read the last time, 0 if the one before is in use; "
+        "absent without one.",
+        lambda reload: float(reload.successful),
+    ),
+    figure(
+        "kepler_ebpf_web_config_last_reload_success_timestamp_seconds",
+        "Unix time at which the web configuration in use was read.",
+        lambda reload: reload.success_at_s,
     ),
 )

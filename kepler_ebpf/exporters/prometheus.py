@@ -22,6 +22,7 @@ from kepler_ebpf.exporters import catalog
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import Host, Metric, Samples
 from kepler_ebpf.exporters.page import Page, Variant
+from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.exporters.workload_text import WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
 
@@ -48,14 +49,17 @@ class MetricsPage(Collector):
         host: Host,
         debug_collectors: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        web: Callable[[], WebReload | None] = lambda: None,
     ) -> None:
         """Prepare the page of *host*; *debug_collectors* may name ``process`` and ``go``.
 
         ``go`` is Kepler's word for the language runtime: here Python and its garbage collector.
         *clock* is the monotonic clock, against which the age of a snapshot is measured.
+        *web* returns how reading the web configuration went.
         """
         self._host = host
         self._clock = clock
+        self._web = web
         self._snapshot: Snapshot | None = None
         self._workloads = WorkloadText(
             host.node_name,
@@ -95,7 +99,8 @@ class MetricsPage(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield the families whose source exists."""
-        for metric, samples in catalog.read_samples(self._host, self._snapshot, self._clock()):
+        now_s, web = self._clock(), self._web()
+        for metric, samples in catalog.read_samples(self._host, web, self._snapshot, now_s):
             yield self._family(metric, samples)
 
     def _family(self, metric: Metric, samples: Samples) -> Family:

@@ -21,6 +21,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 from kepler_ebpf.exporters.connection import EVENTS, Answer, Connection, Request, State, Times
 from kepler_ebpf.host.rights import give_up
+from kepler_ebpf.host.unix_socket import peer_of
 
 LOG = logging.getLogger(__name__)
 
@@ -251,7 +252,12 @@ class ServerThread:
 
 
 def _host(client: socket.socket, address: tuple[str, int]) -> str:
-    """Return what is the same for a client's connections; in IPv6 it has a network of 64 bits."""
+    """Return what is the same for a client's connections; in IPv6 it has a network of 64 bits.
+
+    At a unix socket that is its user.
+    """
+    if client.family == socket.AF_UNIX:
+        return f"uid {peer_of(client).uid}"
     if client.family != socket.AF_INET6:
         return address[0]
     ip = IPv6Address(address[0].partition("%")[0])

@@ -41,3 +41,11 @@ class WebConfig:
     users: Mapping[str, bytes] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WebReload:
+    """Whether the web configuration could be read the last time, and when it last could."""
+
+    successful: bool
+    success_at_s: float

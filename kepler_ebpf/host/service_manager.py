@@ -1,4 +1,4 @@
-"""Messages to the service manager that started this program, where it wants any: systemd's."""
+"""What the service manager that started this program wants and gives, if it is systemd."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
+
+from kepler_ebpf.errors import SetupError
 
 PERIOD_S = 5.0
 """It is told that the program works no more often than this."""
+
+FIRST_PASSED = 3
+PASSED = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class ServiceManager:
@@ -37,3 +42,30 @@ class ServiceManager:
             manager.setblocking(False)
             manager.sendto(self._message, self._address)
             self._message = b"WATCHDOG=1"
+
+
+def passed_sockets(
+    environment: MutableMapping[str, str] = os.environ,
+) -> list[tuple[str, socket.socket]]:
+    """Take the listening sockets that systemd has opened for this process, with their names.
+
+    Raises SetupError where there are none, or one is no stream socket that listens.
+    """
+    pid, count, names = (environment.pop(name, "") for name in PASSED)
+    if pid != str(os.getpid()) or not count.isdecimal() or not int(count):
+        problem = "systemd has passed no socket to this process"
+        raise SetupError(problem, "start kepler-ebpf.socket, or leave out --web.systemd-socket")
+    named, passed = [*names.split(":"), *[""] * int(count)], []
+    for name, number in zip(named, range(FIRST_PASSED, FIRST_PASSED + int(count)), strict=False):
+        try:
+            listener = socket.socket(fileno=number)
+            listener.set_inheritable(False)
+            listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            listens = 0
+        if not listens or listener.type != socket.SOCK_STREAM:
+            what = f"descriptor {number} ({name})" if name else f"descriptor {number}"
+            problem = f"{what} that systemd has passed is no stream socket that listens"
+            raise SetupError(problem, "give each socket unit a ListenStream=, and Accept=no")
+        passed.append((name, listener))
+    return passed

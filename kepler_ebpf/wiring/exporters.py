@@ -54,14 +54,14 @@ def start_serving(
     if config.web_config_file:
         _reload_on_hangup(stack, access)
     service = Service(
-        page=MetricsPage(host, config.debug_collectors),
+        page=MetricsPage(host, config.debug_collectors, web=lambda: access.last_reload),
         latest=publisher.latest,
         interval_s=config.interval_s,
         last_interval_s=publisher.last_interval_s,
         refresh=publisher.refresh,
         access=access,
     )
-    server = Server(config.listen_addresses, service)
+    server = Server(None if config.systemd_socket else config.listen_addresses, service)
     stack.callback(server.close)
     return server.addresses
 

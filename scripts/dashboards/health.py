@@ -137,6 +137,25 @@ PANELS = [
         about=f"New pods get no name meanwhile. {ONLY_WITH_KUBERNETES}",
     ),
     graph(
+        "Web configuration that is broken",
+        "none",
+        Query(
+            f"1 - kepler_ebpf_web_config_last_reload_successful{{{ON}}} or vector(0)",
+            "{{node_name}}",
+        ),
+        about="1 where TLS and passwords are those from before the last change of the file.",
+    ),
+    graph(
+        "Age of the web configuration",
+        "s",
+        Query(
+            "time() - kepler_ebpf_web_config_last_reload_success_timestamp_seconds"
+            f"{{{ON}}} or vector(0)",
+            "{{node_name}}",
+        ),
+        about="Since it was read.",
+    ),
+    graph(
         "Own CPU",
         "percentunit",
         Query(rate(f"kepler_ebpf_own_cpu_seconds_total{{{ON}}}", "node_name"), "{{node_name}}"),

@@ -350,7 +350,9 @@ def test_fine_figures_are_not_served_to_other_hosts(address: str) -> None:
     )
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1", "unix:/run/x"]
+)
 def test_fine_figures_are_served_on_the_loopback_interface(address: str) -> None:
     """Where the flag asks for them."""
     config = load(ebpf__servedInterval="0s", web__listenAddresses=(address,))

@@ -29,6 +29,7 @@ from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.snapshot import Snapshot
 
 LEAST = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+RELOADED = b'kepler_ebpf_web_config_last_reload_successful{node_name="node-1"}'
 HEADERS = "http_server_config: {headers: {X-Frame-Options: deny}}\n"
 
 Serve = Callable[..., "Served"]
@@ -49,9 +50,8 @@ class Served:
         self.path = path
         self.guard = Guard(partial(read_web_config, path))
         stack.callback(self.guard.close)
-        service = Service(
-            MetricsPage(HOST), latest, time.monotonic, 1.0, lambda: None, access=self.guard
-        )
+        page = MetricsPage(HOST, web=lambda: self.guard.last_reload)
+        service = Service(page, latest, time.monotonic, 1.0, lambda: None, access=self.guard)
         server = Server(["127.0.0.1:0"], service)
         stack.callback(server.close)
         self.address = ("127.0.0.1", int(server.addresses[0].rpartition(":")[2]))
@@ -342,6 +342,8 @@ def test_change_of_the_file_is_taken(serve: Serve) -> None:
     served.change(users(eve=LEAST))
     until(lambda: served.fetch(user="eve", password="secret").status == 200)
     assert served.fetch(user="prom", password="secret").status == 401
+    wanted = RELOADED + b" 1.0"
+    until(lambda: wanted in served.fetch(user="eve", password="secret").body)
 
 
 def test_reload_needs_no_change(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -381,6 +383,8 @@ def test_broken_change_keeps_the_old(
     until(lambda: served.fetch(user="prom", password="secret").status == 200 and bool(caplog.text))
     assert "The web configuration stays as it was" in caplog.text
     assert served.fetch().status == 401
+    wanted = RELOADED + b" 0.0"
+    until(lambda: wanted in served.fetch(user="prom", password="secret").body)
 
 
 @pytest.mark.parametrize(

@@ -524,7 +524,10 @@ def test_address_of_another_host_is_a_setup_error(address: str, remedy: str, sta
 
 @pytest.mark.parametrize(
     "address",
-    ["", "28282", ":", "localhost", ":70000", ":-1", "::1:80", "[::1]80", "h:8o", "a b:1"],
+    [
+        *("", "28282", ":", "localhost", ":70000", ":-1", "::1:80", "[::1]80", "h:8o", "a b:1"),
+        *("unix:", "unix:relative", "unix:@name", "/run/metrics.sock", f"unix:/{'x' * 107}"),
+    ],
 )
 def test_address_that_is_none_is_a_config_error(address: str, start: Start) -> None:
     """An address that cannot be understood is shown with the forms that can."""

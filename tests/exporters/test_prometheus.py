@@ -20,6 +20,7 @@ from kepler_ebpf.exporters.catalog import METRICS, SAMPLED
 from kepler_ebpf.exporters.metric import Metric
 from kepler_ebpf.exporters.page import Variant, negotiated
 from kepler_ebpf.exporters.prometheus import MetricsPage
+from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.pods import PodSourceHealth
 from kepler_ebpf.model.snapshot import Snapshot
@@ -43,7 +44,8 @@ AGE_S = 1.25
 
 def page_of(levels: frozenset[str] = frozenset(LEVELS), *debug: str) -> MetricsPage:
     """Return a page whose clock stands a little after the snapshot."""
-    return MetricsPage(replace(HOST, levels=levels), debug, clock=lambda: END_S + AGE_S)
+    web = WebReload(successful=True, success_at_s=1.0)
+    return MetricsPage(replace(HOST, levels=levels), debug, lambda: END_S + AGE_S, lambda: web)
 
 
 def families(shown: Snapshot | None, accept: str = "", page: MetricsPage | None = None) -> Page:
@@ -244,7 +246,8 @@ def test_a_source_without_an_answer_has_no_time() -> None:
 
 def test_page_before_the_first_snapshot_has_the_host_only() -> None:
     """Before the first interval the page has the build and the CPUs, and no figure."""
-    assert set(families(None)) == {"kepler_build_info", "kepler_node_cpu_info"}
+    shown = set(families(None, page=MetricsPage(HOST)))
+    assert shown == {"kepler_build_info", "kepler_node_cpu_info"}
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS], ids=["text", "openmetrics"])

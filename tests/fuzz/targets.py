@@ -416,14 +416,15 @@ def http_requests(random: Random) -> None:
 
 
 ADDRESSES = (":28282", "127.0.0.1:0", "[::1]:80", "host.name:65535", "[", "]:", "99999", ":")
+SOCKETS = ("unix:", "/run/kepler-ebpf/metrics.sock")
 
 
 @target
 def listen_addresses(random: Random) -> None:
-    """An address is host and port, or refused."""
+    """An address is host and port, or a path, or refused."""
     with suppress(ConfigError):
-        _, port = parse_address(mixed(random, ADDRESSES))
-        assert 0 <= port <= 65535
+        host, port = parse_address(mixed(random, ADDRESSES + SOCKETS))
+        assert host.startswith("/") if port is None else 0 <= port <= 65535
 
 
 # --- names of functions -----------------------------------------------------------------------
