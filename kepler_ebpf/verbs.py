@@ -41,6 +41,7 @@ MEASURING = frozenset(
         "ebpf.loader",
         "ebpf.mapEntries",
         "ebpf.cgroupHierarchy",
+        "ebpf.jobsSocket",
     ]
 )
 """The settings of verbs that measure and serve nothing."""

@@ -17,6 +17,7 @@ ORDER = (
     ("ledger",),
     ("loop",),
     ("stat", "top", "recording", "profile"),
+    ("jobs",),
     ("check", "wiring"),
     ("api", "verbs"),
     ("cli",),

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from kepler_ebpf.errors import ReadError, SetupError
+from kepler_ebpf.jobs.client import RemoteJob
+from kepler_ebpf.jobs.protocol import Begin
 from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.kernel.layout import JOB_SHIFT
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.model.arrays import Bools, Records
-from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.model.energy import Meter, MeterStats
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.stat.result import Run
 from kepler_ebpf.stat.tally import Span, run_of, span_of
@@ -209,3 +211,39 @@ class Engine:
                 except ReadError:
                     continue  # The interval goes on, and the end of a block raises it again.
             self._keeper = None
+
+
+class RemoteEngine:
+    """Has blocks measured at the socket *path*, where we may not measure; for any thread."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._jobs: dict[Block, RemoteJob] = {}
+        self.meter = MeterStats("", is_estimate=True)
+        """That of the last block; it is the same for all."""
+        self.is_closed = False
+
+    def begin(self, block: Block) -> None:
+        """Count for *block* from now on. Raises KeplerError."""
+        scope = "process" if block.thread is None else "thread"
+        job = RemoteJob(self._path, Begin(scope, block.children, block.thread))
+        with LOCK:
+            self.meter = job.meter
+            self._jobs[block] = job
+
+    def end(self, block: Block) -> Run | None:
+        """Return what *block* used; None in a process that has been forked in it."""
+        with LOCK:
+            job = self._jobs.pop(block, None)
+        if job is None:
+            return None
+        run = job.end()
+        block.lost_children = job.lost_children
+        return run
+
+    def close(self) -> None:
+        """End all blocks; in a forked child that only lets go of the parent's."""
+        with LOCK:
+            self.is_closed = True
+            while self._jobs:
+                self._jobs.popitem()[1].close()

@@ -11,11 +11,12 @@ from functools import cache
 from itertools import repeat as times
 from typing import Any
 
-from kepler_ebpf.api.engine import LOCK, Engine, Parts
+from kepler_ebpf.api.engine import LOCK, Engine, Parts, RemoteEngine
 from kepler_ebpf.api.measurement import EnergyPerCall, Measurement, Scope
 from kepler_ebpf.config.load import load_config
-from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.host.runtime import require_files
+from kepler_ebpf.jobs.client import require_socket
 from kepler_ebpf.wiring.session import open_session
 
 CONFIG_VARIABLE = "KEPLER_EBPF_CONFIG"
@@ -93,17 +94,20 @@ def _loop(
 
 
 @cache
-def _shared() -> Engine:
+def _shared() -> Engine | RemoteEngine:
     require_files()
     config = load_config({}, os.environ.get(CONFIG_VARIABLE)).config
     with ExitStack() as stack:
-        opened = open_session(stack, config)
+        try:
+            opened = open_session(stack, config)
+        except SetupError as refusal:
+            return RemoteEngine(require_socket(config.jobs_socket, refusal))
         session, close = opened.session, stack.pop_all().close
         parts = Parts(session.tracker, opened.jobs, session.meter, session.measurer, close)
     return Engine(parts)
 
 
-def shared_engine() -> Engine:
+def shared_engine() -> Engine | RemoteEngine:
     """Return the engine of this process, opened at the first call. Raises KeplerError."""
     with LOCK:
         return _shared()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from kepler_ebpf.api.engine import Block, Engine
+from kepler_ebpf.api.engine import Block, Engine, RemoteEngine
 from kepler_ebpf.errors import ConfigError, KeplerError
 from kepler_ebpf.stat.result import Run
 from kepler_ebpf.stat.statistics import CONFIDENCE, Spread, spread
@@ -28,7 +28,7 @@ class Measurement:
 
     def __init__(
         self,
-        engine: Callable[[], Engine],
+        engine: Callable[[], Engine | RemoteEngine],
         scope: Scope = "process",
         *,
         children: bool = False,
@@ -45,7 +45,7 @@ class Measurement:
         self.name = ""
         """The function that was called, where one was decorated."""
         self._open, self._each = engine, each
-        self._engine: Engine | None = None
+        self._engine: Engine | RemoteEngine | None = None
         self._block: Block | None = None
         self._run: Run | None = None
 
@@ -128,8 +128,8 @@ class Measurement:
         return {kind: zone.error_joules for kind, zone in self.run.zones.items()}
 
     @property
-    def rest_joules(self) -> dict[str, float]:
-        """What the zones drew beside the block, idle included."""
+    def rest_joules(self) -> dict[str, float | None]:
+        """What the zones drew beside the block, idle included; None where it is not told."""
         return {kind: zone.rest_joules for kind, zone in self.run.zones.items()}
 
     @property
@@ -187,7 +187,7 @@ class Measurement:
         return f"{name}{', '.join(zones)}{kind}; CPU {self.cpu_s:.4f} s in {self.wall_s:.4f} s"
 
     @property
-    def _meter(self) -> Engine:
+    def _meter(self) -> Engine | RemoteEngine:
         _ = self.run
         return self._engine  # type: ignore[return-value]
 

@@ -179,6 +179,13 @@ class Config:
         "ebpf.keepPrivileges --keep-privileges",
         "Keep all rights; otherwise those that only the start needs are given up after it.",
     )
+    jobs_socket: str = option(
+        "ebpf.jobsSocket --jobs-socket",
+        "Unix socket at which users without rights have their own commands and blocks measured, "
+        "such as /run/kepler-ebpf/jobs.sock.",
+        "",
+        values.socket_path,
+    )
     kube_enabled: bool = switch(
         "kube.enabled --kube.enable", "Name the pods of this Kubernetes node."
     )

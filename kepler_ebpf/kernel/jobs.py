@@ -5,7 +5,7 @@ The kernel side marks a child of a marked task at its fork; see ``bpf/job.h``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from ctypes import byref, c_uint32
 from typing import NamedTuple
 
@@ -53,14 +53,27 @@ class Jobs:
         if library().bpf_map_update_elem(self._fd, byref(c_uint32(pid)), address, 0):
             raise ReadError(f"cannot mark task {pid}: {describe_errno(last_errno())}")
 
-    def marks(self) -> Iterator[Mark]:
-        """Yield the tasks of the job that have not been freed; some may have ended."""
+    def unmark(self, pid: int) -> None:
+        """Take the thread *pid* out of its job; what it has started stays in it."""
+        library().bpf_map_delete_elem(self._fd, byref(c_uint32(pid)))
+
+    def clear(self) -> None:
+        """End all jobs. From here on a fork costs nothing."""
+        self._control()["jobs"] = 0
+        key, calls = c_uint32(), library()
+        while calls.bpf_map_get_next_key(self._fd, None, byref(key)) == 0:
+            calls.bpf_map_delete_elem(self._fd, byref(key))
+
+    def marks(self, jobs: Container[int] | None = None) -> Iterator[Mark]:
+        """Yield the tasks of these *jobs*, or of the last, that were not freed; some have ended."""
+        wanted = (self._job,) if jobs is None else jobs
         key, following, mark = c_uint32(), c_uint32(), np.zeros(1, JOB_MARK)
         calls, last = library(), None
         while calls.bpf_map_get_next_key(self._fd, last, byref(following)) == 0:
             key.value, last = following.value, byref(key)
             found = calls.bpf_map_lookup_elem(self._fd, last, mark.ctypes.data) == 0
-            if found and mark["job"][0] == self._job:
+            job = int(mark["job"][0])
+            if found and job in wanted:
                 yield Mark(key.value, int(mark["start_ns"][0]))
 
     def select(self, records: Records) -> Bools:

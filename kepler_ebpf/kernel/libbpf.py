@@ -40,6 +40,7 @@ _INT_CALLS = {
     "bpf_map_update_elem": [c_int, c_void_p, c_void_p, c_uint64],
     "bpf_map_lookup_elem": [c_int, c_void_p, c_void_p],
     "bpf_map_get_next_key": [c_int, c_void_p, c_void_p],
+    "bpf_map_delete_elem": [c_int, c_void_p],
     "bpf_raw_tracepoint_open": [c_char_p, c_int],
     "bpf_prog_test_run_opts": [c_int, c_void_p],
     "bpf_obj_get_info_by_fd": [c_int, c_void_p, POINTER(c_uint32)],

@@ -21,6 +21,7 @@ from kepler_ebpf.attribution import attribute
 from kepler_ebpf.errors import ReadError
 from kepler_ebpf.kernel.tracker import MAX_PENDING_RECORDS, CpuTimeTracker
 from kepler_ebpf.ledger.ledger import Batch, Ledger
+from kepler_ebpf.loop.job_accounts import JobAccounts
 from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.self_metrics import SelfMetrics
@@ -77,6 +78,7 @@ class Sampler:
     works: Callable[[], None]
     with_cgroups: bool = False
     parts: int = 1
+    jobs: JobAccounts | None = None
 
     _self_metrics: SelfMetrics = field(init=False, default_factory=SelfMetrics)
     _number: int = field(init=False, default=0)
@@ -97,6 +99,7 @@ class Sampler:
         work: dict[Wake, Callable[[Tick], None]] = {
             Wake.INTERVAL: self._end_interval,
             Wake.REFRESH: self._refresh,
+            Wake.END_NOW: self._end_now,
             Wake.READ_COUNTERS: self._read_counters,
             Wake.NEW_CGROUPS: self._learn_cgroups,
         }
@@ -133,6 +136,12 @@ class Sampler:
         self._account()
         if self._shown:
             self._publish(closed=False)
+
+    def _end_now(self, _: Tick) -> None:
+        """End the running interval, as a part of the configured one, for jobs that wait for it."""
+        if self.jobs and self._measure():
+            self._account()
+            self.jobs.turn(self._self_metrics.work_s)
 
     def _read_counters(self, _: Tick) -> None:
         """Read the meter before it wraps: the next interval includes this reading."""
@@ -208,9 +217,12 @@ class Sampler:
                 end_s=measured.intervals[-1].usage.end_ns / NS_PER_S,
             )
         )
+        if self.jobs:
+            self.jobs.credit(measured, attribution)
         self._apply_names()
         self._self_metrics.accounted(measured, attribution, zones)
-        self._shown = self._parts_shown([*self._shown, *measured.intervals])
+        parts = (*self._shown, *measured.intervals)
+        self._shown = [part for part in parts if part.number >= self._shown_number]
         self.housekeeping()
         self._self_metrics.work_s = time.perf_counter() - began_s
         # A batch that took longer than expected makes the next ones shorter for a while.
@@ -236,10 +248,6 @@ class Sampler:
     def _shown_number(self) -> int:
         """The last configured interval that has ended; before one has, the first."""
         return max(self._number - 1, 0)
-
-    def _parts_shown(self, intervals: list[Interval]) -> list[Interval]:
-        """Return the parts of the last closed configured interval and of the running one."""
-        return [interval for interval in intervals if interval.number >= self._shown_number]
 
     def _apply_names(self) -> None:
         ledger, updates = self.ledger, self.names.updates()

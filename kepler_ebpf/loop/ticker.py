@@ -35,6 +35,8 @@ class Wake(Enum):
     """The configured interval has ended."""
     REFRESH = auto()
     """A reader wants figures that are up to date."""
+    END_NOW = auto()
+    """A job waits for the end of an interval."""
     READ_COUNTERS = auto()
     """The energy counters must be read before they wrap."""
     NEW_CGROUPS = auto()
@@ -61,7 +63,7 @@ class Ticker:
         self._interval_s = interval_s
         self._clock = clock
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._stopped = self._refresh = False
+        self._stopped = self._refresh = self._end_now = False
         self._notifier: CgroupNotifier | None = None
         self._max_wait_s = MAX_WAIT_S
         self._interval_due_s = self._counters_due_s = clock()
@@ -85,9 +87,14 @@ class Ticker:
         self._refresh = True
         self._wake()
 
+    def end_now(self) -> None:
+        """Have an END_NOW tick now. Safe from any thread."""
+        self._end_now = True
+        self._wake()
+
     def remaining_s(self) -> float:
         """Time left until the interval's end; 0 when the loop is wanted before it."""
-        if self._stopped or self._refresh:
+        if self._stopped or self._refresh or self._end_now:
             return 0.0
         return max(0.0, self._interval_due_s - self._clock())
 
@@ -103,7 +110,7 @@ class Ticker:
                 yield tick
 
     def close(self) -> None:
-        """Release the event descriptor; ``stop`` and ``refresh`` do nothing after this."""
+        """Release the event descriptor; nothing wakes the loop after this."""
         event, self._event = self._event, CLOSED
         os.close(event)
 
@@ -130,6 +137,9 @@ class Ticker:
             # Nothing may have to be measured for it: it does not put the reading off.
             self._refresh = False
             return Tick(Wake.REFRESH)
+        if self._end_now:
+            self._end_now = False
+            return Tick(Wake.END_NOW)
         if notifiers and notifiers[0] in ready:
             notifiers[0].acknowledge()
             self._notified_until_s = self._clock() + DEBOUNCE_S

@@ -60,9 +60,10 @@ class Command:
             self._process = start(["/bin/sh", script, *arguments[1:]])
         self._descriptor = os.pidfd_open(self._process.pid)
 
-    def ends_within(self, wait_s: float) -> bool:
-        """Wait for its end, no longer than *wait_s*; it is not reaped by that."""
-        return bool(select.select([self._descriptor], (), (), max(wait_s, 0.0))[0])
+    def ends_within(self, wait_s: float | None) -> bool:
+        """Wait for its end, no longer than *wait_s* if that is given; it is not reaped by that."""
+        longest_s = None if wait_s is None else max(wait_s, 0.0)
+        return bool(select.select([self._descriptor], (), (), longest_s)[0])
 
     def reap(self) -> int:
         """Return its exit status as the shell reports it, when it has ended."""

@@ -145,7 +145,7 @@ def _conditions(result: Compared) -> Iterator[str]:
         if one != other:
             yield f" The {key} differs: {one} and {other}."
     zones = [run.zones[result.zone] for run in (*result.a.runs, *result.b.runs)]
-    rest = sum(zone.rest_active_joules for zone in zones)
+    rest = sum(zone.rest_active_joules or 0.0 for zone in zones)
     share = rest / max(rest + sum(zone.joules for zone in zones), 1e-9)
     if share > BUSY_REST:
         yield f" Other tasks used {100 * share:.0f} % of the active energy meanwhile."

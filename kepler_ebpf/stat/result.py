@@ -15,22 +15,22 @@ class ZoneEnergy:
     ``joules`` is that of the measured tasks; ``error_joules`` bounds the error of metering it, None
     where it is modelled or a zone could not be read. ``rest_joules`` is what else the zone drew:
     ``rest_active_joules`` of other tasks, ``idle_joules``, and ``unowned_joules`` that no task can
-    be charged for.
+    be charged for. These four are None where who measures may not know them.
     """
 
     joules: float
     error_joules: float | None
-    rest_joules: float
-    rest_active_joules: float
-    idle_joules: float
-    unowned_joules: float
+    rest_joules: float | None
+    rest_active_joules: float | None
+    idle_joules: float | None
+    unowned_joules: float | None
     mean_watts: float
     peak_watts: float
 
     @property
-    def node_joules(self) -> float:
+    def node_joules(self) -> float | None:
         """What the zone drew in all."""
-        return self.joules + self.rest_joules
+        return None if self.rest_joules is None else self.joules + self.rest_joules
 
 
 @dataclass(frozen=True, slots=True)

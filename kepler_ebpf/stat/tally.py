@@ -9,6 +9,7 @@ import numpy as np
 
 from kepler_ebpf.attribution import attribute, zone_kinds
 from kepler_ebpf.model.arrays import Bools, Floats, Records
+from kepler_ebpf.model.attributed import Attribution
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterStats, Zone
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.stat.result import Run, ZoneEnergy
@@ -65,8 +66,18 @@ class Span:
 
 def span_of(measured: Measured, zones: tuple[Zone, ...], select: Select) -> Span:
     """Sum one measured interval over the tasks that *select* chooses. Raises as ``attribute``."""
-    attribution, records = attribute(measured, zones), measured.records
-    kinds, chosen = zone_kinds(zones), select(records)
+    chosen = select(measured.records)
+    span = attributed_span(measured, attribute(measured, zones), zones, chosen)
+    mine = measured.records[chosen]
+    span.tasks.update(zip(mine["pid"].tolist(), mine["start_ns"].tolist(), strict=True))
+    return span
+
+
+def attributed_span(
+    measured: Measured, attribution: Attribution, zones: tuple[Zone, ...], chosen: Bools
+) -> Span:
+    """Sum one interval over the records (N,) that are *chosen*; its tasks are left out."""
+    records, kinds = measured.records, attribution.kinds
     columns = np.array([[zone.kind == kind for kind in kinds] for zone in zones], float)
     job_uj = attribution.shares_uj[chosen].sum(axis=0)
     by_zone = (attribution.active_uj, attribution.idle_uj, attribution.unattributed_uj)
@@ -75,17 +86,16 @@ def span_of(measured: Measured, zones: tuple[Zone, ...], select: Select) -> Span
     drawn_uj = np.array([each.energy_uj for each in measured.intervals]).sum(axis=0)
     unread = np.array([each.unread for each in measured.intervals]).any(axis=0)
     lost_ns = sum(sum(each.usage.sockets.lost_ns) for each in measured.intervals)
-    mine = records[chosen]
     return Span(
         length_s=length_s,
-        cpu_ns=int(mine["cpu_ns"].sum()),
-        switches=int(mine["switches"].sum()),
+        cpu_ns=int(records["cpu_ns"][chosen].sum()),
+        switches=int(records["switches"][chosen].sum()),
         untracked_ns=lost_ns + int(records["cpu_ns"][records["tgid"] == 0].sum()),
         energy_uj=np.array([job_uj, *node_uj]),
         power_w=drawn_uj / (UJ_PER_J * length_s),
         peak_w=job_uj / (UJ_PER_J * length_s) * (length_s >= MIN_PEAK_S),
         unread=unread @ columns > 0,
-        tasks=set(zip(mine["pid"].tolist(), mine["start_ns"].tolist(), strict=True)),
+        tasks=set(),
     )
 
 

@@ -39,7 +39,7 @@ def _lines(result: Result, run: Run) -> Iterator[str]:
             f" {kind}",
             joules(zone.joules, zone.error_joules),
             "J" + _error(zone, is_estimate=result.estimate),
-            f"{percent(zone.joules, zone.node_joules)} of the node's {joules(zone.node_joules)} J",
+            _part_of_node(zone),
             f"{_digits(zone.mean_watts, 3)} W mean, {_digits(zone.peak_watts, 3)} W peak",
         )
         for kind, zone in run.zones.items()
@@ -53,11 +53,18 @@ def _lines(result: Result, run: Run) -> Iterator[str]:
     )
     kind = primary(run)
     zone = run.zones[kind]
-    yield (
-        f" rest of the machine ({kind}): {joules(zone.rest_active_joules)} J active, "
-        f"{joules(zone.idle_joules)} J idle, {joules(zone.unowned_joules)} J without an owner"
-    )
+    rest = zone.rest_active_joules, zone.idle_joules, zone.unowned_joules
+    names = ("active", "idle", "without an owner")
+    if None not in rest:
+        parts = (f"{joules(uj or 0.0)} J {name}" for uj, name in zip(rest, names, strict=True))
+        yield f" rest of the machine ({kind}): {', '.join(parts)}"
     yield from _notes(result, run)
+
+
+def _part_of_node(zone: ZoneEnergy) -> str:
+    if zone.node_joules is None:
+        return ""
+    return f"{percent(zone.joules, zone.node_joules)} of the node's {joules(zone.node_joules)} J"
 
 
 def _notes(result: Result, run: Run) -> Iterator[str]:

@@ -18,7 +18,7 @@ from kepler_ebpf.stat import compared
 from kepler_ebpf.stat.command import CommandError
 from kepler_ebpf.stat.comparison import order
 from kepler_ebpf.stat.result import Result, Run
-from kepler_ebpf.wiring.session import open_session
+from kepler_ebpf.wiring.session import open_runner
 
 
 def compare(config: Config, *, a: str, b: str, **flags: Any) -> None:
@@ -43,14 +43,14 @@ def _measured(
     runs: dict[str, list[Run]] = {"A": [], "B": []}
     names = ["A", "B", *order(flags["pairs"], seed)]
     with ExitStack() as stack:
-        opened = open_session(stack, config)
+        opened = open_runner(stack, config)
         for number, name in enumerate(names, 1):
             if sys.stderr.isatty():
                 click.echo(f"\rrun {number} of {len(names)} ", nl=number == len(names), err=True)
             if flags["prepare"]:
                 subprocess.run(flags["prepare"], shell=True, check=False)  # noqa: S602 - that is asked
             try:
-                run = opened.session.run(arguments[name], flags["user"], opened.jobs)
+                run = opened.run(arguments[name], flags["user"])
             except CommandError as error:
                 raise SetupError(f"{name} cannot be run: {error}", "mend the command") from None
             if run.exit_status:

@@ -16,6 +16,7 @@ from kepler_ebpf.host.runtime import garbage_rounds, raise_priority
 from kepler_ebpf.host.service_manager import ServiceManager
 from kepler_ebpf.host.signals import end_on_signals
 from kepler_ebpf.host.topology import read_cpu_info
+from kepler_ebpf.host.unix_socket import UnixListener
 from kepler_ebpf.kernel.libbpf import enable_stats
 from kepler_ebpf.ledger.ledger import Ledger, Retention
 from kepler_ebpf.loop.publisher import Publisher
@@ -45,7 +46,8 @@ def run(config: Config) -> None:
         # Open stdout and ports first: they can fail, and must do so before BPF is loaded.
         printer = start_printer(stack, config, publisher, ticker.stop)
         addresses = start_serving(stack, config, publisher, cpus)
-        measuring = open_measuring(stack, config, cpus)
+        listener = _jobs_socket(stack, config)
+        measuring = open_measuring(stack, config, cpus, with_jobs=listener is not None)
         sampler = _build(
             stack,
             measuring,
@@ -53,6 +55,10 @@ def run(config: Config) -> None:
             stdout_dropped=lambda: printer.dropped if printer else 0,
             parts=max(1, math.ceil(served_s / config.interval_s)),
         )
+        if listener:
+            from kepler_ebpf.wiring.jobs import serve_jobs  # noqa: PLC0415
+
+            sampler.jobs = serve_jobs(stack, listener, measuring, ticker)
         serving = ", ".join(addresses) or "no address"
         LOG.info("started: %s; serving on %s", _summary(measuring), serving)
         raise_priority()
@@ -61,6 +67,16 @@ def run(config: Config) -> None:
             give_up(frozenset(_needed(measuring)))
         sampler.run(ticker)
     LOG.info("stopped")
+
+
+def _jobs_socket(stack: ExitStack, config: Config) -> UnixListener | None:
+    """Listen for jobs of other processes, where that is wanted."""
+    if not config.jobs_socket:
+        return None
+    # Memory that few hosts need.
+    from kepler_ebpf.wiring.jobs import open_jobs_socket  # noqa: PLC0415
+
+    return open_jobs_socket(stack, config)
 
 
 def top(config: Config, **flags: Any) -> None:

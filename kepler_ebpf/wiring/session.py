@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.host.topology import read_cpu_info
+from kepler_ebpf.errors import SetupError
+from kepler_ebpf.host.topology import CpuInfo, read_cpu_info
+from kepler_ebpf.jobs.client import require_socket
 from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import Session
 from kepler_ebpf.wiring.measuring import Measuring, open_measuring
+from kepler_ebpf.wiring.remote import RemoteSession, result_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +24,16 @@ class Opened:
     session: Session
     measuring: Measuring
     jobs: Jobs
-    cpu: str
+    cpus: tuple[CpuInfo, ...]
+
+    def run(self, arguments: Sequence[str], user: str | None, delay_s: float = 0.0) -> Run:
+        """Measure a command, see ``Session.run``."""
+        return self.session.run(arguments, user, self.jobs, delay_s)
 
     def result(self, command: Sequence[str], subject: str, runs: Sequence[Run]) -> Result:
         """Put *runs* together with how and where they were measured."""
         meter = self.measuring.meter.stats
-        return Result(
-            command=tuple(command),
-            subject=subject,
-            runs=tuple(runs),
-            meter=meter.name,
-            estimate=meter.is_estimate,
-            host={
-                "node": self.measuring.config.node_name,
-                "kernel": os.uname().release,
-                "cpu": self.cpu,
-            },
-        )
+        return result_of(self.measuring.config, meter, self.cpus, command, subject, runs)
 
 
 def open_session(stack: ExitStack, config: Config) -> Opened:
@@ -52,4 +47,15 @@ def open_session(stack: ExitStack, config: Config) -> Opened:
     if tracker.jobs is None:
         raise RuntimeError("the programs were loaded without jobs")
     session = Session(tracker, measurer, measuring.meter, config.procfs)
-    return Opened(session, measuring, tracker.jobs, cpus[0].model_name if cpus else "")
+    return Opened(session, measuring, tracker.jobs, cpus)
+
+
+def open_runner(stack: ExitStack, config: Config) -> Opened | RemoteSession:
+    """Open what measures commands: a session, or without rights that of a `run` on this host.
+
+    Raises SetupError where there is neither.
+    """
+    try:
+        return open_session(stack, config)
+    except SetupError as refusal:
+        return RemoteSession(require_socket(config.jobs_socket, refusal), config)

@@ -25,7 +25,8 @@ from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import MAX_STEP_S
 from kepler_ebpf.stat.stop import Stop
 from kepler_ebpf.stat.tally import Select, Span
-from kepler_ebpf.wiring.session import Opened, open_session
+from kepler_ebpf.wiring.remote import RemoteSession
+from kepler_ebpf.wiring.session import Opened, open_runner, open_session
 
 MS_PER_S = 1000
 
@@ -62,6 +63,11 @@ class Asked:
         return [f"--{flag} {getattr(self, flag)}" for flag in flags if getattr(self, flag)]
 
     @property
+    def needs_rights(self) -> bool:
+        """Whether no `run` could measure it for us: it does so for our own commands, as a whole."""
+        return bool(self.attached or self.rows or self.delay)
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """The command as it is executed."""
         return ("/bin/sh", "-c", " ".join(self.command)) if self.shell else self.command
@@ -73,15 +79,22 @@ def stat(config: Config, **flags: Any) -> int:
     _refuse_contradictions(asked)
     with ExitStack() as stack:
         out = _open_output(stack, asked)
-        opened = open_session(stack, config)
-        if asked.rows:
-            kinds = zone_kinds(opened.measuring.meter.zones)
-            opened.session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
-            opened.session.shown = _Rows(asked.rows / MS_PER_S, kinds, out)
-        runs, failure = (_attached if asked.attached else _commands)(stack, asked, opened)
+        if asked.needs_rights:
+            opened = open_session(stack, config)
+            if asked.rows:
+                kinds = zone_kinds(opened.measuring.meter.zones)
+                opened.session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
+                opened.session.shown = _Rows(asked.rows / MS_PER_S, kinds, out)
+            runner: Opened | RemoteSession = opened
+        else:
+            runner = open_runner(stack, config)
+        if asked.attached:
+            runs, failure = _attached(stack, asked, opened)
+        else:
+            runs, failure = _commands(asked, runner)
         if runs:
             subject = ", ".join(asked.attached) or shlex.join(asked.command)
-            result = opened.result(asked.command, subject, runs)
+            result = runner.result(asked.command, subject, runs)
             out.write(_render(result, asked))
             out.flush()
     return failure if failure is not None else runs[-1].exit_status or 0
@@ -127,7 +140,7 @@ def _render(result: Result, asked: Asked) -> str:
 # --- commands ---------------------------------------------------------------------------------
 
 
-def _commands(_: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
+def _commands(asked: Asked, runner: Opened | RemoteSession) -> tuple[list[Run], int | None]:
     """Run the command as often as asked; the status is that of a failure that ended it early."""
     runs: list[Run] = []
     total = asked.warmup + asked.repeat
@@ -136,8 +149,7 @@ def _commands(_: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], in
             click.echo(f"run {number + 1} of {total}", err=True)
         _shell("--prepare", asked.prepare)
         try:
-            delay_s = asked.delay / MS_PER_S
-            run = opened.session.run(asked.arguments, asked.user, opened.jobs, delay_s)
+            run = runner.run(asked.arguments, asked.user, asked.delay / MS_PER_S)
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return runs, error.exit_status
