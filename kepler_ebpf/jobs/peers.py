@@ -85,16 +85,19 @@ class Marker:
         return self._jobs.marks_lost
 
     def running(self, ids: set[int], starter: int | None) -> int:
-        """Return how many tasks of these jobs beside their *starter* have not ended, at most 256."""
+        """Return how many tasks of jobs beside their *starter* have not ended, up to 256."""
         found = islice(self._jobs.marks(ids), MAX_THREADS)
         return sum(_lives(f"{self._procfs}/{mark.pid}") for mark in found if mark.pid != starter)
 
-    def require_threads_known(self, process: Process) -> None:
-        """Raise SetupError where *process* has other numbers for its threads than we have."""
+    def require_thread(self, process: Process, thread: int) -> None:
+        """Raise SetupError where *process* has no such *thread*, by the host's numbers."""
         status = Path(self._procfs, str(process.pid), "status").read_text("utf-8", "replace")
         if len(status.partition("\nNSpid:")[2].partition("\n")[0].split()) > 1:
             problem = "threads cannot be known in a PID namespace of its own"
             raise SetupError(problem, "measure the whole process, or run it in the host's")
+        if not self._is_of(process, thread):
+            problem = f"process {process.pid} has no thread {thread}"
+            raise SetupError(problem, "name the calling thread")
 
     def _threads(self, process: Process) -> list[int]:
         folder = f"{self._procfs}/{process.pid}/task"

@@ -211,7 +211,7 @@ class JobServer:
         if identify(caller.peer, self._procfs) != caller.process:
             raise SetupError(f"process {caller.peer.pid} has ended", "connect from one that runs")
         if asked.thread is not None:
-            self._marker.require_threads_known(caller.process)
+            self._marker.require_thread(caller.process, asked.thread)
         job = Job(
             caller.process,
             asked.thread,

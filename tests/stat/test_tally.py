@@ -47,8 +47,9 @@ def test_tasks_and_rest_are_the_node(pairs, energies):
     for kind, uj in by_kind.items():
         zone = run.zones[kind]
         assert zone.node_joules == pytest.approx(uj * len(pairs) / 1e6, abs=1e-9)
-        parts = zone.rest_active_joules + zone.idle_joules + zone.unowned_joules
-        assert zone.rest_joules == pytest.approx(parts, rel=1e-6, abs=1e-9)
+        parts = (zone.rest_active_joules, zone.idle_joules, zone.unowned_joules)
+        rest = sum(part or 0.0 for part in parts)
+        assert zone.rest_joules == pytest.approx(rest, rel=1e-6, abs=1e-9)
 
 
 def span_with(job_uj):
