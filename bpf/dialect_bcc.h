@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The same maps, fields and entries as dialect_co_re.h, as bcc wants them. The loader defines
- * TASK_ENTRIES, CPU_ENTRIES, EXECS_BYTES, ENDS_BYTES, JOB_ENTRIES and v1_subsys, and puts
- * kernel_types.h, made from the running kernel's BTF or its headers, before this.
+ * TASK_ENTRIES, CPU_ENTRIES, EXECS_BYTES, ENDS_BYTES, JOB_ENTRIES, v1_subsys and, where tasks are
+ * sampled, SAMPLES_BYTES, and puts kernel_types.h, made from the running kernel's BTF or its
+ * headers, before this.
  */
 #ifndef DIALECT_BCC_H
 #define DIALECT_BCC_H

@@ -18,6 +18,7 @@
 #define EXECS_BYTES 65536
 #define ENDS_BYTES 65536
 #define JOB_ENTRIES 1
+#define SAMPLES_BYTES 65536
 
 #define MAP(name, kind, key_type, value_type, entries, flags)                                      \
 	struct {                                                                                   \

@@ -25,6 +25,7 @@
 #include "recover.h"
 #include "exec.h"
 #include "job.h"
+#include "profile.h"
 
 #define MAX_CPUS 1024 /* of one loop: the verifier follows each branch of each round */
 
@@ -214,3 +215,12 @@ ENTRY(arm, "raw_tp/arm")
 	put_mark(READ(task, pid), &mark);
 	return 0;
 }
+
+#ifdef SAMPLES_BYTES
+/* Loaded only where tasks are sampled; user space attaches it to a timer of each CPU. */
+ENTRY(on_sample, "perf_event")
+{
+	record_sample(ctx, (struct task_struct *)bpf_get_current_task());
+	return 0;
+}
+#endif

@@ -108,6 +108,8 @@ struct control {
 	__u64 job_tasks; /* tasks that were started in a job */
 	__u64 marks_lost;
 	__u64 pre_exec_ns; /* what the first task of the last job ran before its exec */
+	__u64 sample_all;  /* also tasks of no job; user space sets it */
+	__u64 samples_lost;
 };
 
 #define KEPLER_JOB_ARMED 1U   /* job_mark.flags: its next child is the first task of the job */
@@ -118,6 +120,28 @@ struct job_mark {
 	__u64 start_ns;
 	__u32 job;
 	__u32 flags;
+};
+
+#define KEPLER_MAX_FRAMES 127 /* as many as the kernel has in a stack by default */
+#define KEPLER_FRAME_BYTES 32
+#define KEPLER_STACK_BYTES (KEPLER_MAX_FRAMES * (8 + KEPLER_FRAME_BYTES))
+
+/*
+ * What a task was doing, as long as its stacks: the addresses in the kernel, then the frames in
+ * user space, each of the kernel's struct bpf_stack_build_id. The innermost frame is first. A
+ * stack that could not be read has no frames.
+ */
+struct sample {
+	__u64 start_ns;		/* of the task */
+	__u64 process_start_ns; /* of its process */
+	__u64 epoch;		/* in which its running slice is charged */
+	__u32 pid;
+	__u32 tgid;
+	__u32 kernel_bytes;
+	__u32 user_bytes;
+	__u32 has_user; /* no thread of the kernel */
+	__u32 reserved;
+	char stack[KEPLER_STACK_BYTES];
 };
 
 struct cgroup_event {
@@ -151,8 +175,9 @@ KEPLER_SIZE(cgroup_key, 16);
 KEPLER_SIZE(cgroup_usage, 24);
 KEPLER_SIZE(process_end, 24);
 KEPLER_SIZE(cpu_slot, 128);
-KEPLER_SIZE(control, 128);
+KEPLER_SIZE(control, 144);
 KEPLER_SIZE(job_mark, 16);
+KEPLER_SIZE(sample, 5128);
 KEPLER_SIZE(cgroup_event, 520);
 KEPLER_SIZE(exec_event, 1056);
 

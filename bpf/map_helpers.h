@@ -104,6 +104,20 @@ static __always_inline void notify_cgroup(__u64 *id)
 	cgroup_notifier.ringbuf_output(id, sizeof(*id), 0);
 }
 
+#ifdef SAMPLES_BYTES
+static __always_inline struct sample *get_sample_scratch(void)
+{
+	__u32 zero = 0;
+
+	return sample_scratch.lookup(&zero);
+}
+
+static __always_inline long put_sample(struct sample *sample, __u64 size)
+{
+	return samples.ringbuf_output(sample, size, BPF_RB_NO_WAKEUP);
+}
+#endif
+
 #else
 
 static __always_inline struct control *get_control(void)
@@ -203,6 +217,18 @@ static __always_inline void drop_mark(__u32 pid)
 static __always_inline void notify_cgroup(__u64 *id)
 {
 	bpf_ringbuf_output(&cgroup_notifier, id, sizeof(*id), 0);
+}
+
+static __always_inline struct sample *get_sample_scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&sample_scratch, &zero);
+}
+
+static __always_inline long put_sample(struct sample *sample, __u64 size)
+{
+	return bpf_ringbuf_output(&samples, sample, size, BPF_RB_NO_WAKEUP);
 }
 
 #endif

@@ -23,5 +23,9 @@ SCRATCH(end_scratch, struct process_end);
 RING(execs, EXECS_BYTES);
 SCRATCH(exec_scratch, struct exec_event);
 HASH(jobs, __u32, struct job_mark, JOB_ENTRIES);
+#ifdef SAMPLES_BYTES
+RING(samples, SAMPLES_BYTES);
+SCRATCH(sample_scratch, struct sample);
+#endif
 
 #endif

@@ -90,10 +90,37 @@ CONTROL = np.dtype(
         ("job_tasks", "<u8"),
         ("marks_lost", "<u8"),
         ("pre_exec_ns", "<u8"),
+        ("sample_all", "<u8"),
+        ("samples_lost", "<u8"),
     ]
 )
 
 JOB_MARK = np.dtype([("start_ns", "<u8"), ("job", "<u4"), ("flags", "<u4")])
+
+MAX_FRAMES = 127
+"""Of a stack in the kernel, and of one in user space."""
+
+STACK_FRAME = np.dtype([("kind", "<u4"), ("build_id", "S20"), ("offset", "<u8")])
+"""A frame in user space, as ``bpf_get_stack`` has it: ``offset`` is in the file of that build id
+where ``kind`` is ``FRAME_IN_FILE``, else an address."""
+
+FRAME_IN_FILE = 1
+
+SAMPLE = np.dtype(
+    [
+        ("start_ns", "<u8"),
+        ("process_start_ns", "<u8"),
+        ("epoch", "<u8"),
+        ("pid", "<u4"),
+        ("tgid", "<u4"),
+        ("kernel_bytes", "<u4"),
+        ("user_bytes", "<u4"),
+        ("has_user", "<u4"),
+        ("reserved", "<u4"),
+        ("stack", f"S{MAX_FRAMES * (8 + STACK_FRAME.itemsize)}"),
+    ]
+)
+"""The longest record of ``samples``: most have fewer frames."""
 
 CGROUP_EVENT = np.dtype([("removed", "<u4"), ("reserved", "<u4"), ("path", f"S{PATH_LEN}")])
 
@@ -125,6 +152,7 @@ STRUCTS = {
     "cpu_slot": CPU_SLOT,
     "control": CONTROL,
     "job_mark": JOB_MARK,
+    "sample": SAMPLE,
     "cgroup_event": CGROUP_EVENT,
     "exec_event": EXEC_EVENT,
 }

@@ -33,6 +33,7 @@ _POINTER_CALLS = {
 _INT_CALLS = {
     "bpf_object__load": [c_void_p],
     "bpf_map__set_max_entries": [c_void_p, c_uint32],
+    "bpf_map__set_autocreate": [c_void_p, c_bool],
     "bpf_map__set_initial_value": [c_void_p, c_void_p, c_size_t],
     "bpf_map__fd": [c_void_p],
     "bpf_program__fd": [c_void_p],

@@ -50,7 +50,13 @@ JOB_HOOKS = {
 JOB_ON_DEMAND = ("arm",)
 """The same, loaded only where jobs are measured."""
 
-OPTIONAL = (*JOB_HOOKS, *JOB_ON_DEMAND)
+ON_TIMER = ("on_sample",)
+SAMPLE_MAPS = ("samples",)
+"""Loaded only where tasks are sampled."""
+
+OPTIONAL = (*JOB_HOOKS, *JOB_ON_DEMAND, *ON_TIMER)
+OPTIONAL_MAPS = (*SAMPLE_MAPS, "sample_scratch")
+"""Not made where no program that is loaded uses them."""
 
 JOB_ENTRIES = 1 << 16
 
@@ -70,18 +76,26 @@ class LoadRequest:
     """What is fixed at load.
 
     ``v1_subsys`` is the index of the v1 controller, if any. ``with_jobs`` adds what marks the
-    tasks of jobs, see ``jobs``.
+    tasks of jobs, see ``jobs``. A ring of ``samples_bytes``, a power of two, adds what samples
+    tasks, see ``samples``.
     """
 
     cpus: int
     task_entries: int
     v1_subsys: int | None = None
     with_jobs: bool = False
+    samples_bytes: int = 0
 
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs to load."""
-        return (*HOOKS, *ON_DEMAND, *(OPTIONAL if self.with_jobs else ()))
+        jobs = (*JOB_HOOKS, *JOB_ON_DEMAND) if self.with_jobs else ()
+        return (*HOOKS, *ON_DEMAND, *jobs, *(ON_TIMER if self.samples_bytes else ()))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The maps that user space reads or writes."""
+        return (*MAPS, *(SAMPLE_MAPS if self.samples_bytes else ()))
 
     @property
     def job_entries(self) -> int:

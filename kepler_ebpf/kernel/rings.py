@@ -16,9 +16,9 @@ from kepler_ebpf.kernel.libbpf import map_entries
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.names import ExecEvent
 
-_BUSY = 1 << 31
+BUSY = 1 << 31
 _DISCARDED = 1 << 30
-_HEADER_BYTES = 8
+HEADER_BYTES = 8
 """Before each record: its size with the two flags above, then a word for the kernel alone."""
 
 _END = np.dtype([("size", "<u4"), ("reserved", "<u4"), ("end", PROCESS_END)])
@@ -107,12 +107,12 @@ class ExecEvents(DataRing):
         while position < end:
             offset = position & mask
             size = self._sizes[offset >> 2]
-            if size & _BUSY:
+            if size & BUSY:
                 break
             if not size & _DISCARDED:
-                events.append(self._event(offset + _HEADER_BYTES))
+                events.append(self._event(offset + HEADER_BYTES))
             size &= ~_DISCARDED
-            position += (size + _HEADER_BYTES + 7) & ~7
+            position += (size + HEADER_BYTES + 7) & ~7
         self._consumed[0] = position
         return events
 

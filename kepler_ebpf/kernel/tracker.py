@@ -25,6 +25,7 @@ from kepler_ebpf.kernel.layout import (
 from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_figures
 from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
 from kepler_ebpf.kernel.rings import CgroupNotifier, ExecEvents, ProcessEnds
+from kepler_ebpf.kernel.samples import Samples
 from kepler_ebpf.kernel.slots import Boundary, Slots
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.names import CgroupEvent
@@ -49,6 +50,12 @@ class CpuTimeTracker:
             Jobs(programs, lambda: self._slots.control) if "arm" in programs.programs else None
         )
         """The jobs, where the programs were loaded with them."""
+        self.samples = (
+            Samples(programs, lambda: self._slots.control, topology.online)
+            if "on_sample" in programs.programs
+            else None
+        )
+        """The samples, where the programs were loaded with them."""
         self._sockets = topology.sockets
         rows = MAX_PENDING_RECORDS + task_entries + CGROUP_ENTRIES + 512
         # One map for each parity of the epoch.
@@ -119,6 +126,11 @@ class CpuTimeTracker:
         count, self._drained = self._pending - self._drained, self._pending
         self._close_s += time.perf_counter() - began_s
         return Usage(start.mean_ns, self._last.mean_ns, wall_ns, sockets, count)
+
+    @property
+    def epoch(self) -> int:
+        """Of the running interval; in closed intervals it was less."""
+        return self._slots.epoch
 
     @property
     def pending_records(self) -> int:
@@ -211,8 +223,11 @@ class CpuTimeTracker:
 
     def close(self) -> None:
         """Let go of the shared memory; the programs are closed by who loaded them."""
-        for part in (self._slots, self.cgroup_notifier, self.exec_events, self._process_ends):
+        rings = (self.cgroup_notifier, self.exec_events, self._process_ends)
+        for part in (self._slots, *rings):
             part.close()
+        if self.samples:
+            self.samples.close()
 
     def _add_overflow(self, count: int) -> None:
         """Add a record with pid 0 for each cgroup and socket whose tasks found no room.

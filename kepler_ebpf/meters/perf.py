@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from kepler_ebpf.host.perf_event import open_event
 from kepler_ebpf.host.regular_file import read_regular
 from kepler_ebpf.host.topology import parse_cpu_list
 from kepler_ebpf.meters.counter_meter import CounterMeter, open_counters
 from kepler_ebpf.meters.counter_zone import BOUND_W, CounterSource, CounterZone
 from kepler_ebpf.meters.energy_counter import EnergyCounter
-from kepler_ebpf.meters.perf_event import open_event
 from kepler_ebpf.meters.request import BusySource, MeterRefusedError, MeterRequest, Wait
 from kepler_ebpf.model.energy import UJ_PER_J, Zone
 

@@ -10,6 +10,7 @@ from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 from kepler_ebpf.stat.command import Command
 from kepler_ebpf.stat.result import Run
@@ -22,6 +23,10 @@ Shown = Callable[[float, Span], None]
 """Shows the end of an interval that was asked for: seconds since the start, and what was used."""
 
 
+Taken = Callable[[Measured], None]
+"""Takes in each interval when it has ended; the first is that before what is measured."""
+
+
 @dataclass(slots=True)
 class Session:
     """Ends intervals and sums them; for one thread. The measurer has started."""
@@ -32,6 +37,7 @@ class Session:
     procfs: str
     step_s: float = MAX_STEP_S
     shown: Shown | None = None
+    taken: Taken | None = None
 
     def close(self, select: Select) -> Span:
         """End the running interval, and return what it holds. Raises ReadError."""
@@ -39,7 +45,10 @@ class Session:
         # No reader names programs and ends: they are only kept from filling memory.
         self.tracker.exec_events.take()
         self.tracker.take_ends()
-        return span_of(self.measurer.take(), self.meter.zones, select)
+        measured = self.measurer.take()
+        if self.taken:
+            self.taken(measured)
+        return span_of(measured, self.meter.zones, select)
 
     def run(
         self, arguments: Sequence[str], user: str | None, jobs: Jobs, delay_s: float = 0.0

@@ -60,12 +60,14 @@ def open_tracker(
     hierarchy: CgroupHierarchy,
     *,
     with_jobs: bool = False,
+    samples_bytes: int = 0,
 ) -> CpuTimeTracker:
     """Load the programs, and return their tracker, still to be started; *stack* closes both."""
     count = len(topology.socket_of)
     entries = choice.task_entries(config.map_entries, count, config.interval_s)
     subsys = cgroup_v1.subsys_index(hierarchy.name, config.procfs) if hierarchy.v1_root else None
-    programs = choice.load(config.bpf_loader, LoadRequest(count, entries, subsys, with_jobs))
+    request = LoadRequest(count, entries, subsys, with_jobs, samples_bytes)
+    programs = choice.load(config.bpf_loader, request)
     stack.callback(programs.close)
     tracker = CpuTimeTracker(programs, topology, entries)
     stack.callback(tracker.close)
@@ -93,16 +95,24 @@ class Measuring:
 
 
 def open_measuring(
-    stack: ExitStack, config: Config, cpus: tuple[CpuInfo, ...], *, with_jobs: bool = False
+    stack: ExitStack,
+    config: Config,
+    cpus: tuple[CpuInfo, ...],
+    *,
+    with_jobs: bool = False,
+    samples_bytes: int = 0,
 ) -> Measuring:
     """Load the programs and open the meter; *stack* takes both down again.
 
-    The tracker has ``jobs`` where it is opened *with_jobs*. Raises KeplerError.
+    The tracker has ``jobs`` where it is opened *with_jobs*, and ``samples`` in a ring of
+    *samples_bytes* where that is not 0. Raises KeplerError.
     """
     require_host_clocks(config.procfs)
     topology = stack.enter_context(Topology(config.sysfs))
     hierarchy = choose_hierarchy(config)
-    tracker = open_tracker(stack, config, topology, hierarchy, with_jobs=with_jobs)
+    tracker = open_tracker(
+        stack, config, topology, hierarchy, with_jobs=with_jobs, samples_bytes=samples_bytes
+    )
     meter = open_meter(meter_request(config, topology, cpus), lambda: BusyTime(*tracker.busy))
     stack.callback(meter.close)
     return Measuring(config, hierarchy, tracker, meter)

@@ -36,13 +36,15 @@ class Opened:
         return result_of(self.measuring.config, meter, self.cpus, command, subject, runs)
 
 
-def open_session(stack: ExitStack, config: Config) -> Opened:
+def open_session(stack: ExitStack, config: Config, samples_bytes: int = 0) -> Opened:
     """Load the programs with jobs, open the meter and start; *stack* takes all down again.
+
+    With *samples_bytes* the tracker has ``samples`` too, in a ring of that size.
 
     Raises KeplerError.
     """
     cpus = read_cpu_info(config.procfs, config.sysfs)
-    measuring = open_measuring(stack, config, cpus, with_jobs=True)
+    measuring = open_measuring(stack, config, cpus, with_jobs=True, samples_bytes=samples_bytes)
     measurer, tracker = measuring.start(), measuring.tracker
     if tracker.jobs is None:
         raise RuntimeError("the programs were loaded without jobs")

@@ -253,7 +253,7 @@ PARTS = {
     ),
     # A clock in software: the way to every PMU is the same.
     "perf_event_open": (
-        "from kepler_ebpf.meters.perf_event import open_event\n"
+        "from kepler_ebpf.host.perf_event import open_event\n"
         "open_event(pmu_type=1, config=0, cpu=0)"
     ),
 }

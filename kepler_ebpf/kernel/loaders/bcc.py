@@ -23,7 +23,7 @@ from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.btf import Btf
 from kepler_ebpf.kernel.loaders.co_re import KERNEL_BTF
 from kepler_ebpf.kernel.programs import (
-    MAPS,
+    ON_TIMER,
     RIGHTS,
     LoadRequest,
     Programs,
@@ -119,7 +119,7 @@ def load(request: LoadRequest) -> Programs:
         except SetupError:
             module.cleanup()
             raise
-    maps = {name: int(module[name.encode()].map_fd) for name in MAPS}
+    maps = {name: int(module[name.encode()].map_fd) for name in request.maps}
     return Programs("bcc", maps, programs, frozenset(), module.cleanup)
 
 
@@ -209,6 +209,8 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
         f"-DJOB_ENTRIES={request.job_entries}",
         f"-Dv1_subsys={subsys}u",
     ]
+    if request.samples_bytes:
+        flags.append(f"-DSAMPLES_BYTES={request.samples_bytes}")
     with _captured_stderr() as captured:
         try:
             return bcc.BPF(text=source.encode(), cflags=flags)
@@ -219,9 +221,10 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
 
 
 def _load_program(bcc: ModuleType, module: Any, name: str) -> int:
+    kind = bcc.BPF.PERF_EVENT if name in ON_TIMER else bcc.BPF.RAW_TRACEPOINT
     with _captured_stderr() as captured:
         try:
-            return int(module.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd)
+            return int(module.load_func(name.encode(), kind).fd)
         except Exception as error:  # bcc raises bare Exception
             text = _one_line(captured() or str(error))
             raise SetupError(

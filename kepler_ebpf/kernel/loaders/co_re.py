@@ -10,8 +10,8 @@ from pathlib import Path
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
 from kepler_ebpf.kernel.programs import (
-    MAPS,
     OPTIONAL,
+    OPTIONAL_MAPS,
     RIGHTS,
     LoadRequest,
     Programs,
@@ -58,7 +58,7 @@ def load(request: LoadRequest) -> Programs:
     try:
         _configure(handle, request)
         _load(handle)
-        maps = _descriptors(handle, MAPS, lib.bpf_object__find_map_by_name, lib.bpf_map__fd)
+        maps = _descriptors(handle, request.maps, lib.bpf_object__find_map_by_name, lib.bpf_map__fd)
         find = lib.bpf_object__find_program_by_name
         programs = _descriptors(handle, request.programs, find, lib.bpf_program__fd)
     except SetupError:
@@ -83,15 +83,19 @@ def _configure(handle: int, request: LoadRequest) -> None:
         "ends": request.ends_bytes,
         "jobs": request.job_entries,
     }
+    find_map = lib.bpf_object__find_map_by_name
+    if request.samples_bytes:
+        sizes["samples"] = request.samples_bytes
     for name, entries in sizes.items():
-        bpf_map = _found(handle, name, lib.bpf_object__find_map_by_name)
-        lib.bpf_map__set_max_entries(bpf_map, entries)
+        lib.bpf_map__set_max_entries(_found(handle, name, find_map), entries)
+    for name in OPTIONAL_MAPS:
+        lib.bpf_map__set_autocreate(_found(handle, name, find_map), bool(request.samples_bytes))
     for name in OPTIONAL:
         program = _found(handle, name, lib.bpf_object__find_program_by_name)
         lib.bpf_program__set_autoload(program, name in request.programs)
     if request.v1_subsys is not None:
         knob = ctypes.c_uint32(request.v1_subsys)
-        bpf_map = lib.bpf_object__find_map_by_name(handle, b".rodata.knobs")
+        bpf_map = find_map(handle, b".rodata.knobs")
         lib.bpf_map__set_initial_value(bpf_map, ctypes.byref(knob), ctypes.sizeof(knob))
 
 
