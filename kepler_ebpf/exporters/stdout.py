@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.exporters.exported import exported
-from kepler_ebpf.exporters.workload_text import clean
-from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.exporters.records import labels_record, mean_watts, zone_records
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.model.levels import LEVELS, NODE, WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
@@ -51,56 +50,24 @@ def json_line(snapshot: Snapshot, levels: frozenset[str] = frozenset(LEVELS)) ->
     }
     if NODE in levels:
         record["usage_ratio"] = snapshot.node.usage_ratio
-        record["zones"] = list(_zone_records(snapshot))
+        record["zones"] = list(zone_records(snapshot))
     for level, view in snapshot.workloads.items():
         record[WORKLOAD_LEVELS[level].plural] = list(_ran_records(view, snapshot))
     return json.dumps(record, separators=(",", ":"))
 
 
-def _zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    node, zones = snapshot.node, snapshot.node.zones
-    kinds = tuple(zone.kind for zone in zones)
-    columns = zip(
-        zones,
-        _watts(snapshot, kinds, node.interval_energy_uj),
-        _watts(snapshot, kinds, node.interval_active_uj),
-        _watts(snapshot, kinds, node.interval_idle_uj),
-        node.energy_uj.tolist(),
-        strict=True,
-    )
-    for zone, watts, active_watts, idle_watts, uj in columns:
-        if uj > 0:  # else it has never moved
-            yield {
-                "zone": zone.kind,
-                "socket": zone.socket,
-                "path": zone.path,
-                "watts": watts,
-                "active_watts": active_watts,
-                "idle_watts": idle_watts,
-                "joules": uj / UJ_PER_J,
-            }
-
-
 def _ran_records(view: WorkloadView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     for index in _order(view, snapshot):
         row = int(view.ran_rows[index])
-        labels = {name: getattr(view.labels[row], name) for name in view.labels[row].__slots__}
-        watts = _watts(snapshot, snapshot.kinds, view.ran_uj[index])
+        watts = mean_watts(snapshot, snapshot.kinds, view.ran_uj[index])
         joules = (view.energy_uj[row] / UJ_PER_J).tolist()
         yield {
-            **{name: clean(v) if isinstance(v, str) else v for name, v in labels.items()},
+            **labels_record(view.labels[row]),
             "state": State(int(view.state[row])).name.lower(),
             "watts": dict(zip(snapshot.kinds, watts, strict=True)),
             "joules": dict(zip(snapshot.kinds, joules, strict=True)),
             "cpu_seconds": float(view.cpu_ns[row]) / NS_PER_S,
         }
-
-
-def _watts(snapshot: Snapshot, kinds: tuple[str, ...], uj: Floats) -> list[float | None]:
-    """Return the interval's mean power for energies of these *kinds*; None where not known."""
-    watts = (uj / (UJ_PER_J * snapshot.interval_s)).tolist()
-    pairs = zip(kinds, watts, strict=True)
-    return [None if kind in snapshot.unread_kinds else power for kind, power in pairs]
 
 
 def _order(view: WorkloadView, snapshot: Snapshot) -> list[int]:
@@ -116,7 +83,7 @@ def _order(view: WorkloadView, snapshot: Snapshot) -> list[int]:
 def _node_lines(snapshot: Snapshot) -> Iterable[str]:
     yield ""
     yield f"{'ZONE':<10}{'SOCKET':<8}{'W':>10}{'ACTIVE W':>10}{'IDLE W':>10}{'J TOTAL':>14}"
-    for record in _zone_records(snapshot):
+    for record in zone_records(snapshot):
         socket = "-" if record["socket"] is None else record["socket"]
         powers = (_cell(record[name], 10) for name in ("watts", "active_watts", "idle_watts"))
         joules = _cell(record["joules"], 14)
@@ -136,7 +103,7 @@ def _top_lines(level: str, view: WorkloadView, snapshot: Snapshot, top: int) -> 
     yield f"{title:<{NAME_WIDTH}}{kinds}"
     for index in _order(view, snapshot)[:top]:
         title = view.labels[int(view.ran_rows[index])].title
-        watts = _watts(snapshot, snapshot.kinds, view.ran_uj[index])
+        watts = mean_watts(snapshot, snapshot.kinds, view.ran_uj[index])
         yield f"{_printable(title):<{NAME_WIDTH}}{''.join(_cell(power, 12) for power in watts)}"
 
 

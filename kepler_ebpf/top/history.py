@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from kepler_ebpf.top.frame import Frame
-from kepler_ebpf.top.query import identity
+from kepler_ebpf.exporters.frame import Frame
+from kepler_ebpf.exporters.query import identity
 
 MAX_FRAMES = 300
 MAX_ROWS = 100

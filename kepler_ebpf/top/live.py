@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from kepler_ebpf.exporters.query import Query
+from kepler_ebpf.exporters.reduced import frame_of
 from kepler_ebpf.model.snapshot import Snapshot
-from kepler_ebpf.top.query import Query
-from kepler_ebpf.top.reduced import frame_of
 from kepler_ebpf.top.screen import Screen
 from kepler_ebpf.top.terminal import Terminal
 

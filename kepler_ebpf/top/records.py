@@ -6,13 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
 
+from kepler_ebpf.exporters.frame import Frame
+from kepler_ebpf.exporters.query import Picture, Query, picture, title
+from kepler_ebpf.exporters.records import parts_record, row_record
 from kepler_ebpf.exporters.workload_text import clean
-from kepler_ebpf.model.names import CgroupName
-from kepler_ebpf.top.frame import Frame
-from kepler_ebpf.top.query import Picture, Query, Row, picture, title
 
 
 def json_line(frame: Frame, query: Query) -> str:
@@ -31,47 +29,12 @@ def json_line(frame: Frame, query: Query) -> str:
         "sort": query.sort,
         "zone": {
             "kind": found.zone,
-            "watts": found.meter_w,
-            **(dict.fromkeys(_PARTS) if found.meter_w is None else _parts(found)),
+            **parts_record(found),
         },
         "other_rows": found.others,
-        "rows": [_record(frame, row) for row in found.rows],
+        "rows": [row_record(frame, row) for row in found.rows],
     }
     return json.dumps(record, separators=(",", ":")) + "\n"
-
-
-_PARTS = ("rows_watts", "other_rows_watts", "outside_watts", "no_owner_watts", "idle_watts")
-
-
-def _parts(found: Picture) -> dict[str, float]:
-    watts = (
-        found.shown_w,
-        found.other_w,
-        found.outside_w,
-        found.unattributed_w,
-        found.idle_w,
-    )
-    return dict(zip(_PARTS, watts, strict=True))
-
-
-def _record(frame: Frame, row: Row) -> dict[str, Any]:
-    watts = dict(zip(frame.kinds, row.watts, strict=True))
-    return {
-        **_labels(row.labels),
-        "state": row.state,
-        "watts": {k: None if k in frame.unread_kinds else w for k, w in watts.items()},
-        "joules": dict(zip(frame.kinds, row.joules, strict=True)),
-        "cpu_seconds": row.cpu_s,
-    }
-
-
-def _labels(labels: Any) -> dict[str, Any]:
-    names: dict[str, Any]
-    if isinstance(labels, CgroupName):
-        names = {"path": labels.path, "container_id": labels.container_id, "pod_id": labels.pod_id}
-    else:
-        names = {field.name: getattr(labels, field.name) for field in fields(labels)}
-    return {name: clean(v) if isinstance(v, str) else v for name, v in names.items()}
 
 
 CSV_HEADER = "at_s,interval_s,view,row,name,state,zone,watts,joules,cpu_seconds,meter,estimate\n"
@@ -95,7 +58,6 @@ def _csv_rows(frame: Frame, found: Picture) -> Iterator[tuple[str | float | None
         joules = None if index is None else row.joules[index]
         name = clean(title(row.labels)).strip()
         yield "workload", name, row.state, watts, joules, row.cpu_s
-    if found.meter_w is not None:
-        for name, watts in _parts(found).items():
-            if name != "rows_watts":
-                yield name.removesuffix("_watts"), "", "", watts, None, None
+    for name, watts in parts_record(found).items():
+        if name not in {"watts", "rows_watts"} and watts is not None:
+            yield name.removesuffix("_watts"), "", "", watts, None, None

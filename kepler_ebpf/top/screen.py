@@ -7,12 +7,12 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 
+from kepler_ebpf.exporters.frame import VIEWS, Frame
+from kepler_ebpf.exporters.query import Picture, Query, Row, identity, picture, position, title
 from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.top import text
 from kepler_ebpf.top.flags import MAX_FILTER, SORTS
-from kepler_ebpf.top.frame import VIEWS, Frame
 from kepler_ebpf.top.history import History
-from kepler_ebpf.top.query import Picture, Query, Row, identity, picture, position, title
 
 MIN_COLUMNS, MIN_LINES = 30, 8
 BOLD, REVERSE = "\x1b[1m", "\x1b[7m"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from kepler_ebpf.exporters.frame import Frame
+from kepler_ebpf.exporters.query import Picture, Query, Row, picture, title
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
-from kepler_ebpf.top.frame import Frame
-from kepler_ebpf.top.query import Picture, Query, Row, picture, title
 
 HEADER = f"{'WATTS':>9} {'JOULES':>10} {'CPU %':>6}  STATE    "
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.exporters.frame import Frame
 from kepler_ebpf.exporters.printer import Printer
+from kepler_ebpf.exporters.query import Query
+from kepler_ebpf.exporters.reduced import frame_of
 from kepler_ebpf.host.signals import end_on_signals
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.top import records, text
-from kepler_ebpf.top.frame import Frame
 from kepler_ebpf.top.live import Live
-from kepler_ebpf.top.query import Query
-from kepler_ebpf.top.reduced import frame_of
 from kepler_ebpf.top.terminal import Terminal
 
 FORMS: dict[str, Callable[[Frame, Query], str]] = {

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from snapshots import Row, process
 from top_frames import closed
 
-from kepler_ebpf.top.frame import Frame
+from kepler_ebpf.exporters.frame import Frame
+from kepler_ebpf.exporters.query import Query
+from kepler_ebpf.exporters.reduced import frame_of
 from kepler_ebpf.top.history import MAX_FRAMES, MAX_ROWS, History
-from kepler_ebpf.top.query import Query
-from kepler_ebpf.top.reduced import frame_of
 from kepler_ebpf.top.screen import ASCII_BARS, Screen, sparkline
 from kepler_ebpf.top.terminal import keys_of
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from kepler_ebpf.exporters.frame import Frame, Rows
 from kepler_ebpf.model.arrays import Floats, Ints
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
 from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, ProcessLabels, State, VmLabels
-from kepler_ebpf.top.frame import Frame, Rows
 
 
 @dataclass(frozen=True, slots=True)

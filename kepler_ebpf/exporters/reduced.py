@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from kepler_ebpf.exporters.exported import exported
+from kepler_ebpf.exporters.frame import CGROUP, Frame, Rows
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import WorkloadView
-from kepler_ebpf.top.frame import CGROUP, Frame, Rows
 
 
 def frame_of(whole: Snapshot) -> Frame:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from snapshots import CONTAINER_ID, Row, container, process, view
 from top_frames import closed
 
+from kepler_ebpf.exporters.frame import VIEWS, Frame
+from kepler_ebpf.exporters.query import Query, identity, matcher, picture
+from kepler_ebpf.exporters.reduced import frame_of
 from kepler_ebpf.model.names import CgroupName
 from kepler_ebpf.model.snapshot import CgroupsView
 from kepler_ebpf.model.workloads import State, UnitLabels
 from kepler_ebpf.top import records, text
-from kepler_ebpf.top.frame import VIEWS, Frame
-from kepler_ebpf.top.query import Query, identity, matcher, picture
-from kepler_ebpf.top.reduced import frame_of
 
 
 def many(count=30) -> list[Row]:
