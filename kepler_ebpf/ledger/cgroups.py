@@ -12,10 +12,11 @@ from kepler_ebpf.ledger.groups import NONE, RETIRED, GroupTable
 from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import LinkedRecords
 from kepler_ebpf.ledger.table import Retention, Table
-from kepler_ebpf.model.arrays import Ints
+from kepler_ebpf.model.arrays import Bools, Ints
 from kepler_ebpf.model.bounds import Limit, MaxListed
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.names import CgroupName, Naming
+from kepler_ebpf.model.selection import Selection
 from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, State
 
 LATE_INTERVALS = 2
@@ -39,6 +40,7 @@ class CgroupTotals:
     else these are.
     Each joule is counted once per level: what a cgroup used in one container or pod stays there
     when it moves to another.
+    A workload of cgroups that are not selected is in ``OTHERS``, and no process in these is listed.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class CgroupTotals:
         retention: Retention,
         limits: Mapping[str, Limit],
         most: MaxListed,
+        selection: Selection,
     ) -> None:
-        columns = [(name, "i8") for name in ("container", "pod", *BY_PATH)]
+        columns = [*((name, "i8") for name in ("container", "pod", *BY_PATH)), ("is_wanted", "?")]
         of_cgroups = Places(limits["cgroup"], MAX_CGROUPS)
         places = {level: Places(limit, most.others) for level, limit in limits.items()}
         self.cgroups: Table[CgroupName] = Table(kinds, of_cgroups, columns, reserved=1)
@@ -66,6 +69,9 @@ class CgroupTotals:
         self.tables: tuple[Table[Any], ...] = (self.cgroups, *self._groups)
         self._naming = naming
         self._retention = retention
+        self._paths, self._namespaces = selection.cgroup, selection.namespace
+        takes_all = self._paths.takes_all and self._namespaces.takes_all
+        self.cgroups.columns["is_wanted"][GONE] = takes_all
         self._row_by_id: dict[int, int] = {}
         self._removed: dict[int, int | None] = {}
 
@@ -85,6 +91,15 @@ class CgroupTotals:
         """Return the container row of cgroups, ``NONE`` where that is listed no longer."""
         links = self.containers.links[rows]
         return np.where(links == RETIRED, NONE, links)
+
+    def are_wanted(self, rows: Ints) -> Bools:
+        """Return of which cgroups the processes are listed."""
+        wanted: Bools = self.cgroups.columns["is_wanted"][rows]
+        return wanted
+
+    def is_wanted(self, cgroup_id: int) -> bool:
+        """Whether the processes of a cgroup are listed."""
+        return bool(self.cgroups.columns["is_wanted"][self._row_by_id.get(cgroup_id, GONE)])
 
     def credit(self, rows: Ints, records: LinkedRecords) -> None:
         """Add what was used to the cgroups *rows* (records,), and to what they belong to."""
@@ -136,7 +151,7 @@ class CgroupTotals:
         container = self.containers.row_of(name.container_id)
         if name.container and container != NONE:
             self.containers.set_label(container, name.container)
-            self._set_pod(container, self._pod_row(name.container.pod_id, name.owner))
+            self._set_pod(container, self._pod_row(name.container.pod_id, name))
         return had, int(self.containers.links[row])
 
     def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
@@ -144,6 +159,8 @@ class CgroupTotals:
 
         Where that is listed as well, the two are one from now on.
         """
+        if not self._namespaces.takes_all:
+            self._select_again(pod_id)
         row = self.pods.row_of(pod_id)
         if row == NONE:
             return
@@ -159,10 +176,13 @@ class CgroupTotals:
         """Link a cgroup to the container, the pod and the other workloads of *name*."""
         had, had_pod, *_ = self.cgroups.columns[row].tolist()
         rows, container, pod = np.array([row]), had, NONE
+        is_wanted = self.cgroups.columns["is_wanted"][row] = self._selects(name)
         if name.container:
-            container = self.containers.open(name.container_id, name.container, name.owner)
-            pod = self._pod_row(name.container.pod_id, name.owner)
-        pod = pod or self._pod_row(name.pod_id, name.owner)
+            container = self.containers.open(
+                name.container_id, name.container, name.owner, is_wanted=is_wanted
+            )
+            pod = self._pod_row(name.container.pod_id, name)
+        pod = pod or self._pod_row(name.pod_id, name)
         pod = pod or int(self.containers.columns["pod"][container]) or had_pod
         if self.containers.is_one(container):
             self._set_pod(container, pod)
@@ -172,14 +192,34 @@ class CgroupTotals:
         for level, labels in name.groups:
             if self.cgroups.columns[level][row] == NONE:
                 group = self.by_path[level]
-                group.relink(rows, group.open(labels, labels, name.owner))
+                to = group.open(labels, labels, name.owner, is_wanted=is_wanted)
+                group.relink(rows, to)
 
-    def _pod_row(self, pod_id: str, owner: str) -> int:
+    def _selects(self, name: CgroupName) -> bool:
+        """Whether a cgroup is selected; not while what is to be matched is not known."""
+        if not self._paths.takes_all and not (name.path and self._paths.takes(name.path)):
+            return False
+        pod_id = pod_id_of(name)
+        if self._namespaces.takes_all or not pod_id:
+            return self._namespaces.takes("")
+        namespace = self._naming.pod(pod_id).pod_namespace
+        return bool(namespace) and self._namespaces.takes(namespace)
+
+    def _select_again(self, pod_id: str) -> None:
+        """List what is in a pod whose namespace is known by now, if that is selected."""
+        held = np.flatnonzero(~self.cgroups.columns["is_wanted"][: self.cgroups.size])
+        for row in held.tolist():
+            name = self.cgroups.labels[row]
+            if name and pod_id_of(name) == pod_id:
+                self._assign(row, name)
+
+    def _pod_row(self, pod_id: str, name: CgroupName) -> int:
+        """Return the row of a pod that a cgroup of *name* is in."""
         row = self.pods.row_of(pod_id)
         if row != NONE or not pod_id:
             return row
         labels = self._naming.pod(pod_id)
-        return self.pods.open(labels.pod_id, labels, owner)
+        return self.pods.open(labels.pod_id, labels, name.owner, is_wanted=self._selects(name))
 
     def _set_pod(self, container: int, pod: int) -> None:
         """Make a container part of a pod, and show it there; ``NONE`` leaves it where it is."""
@@ -214,3 +254,8 @@ class CgroupTotals:
                     forgotten.append(row)
         if forgotten:
             self.cgroups.move(np.array(forgotten), np.full(len(forgotten), GONE))
+
+
+def pod_id_of(name: CgroupName) -> str:
+    """Return the id of the pod that a cgroup is in, "" for none."""
+    return name.pod_id or (name.container.pod_id if name.container else "")

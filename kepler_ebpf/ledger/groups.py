@@ -55,10 +55,14 @@ class GroupTable(Table[Label]):
         """Return the row of a group, ``NONE`` where it is not listed."""
         return self._row_by_id.get(group_id, NONE)
 
-    def open(self, group_id: Hashable, label: Label, owner: str) -> int:
-        """Return the row of a group; one not listed starts under *label*, or is in ``OTHERS``."""
+    def open(self, group_id: Hashable, label: Label, owner: str, *, is_wanted: bool = True) -> int:
+        """Return the row of a group; one not listed starts under *label*, or is in ``OTHERS``.
+
+        It is in there if no row of its own *is_wanted*, or there is no place.
+        """
         row = self.row_of(group_id)
-        if row == NONE and (group_id == OTHERS or not self.places.has_room(owner)):
+        is_wanted &= group_id != OTHERS
+        if row == NONE and not (is_wanted and self.places.has_room(owner)):
             return self._open_others(label)
         if row == NONE:
             row = self._row_by_id[group_id] = self.add(label, owner)

@@ -20,6 +20,7 @@ from kepler_ebpf.model.bounds import DEFAULT_MAX, Limit, MaxListed
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.model.names import CgroupName, Naming, ProcessName
+from kepler_ebpf.model.selection import ALL, Selection
 from kepler_ebpf.model.snapshot import CgroupsView, NodeView
 from kepler_ebpf.model.workloads import PodLabels, WorkloadView
 
@@ -31,7 +32,7 @@ class Ledger:
 
     *retention* chooses which ended processes stay listed; containers, virtual machines, pods and
     units stay by the same time and count whatever they used. *most* limits how many workloads are
-    listed at all. Raises ValueError without zones.
+    listed at all, and *selection* which of them. Raises ValueError without zones.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Ledger:
         naming: Naming,
         retention: Retention,
         most: MaxListed = DEFAULT_MAX,
+        selection: Selection = ALL,
     ) -> None:
         if not zones:
             raise ValueError("a ledger needs at least one zone")
@@ -50,9 +52,10 @@ class Ledger:
             for name in names
         }
         self.limits = tuple(limits.values())
-        self.groups = CgroupTotals(len(self.kinds), naming, retention, limits, most)
+        count = len(self.kinds)
+        self.groups = CgroupTotals(count, naming, retention, limits, most, selection)
         places = Places(limits["process"], most.processes), Places(limits["vm"], most.others)
-        self._processes = ProcessTotals(len(self.kinds), naming, self.groups, retention, *places)
+        self._processes = ProcessTotals(count, naming, self.groups, retention, places, selection)
         self._tables = (*self.groups.tables, self._processes.processes, self._processes.vms)
         self._node = NodeTotals(zones)
         self._grid = 0
@@ -73,7 +76,7 @@ class Ledger:
             table.begin(batch.end_s, batch.shown)
         if len(batch.records):
             rows = self.groups.rows_of(batch.records["cgroup_id"].tolist())
-            records = link(batch, self.groups.containers_of(rows))
+            records = link(batch, self.groups.containers_of(rows), self.groups.are_wanted(rows))
             self.groups.credit(rows, records)
             self._processes.credit(records, rank)
         if len(batch.interval_grid):
@@ -111,6 +114,8 @@ class Ledger:
         had, container = self.groups.relabel_cgroup(cgroup_id, name)
         if container != had:
             self._processes.move_cgroup(cgroup_id, had, container)
+        if not self.groups.is_wanted(cgroup_id):
+            self._processes.unlist_cgroup(cgroup_id)
 
     def relabel_pod(self, pod_id: str, labels: PodLabels) -> None:
         """Show a pod under new labels; one that is not listed is left alone.

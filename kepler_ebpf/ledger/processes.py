@@ -1,12 +1,12 @@
 """The totals of processes, and of the virtual machines they run.
 
 A process is its pid and its start together. One that came and went within a batch and used little,
-or for which there is no place, has no row of its own: what it uses is in the row ``[others]`` of
-its container. What a view had of a process moves to the row ``[retired]`` once it is listed no
-longer, the rest to ``[others]``. So the rows of processes add up to what was used, in each
-container and in all; and whoever reads every view sees all of it rise once, in rows that are not
-``[retired]``. Where the container of a cgroup is learned late, processes that are not listed by
-then stay in the row of those in no container.
+that is not selected, or for which there is no place, has no row of its own: what it uses is in the
+row ``[others]`` of its container. What a view had of a process moves to the row ``[retired]`` once
+it is listed no longer, the rest to ``[others]``. So the rows of processes add up to what was used,
+in each container and in all; and whoever reads every view sees all of it rise once, in rows that
+are not ``[retired]``. Where the container of a cgroup is learned late, processes that are not
+listed by then stay in the row of those in no container.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from kepler_ebpf.ledger.records import (
     LinkedRecords,
     Pids,
     Starts,
+    comm_of,
     group_by_process,
     identities_of,
     identity_of,
 )
-from kepler_ebpf.ledger.series import RETIRED_COMM, RETIRED_ROW, ProcessTable, make_label
+from kepler_ebpf.ledger.selector import Selector
+from kepler_ebpf.ledger.series import RETIRED_ROW, ProcessTable
+from kepler_ebpf.ledger.sums import RETIRED_COMM, SumRows, make_label
 from kepler_ebpf.ledger.table import Retention, frozen
-from kepler_ebpf.model.arrays import Bools, Floats, Ints, Records
+from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
+from kepler_ebpf.model.selection import Selection
 from kepler_ebpf.model.usage import OVERFLOW_COMM
 from kepler_ebpf.model.workloads import OTHERS, State, WorkloadView
 
@@ -41,6 +45,8 @@ FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
 class ProcessTotals:
     """Processes by identity, and their virtual machines. *groups* has their containers.
 
+    *places* are of processes and of machines.
+
     Rows of several processes have pid 0, and run as long as their container does.
     """
 
@@ -50,18 +56,17 @@ class ProcessTotals:
         naming: Naming,
         groups: CgroupTotals,
         retention: Retention,
-        places: Places,
-        of_vms: Places,
+        places: tuple[Places, Places],
+        selection: Selection,
     ) -> None:
-        self.processes = ProcessTable(kinds, places, of_vms)
+        self.processes = ProcessTable(kinds, *places)
         self.vms = self.processes.vms
         self._naming = naming
         self._groups = groups
         self._retention = retention
         self._ended: set[int] = set()
-        self._sums: dict[tuple[str, int], int] = {}
-        self._sum_row(RETIRED_COMM, NONE)
-        self._sum_row(OTHERS, NONE)
+        self._sums = SumRows(self.processes, groups.container_id)
+        self._selector = Selector(self.processes, selection)
         self._retired_uj: Floats = np.zeros(kinds)
         self._retired_cpu_ns = 0.0
 
@@ -76,7 +81,7 @@ class ProcessTotals:
         rows = self._rows_of(records, rank)
         self.vms.credit_groups(rows, records)
         is_elsewhere = self.processes.columns["container"][rows] != records.containers
-        self._put(rows, is_elsewhere | (rows == RETIRED_ROW), records.containers, OTHERS)
+        self._sums.put(rows, is_elsewhere | (rows == RETIRED_ROW), records.containers, OTHERS)
         self.processes.credit(rows, records.weights, records.recent)
 
     def ended(self, tgids: Pids, starts: Starts) -> None:
@@ -107,28 +112,27 @@ class ProcessTotals:
         rows = rows[(rows != RETIRED_ROW) & (table.state[rows] == State.RUNNING)]
         if len(rows):
             table.set_state(rows, State.TERMINATED)
+        self._selector.ended(self._ended)
         self._ended.clear()
         if len(gone_containers):
             inside = np.isin(table.columns["container"], gone_containers).nonzero()[0]
             self._retire(inside, np.full(len(inside), NONE))
-            gone = set(gone_containers.tolist())
-            self._sums = {key: row for key, row in self._sums.items() if key[1] not in gone}
+            self._sums.forget(gone_containers)
         due = table.due(self._retention, rank)
         self._retire(due, table.columns["container"][due])
         self.vms.retire_due(self._retention, rank)
 
     def view(self) -> WorkloadView:
         """Return the totals of the processes; the retired are among the rows."""
-        sums, container_states = self._sums.items(), self._groups.containers.states()
-        view = self.processes.make_view([row for (comm, _), row in sums if comm != OVERFLOW_COMM])
+        container_states = self._groups.containers.states()
+        view = self.processes.make_view(self._sums.unlisted())
         # A sum in another order may differ in its last bit, and no counter may fall by it.
         self._retired_uj = frozen(np.maximum(self._retired_uj, view.retired_uj))
         self._retired_cpu_ns = max(self._retired_cpu_ns, view.retired_cpu_ns)
         self.processes.note_seen()
         state = view.state.copy()
-        for (_, container), row in sums:
-            if container != NONE:
-                state[row] = container_states[container]
+        for row, container in self._sums.in_containers():
+            state[row] = container_states[container]
         return replace(
             view,
             state=frozen(state),
@@ -144,6 +148,12 @@ class ProcessTotals:
         if row != RETIRED_ROW:
             container = int(self.processes.columns["container"][row])
             self._show(row, self.processes.label(row).comm, name, container)
+
+    def unlist_cgroup(self, cgroup_id: int) -> None:
+        """List no longer what runs in a cgroup that is not selected."""
+        columns = self.processes.columns
+        is_inside = (columns["cgroup_id"] == cgroup_id) & (columns["tgid"] != 0)
+        self._unlist(np.flatnonzero(is_inside))
 
     def move_cgroup(self, cgroup_id: int, had: int, container: int) -> None:
         """Show the listed processes of a cgroup in *container*; they bring what they had in none.
@@ -167,6 +177,9 @@ class ProcessTotals:
         self._ended.update([records.identities[index] for index in has_ended])
         is_overflow = tasks["tgid"] == 0
         new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
+        used_uj = records.weights[:, rank]
+        new, leaving = self._selector.choose(records, rows, new, used_uj, self._may_enter)
+        self._unlist(leaving)
         # New ones first: one whose pid was used before shares the series of the earlier process.
         # If that were relabelled before, the series would start again at 0.
         if len(new):
@@ -174,31 +187,22 @@ class ProcessTotals:
         self._follow(records, rows)
         if table.changes != changes:
             rows = table.rows_of(records.identities)
-        self._put(rows, is_overflow, records.containers, OVERFLOW_COMM)
+        self._sums.put(rows, is_overflow, records.containers, OVERFLOW_COMM)
         return rows
 
-    def _put(self, rows: Ints, is_put: Bools, containers: Ints, comm: str) -> None:
-        """Let the records that are to be *is_put* be in the rows *comm* of their *containers*."""
-        found, index = np.unique(containers[is_put], return_inverse=True)
-        sums = [self._sum_row(comm, container) for container in found.tolist()]
-        rows[is_put] = np.array(sums, np.int64)[index]
+    def _unlist(self, rows: Ints) -> None:
+        """List processes no longer that may still run."""
+        for row in rows.tolist():
+            self._selector.left(self.processes.identities(row))
+        self._retire(rows, self.processes.columns["container"][rows])
 
     def _retire(self, rows: Ints, containers: Ints) -> None:
         """List rows no longer, and have what they used in the rows of *containers* (rows,)."""
         if len(rows):
             is_put, seen_to, unseen_to = rows >= 0, rows.copy(), rows.copy()
-            self._put(seen_to, is_put, containers, RETIRED_COMM)
-            self._put(unseen_to, is_put, containers, OTHERS)
+            self._sums.put(seen_to, is_put, containers, RETIRED_COMM)
+            self._sums.put(unseen_to, is_put, containers, OTHERS)
             self.processes.retire(rows, seen_to, unseen_to)
-
-    def _sum_row(self, comm: str, container: int) -> int:
-        """Return the row named *comm* of a container, made where there is none yet."""
-        row = self._sums.get((comm, container))
-        if row is None:
-            label = make_label(0, 0, comm, "", self._groups.container_id(container))
-            row = self._sums[comm, container] = self.processes.add(label)
-            self.processes.columns["container"][row] = container
-        return row
 
     # --- inside: processes that are listed
 
@@ -224,6 +228,9 @@ class ProcessTotals:
     def _update(self, records: LinkedRecords, index: int) -> None:
         """Describe a listed process as its record at *index* does."""
         row = self.processes.owned_row(records.identities[index])
+        if not self._selector.takes(records, np.array([index])).all():
+            self._unlist(np.array([row]))
+            return
         columns, task = self.processes.columns, records.tasks[index]
         name = ProcessName(self.processes.label(row).exe)
         if columns["exec_id"][row] != task["exec_id"]:
@@ -250,12 +257,16 @@ class ProcessTotals:
         """List the processes of the records at *new*, but not those that ended and used little."""
         groups = group_by_process(records, new, np.zeros(len(new), np.bool_))
         newest = groups.newest
-        alive = [records.identities[index] not in self._ended for index in newest.tolist()]
-        is_alive: Bools = np.array(alive)
+        identities = [records.identities[index] for index in newest.tolist()]
         energy_uj = np.add.reduceat(records.weights[groups.order, rank], groups.starts)
-        is_listed = is_alive | self._retention.chosen(~is_alive, energy_uj)
+        is_listed = self._may_enter(identities, energy_uj)
         for index in newest[is_listed].tolist():
             self._open(records, index)
+
+    def _may_enter(self, identities: list[int], energy_uj: Floats) -> Bools:
+        """Return which new processes may be listed; of ended ones those that would stay listed."""
+        is_alive = np.array([identity not in self._ended for identity in identities], np.bool_)
+        return is_alive | self._retention.chosen(~is_alive, energy_uj)
 
     def _open(self, records: LinkedRecords, index: int) -> None:
         """List the process of the record at *index*, if there is a place."""
@@ -267,13 +278,14 @@ class ProcessTotals:
         container = int(records.containers[index])
         container_id = self._groups.container_id(container)
         name = self._name(records, index)
-        exe, vm_id = name.exe or self._parent_exe(task), name.vm.vm_id if name.vm else ""
+        exe, vm_id = name.exe or table.parent_exe(task), name.vm.vm_id if name.vm else ""
         label = make_label(tgid, start_ns, comm_of(task), exe, container_id, vm_id)
         # A pid has one owner: the earlier one has ended, even if that was not reported.
         earlier = int(table.columns["start_ns"][table.newest(tgid)])
         self._ended.add(identity_of(tgid, min(earlier, start_ns)))
         facts = (task[field] for field in FACTS.values())
         row = table.open(label, (start_ns, tgid, *facts, container), owner)
+        self._selector.entered(row, records.identities[index])
         if name.vm:
             table.set_vm(row, name.vm)
 
@@ -284,16 +296,3 @@ class ProcessTotals:
         return self._naming.process(
             ProcessIdentity(tgid, start_ns, exec_id, comm_of(task), is_alive)
         )
-
-    def _parent_exe(self, task: Records) -> str:
-        """Return the executable of a process that has not called exec since its parent made it."""
-        row = self.processes.newest(int(task["parent_tgid"]))
-        parent = self.processes.columns[row]
-        is_older = parent["start_ns"] <= task["process_start_ns"]
-        is_same = parent["exec_id"] == task["exec_id"] and parent["comm"] == task["process_comm"]
-        return self.processes.label(row).exe if is_older and is_same else ""
-
-
-def comm_of(task: Records) -> str:
-    """Return the name of a record's process, as valid text."""
-    return bytes(task["process_comm"]).decode("utf-8", "replace")

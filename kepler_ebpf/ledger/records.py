@@ -40,7 +40,8 @@ class Batch:
 class LinkedRecords(NamedTuple):
     """Records of at least one process with what the ledger found for them, one entry for each.
 
-    ``containers`` are rows of containers, 0 for none. ``weights`` (records, kinds + 1) have energy
+    ``containers`` are rows of containers, 0 for none. ``are_wanted`` (records,) is whether the
+    cgroup of each is one whose processes are listed. ``weights`` (records, kinds + 1) have energy
     by kind in µJ, and then CPU ns. ``identities`` are those of the processes. ``recent`` are the
     slices of the interval that views show, and of the one after it; either may be empty.
     """
@@ -48,6 +49,7 @@ class LinkedRecords(NamedTuple):
     tasks: Records
     grid: Ints
     containers: Ints
+    are_wanted: Bools
     weights: Floats
     identities: list[int]
     recent: tuple[slice, slice]
@@ -66,7 +68,7 @@ class ProcessGroups(NamedTuple):
     newest: Ints
 
 
-def link(batch: Batch, containers: Ints) -> LinkedRecords:
+def link(batch: Batch, containers: Ints, are_wanted: Bools) -> LinkedRecords:
     """Return the records of *batch*, in the *containers* (records,)."""
     tasks, grid = batch.records, batch.grid
     edges = grid.searchsorted((batch.shown, batch.shown + 1)).tolist()
@@ -74,10 +76,16 @@ def link(batch: Batch, containers: Ints) -> LinkedRecords:
         tasks=tasks,
         grid=grid,
         containers=containers,
+        are_wanted=are_wanted,
         weights=np.column_stack((batch.attribution.shares_uj, tasks["cpu_ns"])),
         identities=identities_of(tasks["tgid"], tasks["process_start_ns"]),
         recent=(slice(*edges), slice(edges[1], len(grid))),
     )
+
+
+def comm_of(task: Records) -> str:
+    """Return the name of a record's process, as valid text."""
+    return bytes(task["process_comm"]).decode("utf-8", "replace")
 
 
 def identity_of(tgid: int, start_ns: int) -> int:

@@ -8,11 +8,8 @@ from kepler_ebpf.ledger.groups import NONE, GroupTable
 from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import identity_of
 from kepler_ebpf.ledger.table import START_ROWS, Table
-from kepler_ebpf.model.arrays import Floats, Ints
+from kepler_ebpf.model.arrays import Floats, Ints, Records
 from kepler_ebpf.model.workloads import ProcessLabels, State, VmLabels
-
-RETIRED_COMM = "[retired]"
-"""The comm of the row with the processes of a container that are listed no longer."""
 
 RETIRED_ROW = 0
 """The row with the processes of no container that are listed no longer."""
@@ -25,6 +22,7 @@ COLUMNS = [
     ("comm", "S16"),
     ("container", "i8"),
     ("vm", "i8"),
+    ("score", "f8"),
 ]
 
 MAX_OWNERS = 4
@@ -39,7 +37,8 @@ class ProcessTable(Table[ProcessLabels]):
 
     Processes whose keys are equal share a row: a pid that was used again, or an exec back to what
     a listed one is. The newest of them owns the row: ``columns`` has its identity (a start of 0
-    for none), fields of its last record, and the rows of its container and its virtual machine.
+    for none), fields of its last record, the rows of its container and its virtual machine, and the
+    energy used lately, which ranks processes where that is wanted.
     ``seen`` (rows, kinds + 1) has the energy and the CPU time that the last view had.
     """
 
@@ -71,6 +70,18 @@ class ProcessTable(Table[ProcessLabels]):
         start_ns, tgid, *_ = self.columns[row].tolist()
         return row if identity_of(tgid, start_ns) == identity else RETIRED_ROW
 
+    def identities(self, row: int) -> tuple[int, ...]:
+        """Return the processes that are credited to a row."""
+        return tuple(self._identities.get(row, ()))
+
+    def parent_exe(self, task: Records) -> str:
+        """Return the executable of a process that has not called exec since its parent made it."""
+        row = self.newest(int(task["parent_tgid"]))
+        parent = self.columns[row]
+        is_older = parent["start_ns"] <= task["process_start_ns"]
+        is_same = parent["exec_id"] == task["exec_id"] and parent["comm"] == task["process_comm"]
+        return self.label(row).exe if is_older and is_same else ""
+
     # --- changing rows
 
     def open(
@@ -78,7 +89,8 @@ class ProcessTable(Table[ProcessLabels]):
     ) -> int:
         """List a process of *owner* under *label*, in the row of its series where there is one.
 
-        *values* are its ``columns`` but for the last: the machine, which is *vm* in a new row.
+        *values* are its ``columns`` but for the last: the machine, which is *vm* in a new row, and
+        the score.
         """
         identity, key = identity_of(label.pid, label.start_ns), series_key(label)
         row = self._row_by_key.get(key)
@@ -87,7 +99,7 @@ class ProcessTable(Table[ProcessLabels]):
             self._identities[row] = []
             self.columns["vm"][row] = vm
         if label.start_ns >= self.columns["start_ns"][row]:
-            self.columns[row] = (*values, self.columns["vm"][row])
+            self.columns[row] = (*values, *self.columns[["vm", "score"]][row])
             self.set_state(row, State.RUNNING)
             self.set_label(row, label)
         self._row_by_identity[identity] = row
@@ -161,11 +173,12 @@ class ProcessTable(Table[ProcessLabels]):
 
         Otherwise the row it was in has ended, and has no owner.
         """
-        start_ns, tgid, exec_id, cgroup_id, comm, _, vm = self.columns[row].tolist()
+        start_ns, tgid, exec_id, cgroup_id, comm, _, vm, score = self.columns[row].tolist()
         state, ended_s = self.state[row], self.ended_s[row]
         self._identities[row].remove(identity_of(tgid, start_ns))
         values = (start_ns, tgid, exec_id, cgroup_id, comm, container)
         into = self.open(label, values, self.places.owner(row), vm)
+        self.columns["score"][into] = max(self.columns["score"][into], score)
         if self.columns["start_ns"][into] == start_ns:
             self.state[into], self.ended_s[into] = state, ended_s
         if is_whole:
@@ -182,11 +195,3 @@ class ProcessTable(Table[ProcessLabels]):
 def series_key(label: ProcessLabels) -> SeriesKey:
     """Return what tells one series of processes from another."""
     return label.pid, label.comm, label.exe, label.container_id, label.vm_id
-
-
-def make_label(
-    pid: int, start_ns: int, comm: str, exe: str, container_id: str, vm_id: str = ""
-) -> ProcessLabels:
-    """Return the labels of a process, with Kepler's word for what it is part of."""
-    kind = "container" if container_id else "vm" if vm_id else "regular"
-    return ProcessLabels(pid, start_ns, comm, exe, kind, container_id, vm_id)

@@ -53,6 +53,7 @@ class Table(Generic[Label]):
     ``cpu_ns`` is exact up to 104 days of CPU time, to the sixteenth digit beyond, and never wraps.
     ``recent`` (rows, 2, kinds + 1) has the energy and the CPU time of two intervals: the one that
     views show, and the one after it. ``changes`` counts changes of rows and of their states.
+    ``now_s`` is when the batch ended.
     """
 
     ARRAYS: tuple[str, ...] = ("energy_uj", "cpu_ns", "recent", "state", "ended_s", "columns")
@@ -77,7 +78,7 @@ class Table(Generic[Label]):
         self.columns = np.zeros(START_ROWS, list(columns))
         self.changes = 0
         self._reserved = reserved
-        self._now_s, self._shown = 0.0, 0
+        self.now_s, self._shown = 0.0, 0
         self._free: list[int] = []
         self._label_tuple: tuple[Label | None, ...] | None = ()
 
@@ -117,13 +118,13 @@ class Table(Generic[Label]):
         """Note that workloads run or have ended; what still comes for ended ones is credited."""
         self.state[rows] = state
         if state == State.TERMINATED:
-            self.ended_s[rows] = self._now_s
+            self.ended_s[rows] = self.now_s
         self.changes += 1
 
     def due(self, keep: Retention, rank: int) -> Ints:
         """Return the rows of ended workloads to be listed no longer; the kind *rank* ranks them."""
         ended = np.flatnonzero(self.state[: self.size] == State.TERMINATED)
-        in_time = self._now_s - self.ended_s[ended] < keep.for_s
+        in_time = self.now_s - self.ended_s[ended] < keep.for_s
         return ended[~keep.chosen(in_time, self.energy_uj[ended, rank])]
 
     def add_from(self, other: Table[Any], rows: Ints, targets: Ints) -> None:
@@ -161,7 +162,7 @@ class Table(Generic[Label]):
         for _ in range(min(shown - self._shown, 2)):
             self.recent[:, SHOWN] = self.recent[:, OPEN]
             self.recent[:, OPEN] = 0.0
-        self._now_s, self._shown = now_s, shown
+        self.now_s, self._shown = now_s, shown
 
     def credit(self, rows: Ints, weights: Floats, recent: tuple[slice, slice]) -> None:
         """Add *weights* (records, kinds + 1), energy and then CPU ns, to the *rows* (records,).

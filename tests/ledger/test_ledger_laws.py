@@ -10,6 +10,7 @@ from ledger_world import World, container, everything, record, totals_by_series,
 from kepler_ebpf.ledger.ledger import Retention
 from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.names import CgroupName, ProcessName
+from kepler_ebpf.model.selection import EVERYTHING, Filter, Selection
 from kepler_ebpf.model.workloads import PodLabels, UnitLabels
 
 PIDS, STARTS, CGROUPS = st.integers(1, 3), st.sampled_from([100, 200]), st.integers(1, 5)
@@ -90,12 +91,21 @@ RETENTIONS = st.builds(
 
 
 PLACES = st.builds(MaxListed, st.sampled_from([1, 3, 100]), st.sampled_from([1, 2, 100]))
+SELECTIONS = st.builds(
+    Selection,
+    top_n=st.sampled_from([0, 1, 2]),
+    min_uj=st.sampled_from([0.0, 500.0]),
+    comm=st.sampled_from([EVERYTHING, Filter(deny=["s."]), Filter(allow=["wo.*"])]),
+    cgroup=st.sampled_from([EVERYTHING, Filter(deny=["/[12]"]), Filter(allow=["/x"])]),
+    namespace=st.sampled_from([EVERYTHING, Filter(deny=["s"]), Filter(allow=["s", ""])]),
+    always=st.sampled_from([0, 2]),
+)
 
 
-@given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]), PLACES)
-def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns, most):
+@given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]), PLACES, SELECTIONS)
+def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns, most, selection):
     """Processes and cgroups have all; no other level has more; no series falls or is twice."""
-    world = World(retention, uj_per_ns, most)
+    world = World(retention, uj_per_ns, most, selection)
     before: dict[Any, float] = {}
     for step in steps:
         step(world)
@@ -128,11 +138,13 @@ SHORT_COMMANDS = st.lists(
 )
 
 
-def world_of_containers(retention, most):
+def world_of_containers(retention, most, selection):
     """Return a world whose cgroups have their names from the start."""
-    world = World(retention, most=most)
+    world = World(retention, most=most, selection=selection)
     for cgroup_id, name in CONTAINER_OF.items():
-        world.names.cgroups[cgroup_id] = CgroupName("/", container(name) if name else None)
+        world.names.cgroups[cgroup_id] = CgroupName(
+            f"/{cgroup_id}", container(name) if name else None
+        )
     return world
 
 
@@ -141,10 +153,10 @@ def rows_with_uj(view):
     return zip(view.labels, view.energy_uj[:, 0].tolist(), strict=True)
 
 
-@given(st.lists(SHORT_COMMANDS, max_size=12), RETENTIONS, PLACES)
-def test_the_processes_of_a_container_add_up_to_it(batches, retention, most):
+@given(st.lists(SHORT_COMMANDS, max_size=12), RETENTIONS, PLACES, SELECTIONS)
+def test_the_processes_of_a_container_add_up_to_it(batches, retention, most, selection):
     """On every page, with those that are listed no longer or never were; ended ones too."""
-    world = world_of_containers(retention, most)
+    world = world_of_containers(retention, most, selection)
     for batch in batches:
         world.interval(*batch)
         sums: dict[str, float] = {}
@@ -157,10 +169,10 @@ def test_the_processes_of_a_container_add_up_to_it(batches, retention, most):
         assert set(sums) <= {""}
 
 
-@given(st.lists(SHORT_COMMANDS, max_size=12), RETENTIONS, PLACES)
-def test_all_that_is_used_rises_once_outside_of_the_retired(batches, retention, most):
+@given(st.lists(SHORT_COMMANDS, max_size=12), RETENTIONS, PLACES, SELECTIONS)
+def test_all_that_is_used_rises_once_outside_of_the_retired(batches, retention, most, selection):
     """Who reads every page may sum the increases of all rows but [retired]."""
-    world = world_of_containers(retention, most)
+    world = world_of_containers(retention, most, selection)
     before: dict[Any, float] = {}
     for batch in batches:
         world.interval(*batch)

@@ -8,12 +8,13 @@ import numpy as np
 from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
 from kepler_ebpf.ledger.cgroups import GONE
 from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
-from kepler_ebpf.ledger.series import RETIRED_COMM
+from kepler_ebpf.ledger.sums import RETIRED_COMM
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.attributed import Attribution
 from kepler_ebpf.model.bounds import DEFAULT_MAX, MaxListed
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.names import CgroupName, ProcessName
+from kepler_ebpf.model.selection import ALL, Selection
 from kepler_ebpf.model.workloads import (
     OTHERS,
     ContainerLabels,
@@ -83,11 +84,15 @@ class World:
     """A ledger of two zones, package and dram, and a clock that moves a second an interval."""
 
     def __init__(
-        self, retention: Retention = KEEP_ALL, uj_per_ns=1.0, most: MaxListed = DEFAULT_MAX
+        self,
+        retention: Retention = KEEP_ALL,
+        uj_per_ns=1.0,
+        most: MaxListed = DEFAULT_MAX,
+        selection: Selection = ALL,
     ) -> None:
         self.names = Names()
         self.uj_per_ns = uj_per_ns
-        self.ledger = Ledger(ZONES, self.names, retention, most)
+        self.ledger = Ledger(ZONES, self.names, retention, most, selection)
         self.now_s = 0.0
         self.grid = 0
 
