@@ -110,6 +110,12 @@ def _refuse_contradictions(config: Config) -> None:
             "kube.enabled is on, but the node's name in Kubernetes is not given",
             "give it with --kube.node-name, kube.nodeName or the environment's NODE_NAME",
         )
+    if (config.allow_namespace or config.deny_namespace) and not config.kube_enabled:
+        raise ConfigError(
+            "ebpf.allowNamespace or ebpf.denyNamespace is given, but kube.enabled is off: no "
+            "namespace is known",
+            "switch it on with --kube.enable, or leave them out",
+        )
     _refuse_equal_labels(config.pod_labels)
     _refuse_fine_figures(config)
     if config.web_config_file:

@@ -56,6 +56,11 @@ def text(spelling: str, meaning: str) -> str:
     return option(spelling, meaning, "", str)
 
 
+def patterns(spelling: str, meaning: str) -> tuple[str, ...]:
+    """Make a field that takes regular expressions; there are none by default."""
+    return option(spelling, meaning, (), values.each(values.pattern))
+
+
 def words_of(words: Iterable[str], last: str = "or") -> str:
     """Write words as a list in a sentence: "a, b or c"."""
     *most, final = words

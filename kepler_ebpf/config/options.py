@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, fields, replace
 
 from kepler_ebpf.config import values
-from kepler_ebpf.config.option import option, switch, text, words_of
+from kepler_ebpf.config.option import option, patterns, switch, text, words_of
 from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.meters import AUTO, METER_NAMES
@@ -240,6 +240,44 @@ class Config:
         "[others].",
         str(DEFAULT_MAX.others),
         values.within(100, 100_000),
+    )
+    process_top_n: int = option(
+        "ebpf.processTopN --process-top-n",
+        "Number of processes listed, those that used most in the last minutes; 0 lists all.",
+        "0",
+        values.zero_or_within(1, 1_000_000, "all"),
+    )
+    process_min_j: float = option(
+        "ebpf.processMinJoules --process-min-joules",
+        "Joules that a process must have used to be listed.",
+        "0",
+        values.joules,
+    )
+    allow_comm: tuple[str, ...] = patterns(
+        "ebpf.allowComm --allow-comm",
+        "Regular expressions (RE2, of the whole text); one must match the name of a process to "
+        "list it.",
+    )
+    deny_comm: tuple[str, ...] = patterns(
+        "ebpf.denyComm --deny-comm",
+        "Regular expressions; a process whose name one matches is not listed.",
+    )
+    allow_cgroup: tuple[str, ...] = patterns(
+        "ebpf.allowCgroup --allow-cgroup",
+        "Regular expressions; one must match the path of a cgroup to list what is in it.",
+    )
+    deny_cgroup: tuple[str, ...] = patterns(
+        "ebpf.denyCgroup --deny-cgroup",
+        "Regular expressions; what is in a cgroup whose path one matches is not listed.",
+    )
+    allow_namespace: tuple[str, ...] = patterns(
+        "ebpf.allowNamespace --allow-namespace",
+        "Regular expressions; one must match the Kubernetes namespace to list what is in it; it is "
+        "empty outside of pods.",
+    )
+    deny_namespace: tuple[str, ...] = patterns(
+        "ebpf.denyNamespace --deny-namespace",
+        "Regular expressions; what is in a Kubernetes namespace that one matches is not listed.",
     )
     node_name: str = option(
         "ebpf.nodeName --node-name",

@@ -17,6 +17,7 @@ from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.listen import parse_address
 from kepler_ebpf.host.unix_socket import MAX_PATH_BYTES
 from kepler_ebpf.meters.zone_names import ZONE_KINDS, kind_of
+from kepler_ebpf.model.selection import compile_pattern
 
 T = TypeVar("T")
 Texts = tuple[str, ...]
@@ -74,13 +75,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def zero_or_within(minimum: int, maximum: int) -> Callable[[str], int]:
-    """Make a parser of whole numbers within the bounds, and of 0, which stands for automatic."""
+def zero_or_within(minimum: int, maximum: int, zero: str = "automatic") -> Callable[[str], int]:
+    """Make a parser of whole numbers within the bounds, and of 0, whose meaning is *zero*."""
 
     def parse(text: str) -> int:
         number = int(text) if WHOLE_NUMBER.fullmatch(text) else -1
         if number and not minimum <= number <= maximum:
-            raise ValueError(f"0 (automatic) or a whole number from {minimum} to {maximum}")
+            raise ValueError(f"0 ({zero}) or a whole number from {minimum} to {maximum}")
         return number
 
     return parse
@@ -115,6 +116,18 @@ def boolean(text: str) -> bool:
     if word not in TRUE_WORDS + FALSE_WORDS:
         raise ValueError("true or false")
     return word in TRUE_WORDS
+
+
+def pattern(text: str) -> str:
+    """Take a regular expression of RE2. Raises ConfigError without the library."""
+    try:
+        compile_pattern(text)
+    except ValueError as error:
+        raise ValueError(f"a regular expression of RE2; this has a fault: {error}") from None
+    except ImportError:
+        problem = "regular expressions need the package google-re2"
+        raise ConfigError(problem, "install kepler-ebpf[filters]") from None
+    return text
 
 
 def choice(*allowed: str) -> Callable[[str], str]:

@@ -24,6 +24,7 @@ from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.energy import UJ_PER_J
+from kepler_ebpf.model.selection import Filter, Selection
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_serving
@@ -117,7 +118,13 @@ def _build(
         tracker=tracker,
         meter=meter,
         measurer=measurer,
-        ledger=Ledger(meter.zones, names, _retention(config), _most(config)),
+        ledger=Ledger(
+            meter.zones,
+            names,
+            _retention(config),
+            MaxListed(processes=config.max_processes, others=config.max_workloads),
+            _selection(config, tracker.self_process[0]),
+        ),
         names=names,
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
@@ -165,8 +172,16 @@ def _retention(config: Config) -> Retention:
     )
 
 
-def _most(config: Config) -> MaxListed:
-    return MaxListed(processes=config.max_processes, others=config.max_workloads)
+def _selection(config: Config, own_pid: int) -> Selection:
+    """Return which workloads are listed; this process is, since its cost is in a metric too."""
+    return Selection(
+        top_n=config.process_top_n,
+        min_uj=config.process_min_j * UJ_PER_J,
+        comm=Filter(config.allow_comm, config.deny_comm),
+        cgroup=Filter(config.allow_cgroup, config.deny_cgroup),
+        namespace=Filter(config.allow_namespace, config.deny_namespace),
+        always=own_pid,
+    )
 
 
 def _summary(measuring: Measuring) -> str:

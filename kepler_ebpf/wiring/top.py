@@ -67,6 +67,8 @@ def listing_all(config: Config) -> Config:
         metrics_levels=frozenset(LEVELS),
         terminated_retention_s=config.interval_s,
         min_terminated_energy_j=0.0,
+        process_top_n=0,
+        process_min_j=0.0,
     )
 
 
