@@ -23,7 +23,8 @@ from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.sampler import Sampler
 from kepler_ebpf.loop.ticker import Ticker
 from kepler_ebpf.model.bounds import MaxListed
-from kepler_ebpf.model.energy import UJ_PER_J
+from kepler_ebpf.model.energy import UJ_PER_J, Meter
+from kepler_ebpf.model.names import Naming
 from kepler_ebpf.model.selection import Filter, Selection
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.processes.exits import ExitChecker
@@ -118,13 +119,7 @@ def _build(
         tracker=tracker,
         meter=meter,
         measurer=measurer,
-        ledger=Ledger(
-            meter.zones,
-            names,
-            _retention(config),
-            MaxListed(processes=config.max_processes, others=config.max_workloads),
-            _selection(config, tracker.self_process[0]),
-        ),
+        ledger=_ledger(config, meter, names, own_pid=tracker.self_process[0]),
         names=names,
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
@@ -164,23 +159,25 @@ def _pods(stack: ExitStack, config: Config) -> PodSource | None:
     return open_pods(stack, config)
 
 
-def _retention(config: Config) -> Retention:
-    return Retention(
-        for_s=config.terminated_retention_s,
-        most=config.max_terminated,
-        min_uj=config.min_terminated_energy_j * UJ_PER_J,
-    )
-
-
-def _selection(config: Config, own_pid: int) -> Selection:
-    """Return which workloads are listed; this process is, since its cost is in a metric too."""
-    return Selection(
-        top_n=config.process_top_n,
-        min_uj=config.process_min_j * UJ_PER_J,
-        comm=Filter(config.allow_comm, config.deny_comm),
-        cgroup=Filter(config.allow_cgroup, config.deny_cgroup),
-        namespace=Filter(config.allow_namespace, config.deny_namespace),
-        always=own_pid,
+def _ledger(config: Config, meter: Meter, names: Naming, own_pid: int) -> Ledger:
+    """Keep totals of what the user selects, and of this process, whose cost is in a metric too."""
+    return Ledger(
+        meter.zones,
+        names,
+        Retention(
+            for_s=config.terminated_retention_s,
+            most=config.max_terminated,
+            min_uj=config.min_terminated_energy_j * UJ_PER_J,
+        ),
+        MaxListed(processes=config.max_processes, others=config.max_workloads),
+        Selection(
+            top_n=config.process_top_n,
+            min_uj=config.process_min_j * UJ_PER_J,
+            comm=Filter(config.allow_comm, config.deny_comm),
+            cgroup=Filter(config.allow_cgroup, config.deny_cgroup),
+            namespace=Filter(config.allow_namespace, config.deny_namespace),
+            always=own_pid,
+        ),
     )
 
 

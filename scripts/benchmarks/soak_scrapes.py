@@ -42,7 +42,7 @@ class Counters:
 
     def take(self, page: str) -> None:
         """Hold each counter of a page against what it was."""
-        samples = (line.rpartition(" ") for line in page.splitlines() if line[:1] != "#")
+        samples = (line.rpartition(" ") for line in page.split("\n") if line and line[0] != "#")
         now = {key: float(value) for key, _, value in samples if _is_counter(key)}
         for key, value in now.items():
             if value < self._ever.get(key, value):
