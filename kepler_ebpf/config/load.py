@@ -120,6 +120,20 @@ def _refuse_contradictions(config: Config) -> None:
     _refuse_fine_figures(config)
     if config.web_config_file:
         read_web_config(Path(config.web_config_file))
+    if config.otlp_enabled:
+        _refuse_receiver(config.otlp_endpoint)
+
+
+def _refuse_receiver(endpoint: str) -> None:
+    """Refuse a receiver that cannot be pushed to."""
+    try:
+        # An extra, which few have.
+        from kepler_ebpf.config.otlp import read_receiver, read_resource  # noqa: PLC0415
+    except ImportError:
+        problem = "--exporter.otlp needs the package opentelemetry-proto"
+        raise ConfigError(problem, "install kepler-ebpf[otlp]") from None
+    read_receiver(endpoint, os.environ)
+    read_resource(os.environ)
 
 
 def _refuse_fine_figures(config: Config) -> None:
@@ -153,7 +167,7 @@ def _warnings(config: Config) -> list[str]:
         for meter in config.preferred_meters
         if meter in UNSUPPORTED_METERS
     ]
-    if not config.prometheus_enabled and not config.stdout_enabled:
+    if not (config.prometheus_enabled or config.stdout_enabled or config.otlp_enabled):
         warnings.append("exporter.prometheus and exporter.stdout are off: nothing will be exported")
     if config.kube_enabled and config.kube_mode == "kubelet" and not config.kubelet_verify:
         warnings.append(

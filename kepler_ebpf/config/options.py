@@ -119,6 +119,21 @@ class Config:
     stdout_enabled: bool = switch(
         "exporter.stdout.enabled --exporter.stdout", "Print each interval to standard output."
     )
+    otlp_enabled: bool = switch(
+        "ebpf.otlp.enabled --exporter.otlp",
+        "Push figures to an OpenTelemetry collector, over HTTP.",
+    )
+    otlp_endpoint: str = text(
+        "ebpf.otlp.endpoint --otlp-endpoint",
+        "Address of the collector, as http://HOST:4318; by default that of "
+        "OTEL_EXPORTER_OTLP_ENDPOINT, else localhost's.",
+    )
+    otlp_interval_s: float = option(
+        "ebpf.otlp.interval --otlp-interval",
+        "Time between two pushes, from 1s to 1h.",
+        "1m",
+        values.duration_s("1s", "1h"),
+    )
     stdout_format: str = option(
         "ebpf.stdoutFormat --stdout-format",
         "Form of a printed interval: table, or jsonl for one JSON object on a line.",

@@ -131,6 +131,12 @@ OWN_METRICS: tuple[SampledMetric[Stats], ...] = (
         lambda stats: stats.stdout_dropped,
     ),
     SampledMetric(
+        "kepler_ebpf_otlp_exports_total",
+        "Pushes to a collector, by result: sent, rejected (at least in part) or failed.",
+        ("result",),
+        read=lambda stats: [((result,), n) for result, n in stats.otlp_exports.items()],
+    ),
+    SampledMetric(
         "kepler_ebpf_limited_total",
         "How often a limit on what others choose held something back; a workload that is not "
         "listed counts once for each time that the level was full for it.",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,8 +60,9 @@ NAMING_SHARE = 0.1
 class Sampler:
     """Turns intervals into snapshots. The one owner of all its parts.
 
-    ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` is shown in every
-    snapshot; ``housekeeping`` is called when there is time, ``works`` after every tick.
+    ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` and
+    ``otlp_exports`` are shown in every snapshot; ``housekeeping`` is called when there is time,
+    ``works`` after every tick.
     Snapshots have the cgroups *with_cgroups*, and watts of *parts* intervals together.
     """
 
@@ -74,6 +75,7 @@ class Sampler:
     pods: PodInfos
     publisher: Publisher
     stdout_dropped: Callable[[], int]
+    otlp_exports: Callable[[], Mapping[str, int]]
     housekeeping: Callable[[], None]
     works: Callable[[], None]
     with_cgroups: bool = False
@@ -295,6 +297,7 @@ class Sampler:
             loop=self._self_metrics.stats,
             own=OwnUsage(own_cpu_ns, own_uj),
             stdout_dropped=self.stdout_dropped(),
+            otlp_exports=self.otlp_exports(),
             naming=naming,
             limits=limits | {"cgroup_paths": naming.forgotten_paths},
         )

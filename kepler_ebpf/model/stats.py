@@ -75,7 +75,10 @@ class OwnUsage:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """All figures of a run about itself in a snapshot; ``limits``: how often each was reached."""
+    """All figures of a run about itself in a snapshot.
+
+    ``limits`` is how often each was reached; ``otlp_exports`` are the pushes by result.
+    """
 
     loader: str
     tracker: TrackerStats
@@ -84,5 +87,6 @@ class Stats:
     loop: LoopStats
     own: OwnUsage
     stdout_dropped: int = 0
+    otlp_exports: Mapping[str, int] = field(default_factory=dict)
     naming: NamingStats = NamingStats()
     limits: Mapping[str, int] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from importlib.resources import files
@@ -21,8 +22,10 @@ from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.stdout import json_line, table
+from kepler_ebpf.host.facts import read_text
 from kepler_ebpf.host.topology import CpuInfo
 from kepler_ebpf.loop.publisher import Publisher
+from kepler_ebpf.model.snapshot import Snapshot
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Kepler's names of machines, which are Go's."""
@@ -40,6 +43,40 @@ def start_printer(
     stack.callback(printer.close)
     publisher.subscribe(printer.take)
     return printer
+
+
+def start_pushing(
+    stack: ExitStack, config: Config, publisher: Publisher
+) -> Callable[[], Mapping[str, int]]:
+    """Push to a collector where that is wanted; the returned function counts, by result."""
+    if not config.otlp_enabled:
+        return dict
+    # An extra, which few have.
+    from kepler_ebpf.config.otlp import read_receiver, read_resource  # noqa: PLC0415
+    from kepler_ebpf.exporters.otlp import Messages  # noqa: PLC0415
+    from kepler_ebpf.exporters.otlp_push import Pusher  # noqa: PLC0415
+
+    def newest() -> Snapshot | None:
+        publisher.refresh()
+        return publisher.latest()
+
+    build = describe_build()
+    resource = {
+        "service.name": "kepler-ebpf",
+        "service.version": build.version,
+        "service.instance.id": config.node_name,
+        "host.name": config.node_name,
+        "host.arch": build.arch,
+        "host.id": read_text(Path(config.host_root, "etc/machine-id")) or "",
+        "os.type": "linux",
+        "k8s.node.name": config.kube_node_name if config.kube_enabled else "",
+        **read_resource(os.environ),
+    }
+    receiver = read_receiver(config.otlp_endpoint, os.environ)
+    messages = Messages(resource, config.levels)
+    pusher = Pusher(receiver, messages, newest, config.otlp_interval_s)
+    stack.callback(pusher.close)
+    return pusher.exports.copy
 
 
 def start_serving(

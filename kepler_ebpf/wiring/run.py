@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -28,7 +28,7 @@ from kepler_ebpf.model.names import Naming
 from kepler_ebpf.model.selection import Filter, Selection
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.processes.exits import ExitChecker
-from kepler_ebpf.wiring.exporters import start_printer, start_serving
+from kepler_ebpf.wiring.exporters import start_printer, start_pushing, start_serving
 from kepler_ebpf.wiring.measuring import Measuring, open_measuring
 from kepler_ebpf.wiring.naming import open_naming
 from kepler_ebpf.wiring.view import hidden_cgroups, hidden_processes
@@ -42,12 +42,14 @@ def run(config: Config) -> None:
         ticker = Ticker(config.interval_s)
         stack.callback(ticker.close)
         end_on_signals(ticker.stop)
-        served_s = config.served_interval_s if config.prometheus_enabled else 0.0
+        is_served = config.prometheus_enabled or config.otlp_enabled
+        served_s = config.served_interval_s if is_served else 0.0
         publisher = Publisher(config.staleness_s, ticker.refresh, min_step_s=served_s)
         cpus = read_cpu_info(config.procfs, config.sysfs)
         # Open stdout and ports first: they can fail, and must do so before BPF is loaded.
         printer = start_printer(stack, config, publisher, ticker.stop)
         addresses = start_serving(stack, config, publisher, cpus)
+        otlp_exports = start_pushing(stack, config, publisher)
         listener = _jobs_socket(stack, config)
         measuring = open_measuring(stack, config, cpus, with_jobs=listener is not None)
         sampler = _build(
@@ -55,6 +57,7 @@ def run(config: Config) -> None:
             measuring,
             publisher,
             stdout_dropped=lambda: printer.dropped if printer else 0,
+            otlp_exports=otlp_exports,
             parts=max(1, math.ceil(served_s / config.interval_s)),
         )
         if listener:
@@ -103,6 +106,7 @@ def _build(
     publisher: Publisher,
     *,
     stdout_dropped: Callable[[], int] = lambda: 0,
+    otlp_exports: Callable[[], Mapping[str, int]] = dict,
     with_cgroups: bool = False,
     parts: int = 1,
 ) -> Sampler:
@@ -125,6 +129,7 @@ def _build(
         pods=PodInfos(pods),
         publisher=publisher,
         stdout_dropped=stdout_dropped,
+        otlp_exports=otlp_exports,
         housekeeping=housekeeping,
         works=ServiceManager().works,
         with_cgroups=with_cgroups,
