@@ -138,15 +138,19 @@ def _refuse_receiver(endpoint: str) -> None:
 
 def _refuse_fine_figures(config: Config) -> None:
     """Refuse to serve figures of short times to other hosts: they show what programs compute."""
+    if config.served_interval_s >= MIN_OPEN_S:
+        return
+    problem = f"ebpf.servedInterval is {config.served_interval_s:g} s, and"
+    remedy = f"or set it to {MIN_OPEN_S:g}s or more"
     open_to_all = [address for address in config.listen_addresses if not is_local(address)]
     if config.systemd_socket:
         open_to_all = ["what systemd passes"]
-    if config.prometheus_enabled and config.served_interval_s < MIN_OPEN_S and open_to_all:
-        raise ConfigError(
-            f"ebpf.servedInterval is {config.served_interval_s:g} s, and {open_to_all[0]} can be "
-            "reached from other hosts",
-            f"serve on 127.0.0.1, [::1] or unix sockets, or set it to {MIN_OPEN_S:g}s or more",
-        )
+    if config.prometheus_enabled and open_to_all:
+        problem = f"{problem} {open_to_all[0]} can be reached from other hosts"
+        raise ConfigError(problem, f"serve on 127.0.0.1, [::1] or unix sockets, {remedy}")
+    if config.otlp_enabled:
+        problem = f"{problem} --exporter.otlp sends figures to another program"
+        raise ConfigError(problem, f"switch that off, {remedy}")
 
 
 def _refuse_equal_labels(pod_labels: tuple[str, ...]) -> None:

@@ -120,13 +120,11 @@ class Config:
         "exporter.stdout.enabled --exporter.stdout", "Print each interval to standard output."
     )
     otlp_enabled: bool = switch(
-        "ebpf.otlp.enabled --exporter.otlp",
-        "Push figures to an OpenTelemetry collector, over HTTP.",
+        "ebpf.otlp.enabled --exporter.otlp", "Push to an OpenTelemetry collector, over HTTP."
     )
     otlp_endpoint: str = text(
         "ebpf.otlp.endpoint --otlp-endpoint",
-        "Address of the collector, as http://HOST:4318; by default that of "
-        "OTEL_EXPORTER_OTLP_ENDPOINT, else localhost's.",
+        "Address of the collector, as http://HOST:4318; by default OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
     otlp_interval_s: float = option(
         "ebpf.otlp.interval --otlp-interval",
@@ -269,30 +267,22 @@ class Config:
         values.joules,
     )
     allow_comm: tuple[str, ...] = patterns(
-        "ebpf.allowComm --allow-comm",
-        "Regular expressions (RE2, of the whole text); one must match the name of a process to "
-        "list it.",
+        "ebpf.allowComm --allow-comm", "Patterns (RE2) of processes' names to list."
     )
     deny_comm: tuple[str, ...] = patterns(
-        "ebpf.denyComm --deny-comm",
-        "Regular expressions; a process whose name one matches is not listed.",
+        "ebpf.denyComm --deny-comm", "Patterns of processes' names not to list."
     )
     allow_cgroup: tuple[str, ...] = patterns(
-        "ebpf.allowCgroup --allow-cgroup",
-        "Regular expressions; one must match the path of a cgroup to list what is in it.",
+        "ebpf.allowCgroup --allow-cgroup", "Patterns of cgroups' paths to list."
     )
     deny_cgroup: tuple[str, ...] = patterns(
-        "ebpf.denyCgroup --deny-cgroup",
-        "Regular expressions; what is in a cgroup whose path one matches is not listed.",
+        "ebpf.denyCgroup --deny-cgroup", "Patterns of cgroups' paths not to list."
     )
     allow_namespace: tuple[str, ...] = patterns(
-        "ebpf.allowNamespace --allow-namespace",
-        "Regular expressions; one must match the Kubernetes namespace to list what is in it; it is "
-        "empty outside of pods.",
+        "ebpf.allowNamespace --allow-namespace", "Patterns of pods' namespaces to list."
     )
     deny_namespace: tuple[str, ...] = patterns(
-        "ebpf.denyNamespace --deny-namespace",
-        "Regular expressions; what is in a Kubernetes namespace that one matches is not listed.",
+        "ebpf.denyNamespace --deny-namespace", "Patterns of pods' namespaces not to list."
     )
     node_name: str = option(
         "ebpf.nodeName --node-name",

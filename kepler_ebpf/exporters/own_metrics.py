@@ -128,13 +128,13 @@ OWN_METRICS: tuple[SampledMetric[Stats], ...] = (
     figure(
         "kepler_ebpf_stdout_dropped_total",
         "Intervals that --exporter.stdout skipped because its reader was too slow.",
-        lambda stats: stats.stdout_dropped,
+        lambda stats: stats.exports.stdout_dropped,
     ),
     SampledMetric(
         "kepler_ebpf_otlp_exports_total",
         "Pushes to a collector, by result: sent, rejected (at least in part) or failed.",
         ("result",),
-        read=lambda stats: [((result,), n) for result, n in stats.otlp_exports.items()],
+        read=lambda stats: [((result,), n) for result, n in stats.exports.pushes.items()],
     ),
     SampledMetric(
         "kepler_ebpf_limited_total",

@@ -23,7 +23,7 @@ from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import Host, Metric, Samples
 from kepler_ebpf.exporters.page import Page, Variant
 from kepler_ebpf.exporters.web_config import WebReload
-from kepler_ebpf.exporters.workload_text import WorkloadText, clean
+from kepler_ebpf.exporters.workload_text import PAUSE_S, WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
 
 GZIP_WBITS = 31
@@ -31,9 +31,6 @@ GZIP_WBITS = 31
 
 GZIP_LEVEL = 1
 """The page repeats itself so much that a higher level only costs CPU."""
-
-PAUSE_S = 50e-6
-"""Pause between two pieces of a page, in which a waiting loop gets the GIL."""
 
 EOF = b"# EOF\n"
 

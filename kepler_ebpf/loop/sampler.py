@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
 from kepler_ebpf.model.bounds import LABEL_LENGTH
 from kepler_ebpf.model.energy import NS_PER_S, Meter
 from kepler_ebpf.model.snapshot import Snapshot
-from kepler_ebpf.model.stats import OwnUsage, Stats
+from kepler_ebpf.model.stats import ExportStats, OwnUsage, Stats
 from kepler_ebpf.model.usage import Interval
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos
 from kepler_ebpf.names.naming import HostNaming
@@ -60,9 +60,8 @@ NAMING_SHARE = 0.1
 class Sampler:
     """Turns intervals into snapshots. The one owner of all its parts.
 
-    ``measurer`` has started, with ``tracker`` and ``meter``. ``stdout_dropped`` and
-    ``otlp_exports`` are shown in every snapshot; ``housekeeping`` is called when there is time,
-    ``works`` after every tick.
+    ``measurer`` has started, with ``tracker`` and ``meter``. ``exports`` is shown in every
+    snapshot; ``housekeeping`` is called when there is time, ``works`` after every tick.
     Snapshots have the cgroups *with_cgroups*, and watts of *parts* intervals together.
     """
 
@@ -74,8 +73,7 @@ class Sampler:
     exits: ExitChecker
     pods: PodInfos
     publisher: Publisher
-    stdout_dropped: Callable[[], int]
-    otlp_exports: Callable[[], Mapping[str, int]]
+    exports: Callable[[], ExportStats]
     housekeeping: Callable[[], None]
     works: Callable[[], None]
     with_cgroups: bool = False
@@ -296,8 +294,7 @@ class Sampler:
             meter=self.meter.stats,
             loop=self._self_metrics.stats,
             own=OwnUsage(own_cpu_ns, own_uj),
-            stdout_dropped=self.stdout_dropped(),
-            otlp_exports=self.otlp_exports(),
+            exports=self.exports(),
             naming=naming,
             limits=limits | {"cgroup_paths": naming.forgotten_paths},
         )

@@ -66,6 +66,14 @@ class NamingStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportStats:
+    """The exporters that take every interval: what stdout skipped, and pushes by result."""
+
+    stdout_dropped: int = 0
+    pushes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OwnUsage:
     """This process as a consumer: CPU time, and energy (kinds,) by zone kind."""
 
@@ -77,7 +85,7 @@ class OwnUsage:
 class Stats:
     """All figures of a run about itself in a snapshot.
 
-    ``limits`` is how often each was reached; ``otlp_exports`` are the pushes by result.
+    ``limits`` is how often each was reached.
     """
 
     loader: str
@@ -86,7 +94,6 @@ class Stats:
     meter: MeterStats
     loop: LoopStats
     own: OwnUsage
-    stdout_dropped: int = 0
-    otlp_exports: Mapping[str, int] = field(default_factory=dict)
+    exports: ExportStats = field(default_factory=ExportStats)
     naming: NamingStats = NamingStats()
     limits: Mapping[str, int] = field(default_factory=dict)

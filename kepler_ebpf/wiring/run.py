@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from kepler_ebpf.model.bounds import MaxListed
 from kepler_ebpf.model.energy import UJ_PER_J, Meter
 from kepler_ebpf.model.names import Naming
 from kepler_ebpf.model.selection import Filter, Selection
+from kepler_ebpf.model.stats import ExportStats
 from kepler_ebpf.names.kubernetes.pod_infos import PodInfos, PodSource
 from kepler_ebpf.names.processes.exits import ExitChecker
 from kepler_ebpf.wiring.exporters import start_printer, start_pushing, start_serving
@@ -49,15 +50,14 @@ def run(config: Config) -> None:
         # Open stdout and ports first: they can fail, and must do so before BPF is loaded.
         printer = start_printer(stack, config, publisher, ticker.stop)
         addresses = start_serving(stack, config, publisher, cpus)
-        otlp_exports = start_pushing(stack, config, publisher)
+        pushes = start_pushing(stack, config, publisher)
         listener = _jobs_socket(stack, config)
         measuring = open_measuring(stack, config, cpus, with_jobs=listener is not None)
         sampler = _build(
             stack,
             measuring,
             publisher,
-            stdout_dropped=lambda: printer.dropped if printer else 0,
-            otlp_exports=otlp_exports,
+            exports=lambda: ExportStats(printer.dropped if printer else 0, pushes()),
             parts=max(1, math.ceil(served_s / config.interval_s)),
         )
         if listener:
@@ -105,8 +105,7 @@ def _build(
     measuring: Measuring,
     publisher: Publisher,
     *,
-    stdout_dropped: Callable[[], int] = lambda: 0,
-    otlp_exports: Callable[[], Mapping[str, int]] = dict,
+    exports: Callable[[], ExportStats] = ExportStats,
     with_cgroups: bool = False,
     parts: int = 1,
 ) -> Sampler:
@@ -128,8 +127,7 @@ def _build(
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
         publisher=publisher,
-        stdout_dropped=stdout_dropped,
-        otlp_exports=otlp_exports,
+        exports=exports,
         housekeeping=housekeeping,
         works=ServiceManager().works,
         with_cgroups=with_cgroups,

@@ -135,6 +135,7 @@ def test_zones_of_each_socket_are_ours(shown: Page) -> None:
         ("kepler_ebpf_failed_intervals", 2.0),
         ("kepler_ebpf_missed_ticks", 3.0),
         ("kepler_ebpf_stdout_dropped", 19.0),
+        ("kepler_ebpf_otlp_exports", 24.0),
         ("kepler_ebpf_snapshot_age_seconds", AGE_S),
         ("kepler_ebpf_meter_errors", 12.0),
         ("kepler_ebpf_bpf_run_seconds", 13.0),

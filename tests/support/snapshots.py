@@ -12,6 +12,7 @@ from kepler_ebpf.model.energy import MeterStats, Zone
 from kepler_ebpf.model.pods import PodInfo, PodSourceHealth
 from kepler_ebpf.model.snapshot import NodeView, Snapshot
 from kepler_ebpf.model.stats import (
+    ExportStats,
     LoopStats,
     OwnUsage,
     ProgramStats,
@@ -149,7 +150,7 @@ def stats() -> Stats:
             accounting_ratio=1e-4,
         ),
         own=OwnUsage(cpu_ns=16_000_000_000, energy_uj=np.array([17e6, 18e6])),
-        stdout_dropped=19,
+        exports=ExportStats(19, {"failed": 24}),
         limits={"process": 21},
     )
 
