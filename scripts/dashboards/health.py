@@ -34,6 +34,10 @@ PANELS = [
             rate(f"kepler_ebpf_stdout_dropped_total{{{ON}}}", "node_name"),
             "{{node_name}} not printed",
         ),
+        Query(
+            rate(f'kepler_ebpf_otlp_exports_total{{result!="sent",{ON}}}', "node_name"),
+            "{{node_name}} not pushed",
+        ),
     ),
     graph(
         "Length of an interval",
