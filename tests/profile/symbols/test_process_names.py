@@ -36,10 +36,10 @@ int main(void) {
 
 
 @contextmanager
-def running(*command: str | Path) -> Iterator[tuple[int, list[int]]]:
+def running(*command: str | Path, cwd: Path | None = None) -> Iterator[tuple[int, list[int]]]:
     """Run a program that prints hexadecimal numbers and waits; give its pid and the numbers."""
     with subprocess.Popen(
-        [*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd
     ) as process:
         assert process.stdout
         try:
