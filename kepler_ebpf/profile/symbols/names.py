@@ -24,7 +24,6 @@ from kepler_ebpf.profile.symbols.demangle import Demangler, readable
 from kepler_ebpf.profile.symbols.kallsyms import Kallsyms, read_kallsyms
 from kepler_ebpf.profile.symbols.notes import Missing
 from kepler_ebpf.profile.symbols.perf_map import MAX_BYTES, PerfMap
-from kepler_ebpf.profile.symbols.process_code import Mappings
 from kepler_ebpf.profile.symbols.ranges import Ranges
 from kepler_ebpf.profile.symbols.seen_code import SeenCode, SeenProcess
 
@@ -93,13 +92,22 @@ class Names:
         self._seen.settle()
         frames = [UNKNOWN] * len(addresses)
         process = self._seen.process(pid, start_ns) or SeenProcess()
+        own = self._own_code(process)
         left = np.arange(len(addresses))
         for look in process.looks:
             at = Ranges(look.starts, look.ends).find(addresses[left])
             for mapping in np.unique(at[at >= 0]).tolist():
                 chosen = left[at == mapping]
-                _put(frames, chosen, self._in_mapping(process, look, mapping, addresses[chosen]))
+                file, places = look.files[mapping], addresses[chosen]
+                if file:
+                    begin = int(look.offsets[mapping]) - int(look.starts[mapping])
+                    found = self._in_file(file, places + begin)
+                else:
+                    found = self._without_file(process, own, look.paths[mapping], places)
+                _put(frames, chosen, found)
             left = left[at < 0]
+        # What lies in no mapping was mapped after the last look, as code that is made often is.
+        _put(frames, left, _made(own, addresses[left], UNKNOWN))
         return frames
 
     @tolerated(_all_unknown)
@@ -115,21 +123,20 @@ class Names:
         self._missing.lacks_cxx = self._demangler.is_missing
         return tuple(self._missing.sentences())
 
-    def _in_mapping(
-        self, process: SeenProcess, look: Mappings, mapping: int, addresses: Ints
+    def _own_code(self, process: SeenProcess) -> PerfMap:
+        """Read the process's own map of the code that it has made."""
+        if not process.perf_map:
+            return PerfMap(b"")
+        return PerfMap(self._within_time(partial(process.perf_map.read, 0, MAX_BYTES)) or b"")
+
+    def _without_file(
+        self, process: SeenProcess, own: PerfMap, path: str, addresses: Ints
     ) -> list[Frame]:
-        file, path = look.files[mapping], look.paths[mapping]
-        if file:
-            begin = int(look.offsets[mapping]) - int(look.starts[mapping])
-            return self._in_file(file, addresses + begin)
-        if process.perf_map and process.names is None:
-            text = self._within_time(partial(process.perf_map.read, 0, MAX_BYTES))
-            process.names = PerfMap(text or b"")
-        names = process.names.find(addresses) if process.names else [""] * len(addresses)
-        if not path:
-            self._missing.own_code[PurePath(process.exe).name] += names.count("")
         nameless = _nameless(path) if path else Frame(OWN_CODE, OWN_CODE, Origin.JIT)
-        return [Frame(name, OWN_CODE, Origin.JIT) if name else nameless for name in names]
+        frames = _made(own, addresses, nameless)
+        if not path:
+            self._missing.own_code[PurePath(process.exe).name] += frames.count(nameless)
+        return frames
 
     def _in_file(self, file: CodeFile, offsets: Ints) -> list[Frame]:
         unique, inverse = np.unique(offsets, return_inverse=True)
@@ -140,7 +147,8 @@ class Names:
             self._loaded.popitem(last=False)[0].unload()
         names = self._demangler.demangle(names or [""] * len(unique))
         frames = [
-            Frame(readable(name), file.path) if name else _nameless(file.path) for name in names
+            Frame(readable(name), readable(file.path)) if name else _nameless(file.path)
+            for name in names
         ]
         self._missing.nameless[file.path] += names.count("")
         return [frames[index] for index in inverse.reshape(-1).tolist()]
@@ -156,10 +164,19 @@ class Names:
         return found[0] if found else None
 
 
+def _made(own: PerfMap, addresses: Ints, nameless: Frame) -> list[Frame]:
+    """Return frames of code that a process has made, *nameless* where its map has no name."""
+    return [
+        Frame(readable(name), OWN_CODE, Origin.JIT) if name else nameless
+        for name in own.find(addresses)
+    ]
+
+
 def _put(frames: list[Frame], places: Ints, found: list[Frame]) -> None:
     for place, frame in zip(places.tolist(), found, strict=True):
         frames[place] = frame
 
 
 def _nameless(path: str) -> Frame:
-    return Frame(path if path.startswith("[") else f"[{PurePath(path).name}]", path)
+    shown = readable(path)
+    return Frame(shown if shown.startswith("[") else f"[{PurePath(shown).name}]", shown)

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from kepler_ebpf.names.reader import GIVE_UP_S, MAX_STUCK, Reader
+from kepler_ebpf.names.reader import MAX_STUCK, Reader
 from kepler_ebpf.profile.symbols.code_file import CodeFile, open_code
 from kepler_ebpf.profile.symbols.kept_files import KeptFiles
 from kepler_ebpf.profile.symbols.open_file import OpenFile
 from kepler_ebpf.profile.symbols.own_code import VDSO, own_maps, read_vdso
-from kepler_ebpf.profile.symbols.perf_map import PerfMap
 from kepler_ebpf.profile.symbols.process_code import Mappings, read_code
 
 MAX_PROCESSES = 4_096
 """Processes that are kept; beyond it those seen longest ago are forgotten."""
+
+GIVE_UP_S = 3.0
+"""A look at a process that takes longer is given up. Samples do not wait for it."""
 
 MAX_LOOKS = 2
 """Looks that are kept of a process whose mappings change."""
@@ -32,8 +34,6 @@ class SeenProcess:
     calls: int = 0
     looks: list[Mappings] = field(default_factory=list)
     perf_map: OpenFile | None = None
-    names: PerfMap | None = None
-    """What the perf map held when it was first needed."""
 
 
 class SeenCode:
@@ -42,7 +42,7 @@ class SeenCode:
     def __init__(self, procfs: str) -> None:
         """Look at processes in *procfs*."""
         self._procfs = procfs
-        self._reader = Reader("the code of a process")
+        self._reader = Reader("the code of a process", give_up_s=GIVE_UP_S)
         self._processes: OrderedDict[tuple[int, int], SeenProcess] = OrderedDict()
         self.files = KeptFiles[CodeFile]()
         maps = own_maps()
@@ -88,7 +88,7 @@ class SeenCode:
         return self._processes.get((pid, start_ns))
 
     def settle(self) -> None:
-        """Use what was requested so far; wait for it, a second for each read that hangs."""
+        """Use what was requested so far; wait ``GIVE_UP_S`` at most for each read that hangs."""
         settled: list[bool] = []
         for _ in range(MAX_STUCK + 1):
             self._reader.request("settled", lambda: True, settled.append)

@@ -173,6 +173,32 @@ def test_a_program_that_was_executed_later(tmp_path: Path) -> None:
         process.kill()
 
 
+def test_a_library_that_was_loaded_later() -> None:
+    """A process is looked at again from time to time."""
+    code = "import ctypes; print(0, flush=True); input(); ctypes.CDLL('libbpf.so.1')"
+    code += "; print(0, flush=True); input()"
+    names = Names()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        start_ns = start_ns_of(process.pid)
+        names.learn(process.pid, start_ns)
+        names_at(names, process.pid, start_ns, 1)  # It has been looked at by then.
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+        start = int(re.findall(r"^(\w+)-\w+ r-xp .*libbpf", maps, re.MULTILINE)[0], 16)
+        assert names_at(names, process.pid, start_ns, start) == ["[unknown]"]
+        for _ in range(3):
+            names.learn(process.pid, start_ns)
+        assert "libbpf" in names.of_addresses(process.pid, start_ns, np.array([start]))[0].module
+        process.kill()
+
+
 # --- code that a program has made -------------------------------------------------------------
 
 
@@ -187,7 +213,13 @@ def perf_map(pid: int, text: str) -> Iterator[Path]:
         path.unlink()
 
 
-MAP = f"{JIT_AT:x} 40 LazyCompile:*spin app.js:1\n{JIT_AT + 0x40:x} 20 py::run:/x/app.py\n"
+LATE_AT = 0x6000_0000
+"""No mapping is there when the process is looked at."""
+
+MAP = (
+    f"{LATE_AT:x} 10 later\n{JIT_AT:x} 40 LazyCompile:*spin app.js:1\n"
+    f"{JIT_AT + 0x40:x} 20 py::run:/x/app.py\n"
+)
 
 
 def test_a_perf_map_names_code_that_was_made(tmp_path: Path) -> None:
@@ -199,12 +231,14 @@ def test_a_perf_map_names_code_that_was_made(tmp_path: Path) -> None:
         names_at(names, pid, start_ns, 16)
         with path.open("a") as file:
             file.write(f"{JIT_AT + 0x80:x} 10 late\n")
-    frames = names.of_addresses(pid, start_ns, JIT_AT + np.array([0x3F, 0x40, 0x60, 0x8F]))
+    places = np.array([*(JIT_AT + np.array([0x3F, 0x40, 0x60, 0x8F])), LATE_AT])
+    frames = names.of_addresses(pid, start_ns, places)
     assert [frame.name for frame in frames] == [
         "LazyCompile:*spin app.js:1",
         "py::run:/x/app.py",
         "[jit]",
         "late",
+        "later",
     ]
     assert {frame.origin for frame in frames} == {Origin.JIT}
 
@@ -258,7 +292,7 @@ def test_node_names_its_functions(tmp_path: Path) -> None:
         "console.log('0'); require('fs').readSync(0, Buffer.alloc(1));\n"
     )
     names = Names()
-    with running("node", "--perf-basic-prof", script) as (pid, _):
+    with running("node", "--perf-basic-prof", script, cwd=tmp_path) as (pid, _):
         text = Path(f"/tmp/perf-{pid}.map").read_text()  # noqa: S108
         start_ns = start_ns_of(pid)
         names.learn(pid, start_ns)
@@ -322,6 +356,9 @@ def test_everything_is_closed_in_the_end(tmp_path: Path) -> None:
         names_at(names, pid, start_ns, JIT_AT)
         assert open_files() > before
     del names
+    limit_s = time.monotonic() + 30
+    while open_files() > before and time.monotonic() < limit_s:
+        time.sleep(0.01)  # The thread that has read last is about to end.
     assert open_files() == before
 
 
