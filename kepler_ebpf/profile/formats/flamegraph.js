@@ -418,7 +418,7 @@ data.metrics.forEach((metric, index) => {
   byId("metrics").append(button);
 });
 if (data.pruned) {
-  byId("pruned").textContent = ` Too narrow to be drawn: ${data.pruned.toLocaleString("en")} frames; ` +
+  byId("pruned").textContent = ` Frames too narrow to be drawn: ${data.pruned.toLocaleString("en")}; ` +
     "what they used is in their callers.";
 }
 chooseMetric(state.metric);

@@ -51,7 +51,7 @@ def write(profile: Profile, kind: str) -> bytes:
     bottom = HEAD + max(box.depth for box in boxes) * ROW
     name, line = title(profile, kind), " · ".join(facts(profile, kind))
     hidden = drawn.pruned + len(drawn.frame) - len(boxes)
-    notes = [*remarks(profile), f"Too narrow to be drawn: {hidden:,} frames."]
+    notes = [*remarks(profile), f"Frames too narrow to be drawn: {hidden:,}."]
     lines = [row for note in notes for row in wrap(note, NOTE_CHARACTERS)]
     height = bottom + ROW + MARGIN + NOTE * len(lines)
     parts = [
