@@ -110,9 +110,9 @@ def _nodes(profile: Profile, programs: dict[str, int]) -> Nodes:
     return nodes
 
 
-def _share(values: Floats, whole: Floats) -> Floats:
-    """Return the largest part that each has of one of the whole's values."""
-    largest: Floats = (values / np.where(whole > 0, whole, np.inf)).max(axis=1)
+def _share(values: Floats, root: Floats) -> Floats:
+    """Return the largest part that each has of one of the root's values."""
+    largest: Floats = (values / np.where(root > 0, root, np.inf)).max(axis=1)
     return largest
 
 
