@@ -22,6 +22,7 @@ from benchmarks import (
     forkstorm,
     hog,
     hostile,
+    jobs,
     kube_memory,
     kube_outage,
     memory,
@@ -89,6 +90,7 @@ FIGURES: dict[str, Measure] = {
     "record_damage": recording.record_damage,
     "replay_identity": recording.replay_identity,
     "profile_names": profile_names.measure,
+    "job_cost": jobs.jobs,
 }
 
 

@@ -39,10 +39,10 @@ def scraped(path: Path) -> bytes:
 
 
 def test_unix_socket_beside_a_port(folder: Path, tmp_path: Path) -> None:
-    """Both show the page; the socket is gone when the run has ended."""
+    """Both show the page; the socket is gone when a run with the right to remove it has ended."""
     path = folder / "metrics.sock"
     place = ("--web.listen-address", f"unix:{path}", *ANY_PORT)
-    with running(tmp_path, "--meter", "fake", place=place) as run:
+    with running(tmp_path, "--meter", "fake", "--keep-privileges", place=place) as run:
         assert f"unix:{path}, 127.0.0.1:" in run.started_line
         assert b"kepler_build_info" in scraped(path)
         assert run.end() == 0
