@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -96,6 +97,21 @@ def test_unit_starts_what_is_installed(installed: Path) -> None:
     assert (installed / config.partition("=")[2][1:]).exists()
     assert options == "$OPTIONS"
     assert (installed / unit["Service"]["EnvironmentFile"].removeprefix("-/")).exists()
+
+
+def test_socket_unit_is_installed_and_holds_the_port(installed: Path) -> None:
+    """Systemd finds nothing wrong in it, and it is the port that the program would take."""
+    path = installed / "etc/systemd/system/kepler-ebpf.socket"
+    listened = read_unit(path)["Socket"]["ListenStream"]
+    assert f":{listened}" in load_config({}).config.listen_addresses
+    service = path.with_suffix(".service")
+    text = service.read_text()
+    service.write_text(re.sub("^ExecStart=.*$", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", path, service], capture_output=True, text=True, check=False
+    )
+    service.write_text(text)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_second_install_keeps_what_a_user_changed(wheel: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from kepler_ebpf.exporters.accept import accepted
 from kepler_ebpf.exporters.connection import HEAD_MAX_BYTES, Answer, Connection, Times
 from kepler_ebpf.exporters.listen import parse_address
 from kepler_ebpf.host.topology import Topology, parse_cpu_list, read_cpu_info
+from kepler_ebpf.jobs.protocol import MAX_LINE_BYTES, SCOPES, answered, request, run_of_answer
 from kepler_ebpf.meters.rapl import find_counters
 from kepler_ebpf.meters.request import MeterRefusedError, MeterRequest
 from kepler_ebpf.meters.zone_names import kind_of, package_of
@@ -516,6 +517,27 @@ def mangled_names(random: Random) -> None:
     )
     assert len(found) <= 20_000
     assert_text(readable(found))
+
+
+JOB_LINES = (
+    '{"begin":"process","children":false}',
+    '{"begin":"thread","children":true,"thread":7}',
+    '{"begin":"command","thread":7}',
+    '{"end":true}',
+    '{"run":{"wall_s":1.0,"zones":{"package":{"joules":1.0}}},"lost_children":0}',
+    '{"error":"no","remedy":""}',
+)
+
+
+@target
+def job_lines(random: Random) -> None:
+    """A line of the socket of jobs is one of the forms, or refused, on both sides."""
+    line = mixed(random, JOB_LINES).encode("utf-8", "surrogatepass")
+    with suppress(ConfigError):
+        asked = request(line[:MAX_LINE_BYTES])
+        assert asked is None or asked.scope in SCOPES
+    with suppress(KeplerError):
+        run_of_answer(answered(line))
 
 
 def clean() -> None:
