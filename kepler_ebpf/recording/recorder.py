@@ -28,6 +28,9 @@ BATCH_S = 1.0
 NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside of a batch."""
 
+LAST_NAMING_S = 0.5
+"""What naming may take in the end, when no interval waits for it."""
+
 
 class BatchNaming(Protocol):
     """The names that batches need, see ``naming.BatchNames``."""
@@ -82,7 +85,9 @@ class Recorder:
             self._ends_s.append(time.time())
         except ReadError as error:
             LOG.warning("The last interval could not be read: %s", error)
-        self._hand_on()
+        until_s = time.monotonic() + LAST_NAMING_S
+        self.names.work(lambda: until_s - time.monotonic())
+        self._hand_on(LAST_NAMING_S)
         self.writer.close()
 
     def _work(self, tick: Tick) -> None:
@@ -94,7 +99,7 @@ class Recorder:
                 self._ends_s.append(time.time())
                 self._number += 1
             if self._is_due():
-                self._hand_on()
+                self._hand_on(self.interval_s * NAMING_SHARE)
                 self.housekeeping()
         self.names.learn_cgroups(self.tracker.cgroup_events())
 
@@ -107,14 +112,14 @@ class Recorder:
             or execs.pending_bytes >= execs.size_bytes // 2
         )
 
-    def _hand_on(self) -> None:
-        """Have the writer write what was measured."""
+    def _hand_on(self, naming_s: float) -> None:
+        """Have the writer write what was measured, with names that take *naming_s* at most."""
         self._due_s = time.monotonic() + BATCH_S
         measured, ends_s, self._ends_s = self.measurer.take(), self._ends_s, []
         if not ends_s:
             return
         self.mark = self._counted(measured)
-        names = self.batch_names.of(measured.records, self.interval_s * NAMING_SHARE)
+        names = self.batch_names.of(measured.records, naming_s)
         gone = self.batch_names.gone(measured.records)
         self.writer.put(Taken(measured, ends_s, names, gone, self.mark))
         self.shown(self.mark)
