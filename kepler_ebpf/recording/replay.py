@@ -30,7 +30,7 @@ class Replayed:
     CPU seconds and then a pair (2, kinds) of joules.
     """
 
-    began_s: float
+    recording: Recording
     length_s: float
     kinds: tuple[str, ...]
     node_j: Floats
@@ -53,7 +53,7 @@ def replayed(recording: Recording, model: Model, by: str) -> Replayed:
         title: (summed[0] / NS_PER_S, summed[1:].reshape(2, len(kinds)) / UJ_PER_J)
         for title, summed in sums.titled(recording.names).items()
     }
-    return Replayed(recording.header.began_s, length_s, kinds, node_uj / UJ_PER_J, groups)
+    return Replayed(recording, length_s, kinds, node_uj / UJ_PER_J, groups)
 
 
 def _node_uj(attribution: Attribution, zones: tuple[Zone, ...]) -> Floats:
@@ -70,7 +70,7 @@ def _node_uj(attribution: Attribution, zones: tuple[Zone, ...]) -> Floats:
 def table(found: Replayed, kind: str, by: str, top: int) -> str:
     """Return the sums of one *kind* of zone for people, of the *top* groups that differ most."""
     column = found.kinds.index(kind)
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.began_s))
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.recording.header.began_s))
     rows = [
         (f"[{part}]", live_j, new_j)
         for part, live_j, new_j in zip(PARTS, *found.node_j[:, :, column].tolist(), strict=True)
@@ -91,10 +91,14 @@ def table(found: Replayed, kind: str, by: str, top: int) -> str:
 
 def json_text(found: Replayed) -> str:
     """Return all sums as one JSON object."""
-    parts = [part.replace(" ", "_") for part in PARTS]
+    header, parts = found.recording.header, [part.replace(" ", "_") for part in PARTS]
     return json.dumps(
         {
-            "began_s": found.began_s,
+            "node_name": header.node,
+            "meter": header.meter,
+            "estimate": header.is_estimate,
+            "state": found.recording.state.name.lower(),
+            "began_s": header.began_s,
             "length_s": found.length_s,
             "node": {
                 part: _pairs(found.kinds, found.node_j[:, index])

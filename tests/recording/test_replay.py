@@ -109,6 +109,7 @@ def test_json_has_all(path):
     assert {group["name"] for group in done["groups"]} == {"/x", "/"}
     assert done["groups"][0]["joules"].keys() == {"package", "dram"}
     assert done["node"]["energy"]["package"]["recorded"] > 0
+    assert (done["meter"], done["estimate"], done["state"]) == ("rapl", False, "complete")
 
 
 def test_damaged_recording_has_its_own_status(path):
