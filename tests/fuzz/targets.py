@@ -20,6 +20,7 @@ from random import Random
 
 import numpy as np
 from generate import changed, many, mixed, octets, value
+from recordings import batches_of, write
 
 from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
@@ -47,6 +48,7 @@ from kepler_ebpf.profile.symbols.demangle import readable
 from kepler_ebpf.profile.symbols.kallsyms import Kallsyms
 from kepler_ebpf.profile.symbols.perf_map import PerfMap
 from kepler_ebpf.profile.symbols.rust import demangle_rust
+from kepler_ebpf.recording.reader import open_recording
 
 Target = Callable[[Random], None]
 TARGETS: dict[str, Target] = {}
@@ -538,6 +540,27 @@ def job_lines(random: Random) -> None:
         assert asked is None or asked.scope in SCOPES
     with suppress(KeplerError):
         run_of_answer(answered(line))
+
+
+@cache
+def _recording() -> bytes:
+    write(FOLDER / "whole.arrows", batches_of(1, 3))
+    return (FOLDER / "whole.arrows").read_bytes()
+
+
+@target
+def recordings(random: Random) -> None:
+    """A recording in which bytes were put in, cut out or changed is not called whole."""
+    raw = _recording()
+    at, end = sorted(random.choices(range(len(raw)), k=2))
+    damage = raw[:at] + random.choice((b"", random.randbytes(9), raw[at:end] * 2)) + raw[end:]
+    path = FOLDER / "damaged.arrows"
+    path.write_bytes(damage)
+    with suppress(KeplerError):
+        recording = open_recording(path)
+        for batch in recording.batches():
+            assert batch.measured.intervals
+        assert recording.problems or damage == raw
 
 
 def clean() -> None:

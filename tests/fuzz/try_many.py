@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 FOLDER = Path(__file__).parent
-sys.path += [str(FOLDER), str(FOLDER.parents[1])]
+sys.path += [str(FOLDER), str(FOLDER.parent / "support"), str(FOLDER.parents[1])]
 from targets import TARGETS, clean  # noqa: E402
 
 
