@@ -46,10 +46,10 @@ def record_10ms() -> Iterator[Figure]:
     seconds = scaled(SECONDS)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder, "storm.arrows")
-        for cpu in two_cpus():
-            stack.enter_context(group(["taskset", "-c", str(cpu), "sh", "-c", STORM]))
         process = stack.enter_context(_recorder(path))
         _await_first(path)
+        for cpu in two_cpus():
+            stack.enter_context(group(["taskset", "-c", str(cpu), "sh", "-c", STORM]))
         began_s, before_s = time.monotonic(), cpu_clock_s(process.pid)
         time.sleep(seconds)
         share = (cpu_clock_s(process.pid) - before_s) / (time.monotonic() - began_s)
