@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import click
 
+from kepler_ebpf.profile.flags import FLAGS as PROFILE_FLAGS
 from kepler_ebpf.recording.flags import RECORD_FLAGS, REPLAY_FLAGS
 from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
 from kepler_ebpf.top.flags import TOP_FLAGS
@@ -96,6 +97,22 @@ VERBS = (
         EVENTS_FLAGS,
         log_level="error",
         settings=MEASURING,
+    ),
+    Verb(
+        "profile",
+        "kepler_ebpf.wiring.profile:profile",
+        "Show which functions use the energy of a command with all that it starts, of tasks that "
+        "run anyway, or of the machine, as a flame graph that adds up to the account.",
+        PROFILE_FLAGS,
+        log_level="error",
+        error_status=OWN_FAILURE,
+        examples=(
+            "kepler-ebpf profile -- make -j2",
+            "kepler-ebpf profile -F 997 -o program.pb.gz -- ./program input",
+            "kepler-ebpf profile --container web --duration 30 -o web.svg",
+            "kepler-ebpf profile -a --duration 10 -o - --format folded | head",
+        ),
+        settings=MEASURING - {"ebpf.jobsSocket"},
     ),
     Verb(
         "top",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from kepler_ebpf.attribution import attribute, zone_kinds
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.model.arrays import Bools, Records
 from kepler_ebpf.model.energy import Zone
+from kepler_ebpf.model.names import ExecEvent
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.profile.joined import Joined, Part
 from kepler_ebpf.profile.sampler import Sampler
@@ -21,6 +22,9 @@ class Learning(Protocol):
 
     def learn(self, pid: int, start_ns: int) -> None:
         """Note what will name the code of a process; it may be gone by now."""
+
+    def learn_file(self, path: str) -> None:
+        """Note an executable, for processes that are gone when they are looked at."""
 
 
 class Recorder:
@@ -43,6 +47,7 @@ class Recorder:
             raise RuntimeError("the programs were loaded without samples")
         self._tracker, self._zones, self._select = tracker, zones, select
         self._learning, self._with_unowned = learning, with_unowned
+        self.samples = tracker.samples
         self.sampler = Sampler(tracker.samples)
         self.joined = Joined(len(zone_kinds(zones)))
         self._has_begun = False
@@ -50,8 +55,8 @@ class Recorder:
         self.untracked_ns = 0
         """CPU time of the machine that is known by cgroup only or not at all."""
 
-    def take(self, measured: Measured) -> None:
-        """Take in what was measured since the last call, as one interval."""
+    def take(self, measured: Measured, execs: Iterable[ExecEvent]) -> None:
+        """Take in what was measured since the last call, as one interval, and what was executed."""
         sampled = self.sampler.take(self._tracker.epoch)
         if not self._has_begun:
             self._has_begun = True
@@ -73,7 +78,7 @@ class Recorder:
             lost_ns * float(self._with_unowned),
             unowned_uj * float(self._with_unowned),
         )
-        self._learn(part.records, sampled.heads)
+        self._learn(part.records, sampled.heads, execs)
         self.joined.add(part, sampled)
 
     def _before_exec(self, cpu_ns: float) -> float:
@@ -84,11 +89,12 @@ class Recorder:
         self._skipped_ns += int(taken_ns)
         return taken_ns / cpu_ns if cpu_ns else 0.0
 
-    def _learn(self, records: Records, heads: Records) -> None:
-        """Learn the processes that were sampled and are profiled."""
+    def _learn(self, records: Records, heads: Records, execs: Iterable[ExecEvent]) -> None:
+        """Learn the processes that were sampled and are profiled, and what they have executed."""
         wanted = set(records["tgid"].tolist())
-        names = ["tgid", "process_start_ns"]
-        seen = np.unique(heads[names][heads["has_user"] > 0])
+        seen = np.unique(heads[["tgid", "process_start_ns"]][heads["has_user"] > 0])
         for pid, start_ns in seen.tolist():
             if pid in wanted:
                 self._learning.learn(pid, start_ns)
+        for path in {each.exe for each in execs if each.tgid in wanted and each.exe}:
+            self._learning.learn_file(path)

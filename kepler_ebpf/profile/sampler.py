@@ -57,6 +57,8 @@ class Sampler:
         for number in self._numbers(special)[:, np.newaxis]:
             self._stack_of(number)
         self._later: Sampled | None = None
+        self.frames_at_addresses = 0
+        """How many frames in user space were in no file that the kernel knew at that instant."""
 
     def take(self, epoch: int) -> Sampled:
         """Return the samples of intervals that ended before *epoch* began."""
@@ -91,7 +93,7 @@ class Sampler:
         numbers = np.empty(ends[-1] if len(ends) else 0, np.int64)
         numbers[begins[has_mark]] = mark[has_mark]
         of_user = _gathered(text, batch.offsets + heads["kernel_bytes"], user, STACK_FRAME)
-        _name_processes(of_user.values, heads[of_user.sample])
+        self.frames_at_addresses += _name_processes(of_user.values, heads[of_user.sample])
         of_kernel = _gathered(text, batch.offsets, kernel, np.dtype("<u8"))
         frames = np.zeros(len(of_user.values) + len(of_kernel.values), STACK_FRAME)
         frames[: len(of_user.values)] = of_user.values
@@ -158,14 +160,15 @@ def _gathered(
     return _Gathered(raw.view(dtype)[:, 0], sample, depth)
 
 
-def _name_processes(frames: Records, heads: Records) -> None:
-    """Give *frames* (N,) that are in no file the process of their *heads* (N,)."""
+def _name_processes(frames: Records, heads: Records) -> int:
+    """Give those *frames* (N,) in no file the process of their *heads*; return how many."""
     chosen = frames["kind"] != FRAME_IN_FILE
     process = np.zeros(int(chosen.sum()), _WITH_PROCESS)
     process["start_ns"] = heads["process_start_ns"][chosen]
     process["tgid"] = heads["tgid"][chosen]
     frames["build_id"][chosen] = process.view("S20")
     frames["kind"][chosen] = AT_ADDRESS
+    return len(process)
 
 
 def processes_of(frames: Records) -> Records:

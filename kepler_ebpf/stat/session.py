@@ -10,6 +10,7 @@ from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.model.names import ExecEvent
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 from kepler_ebpf.stat.command import Command
@@ -23,8 +24,9 @@ Shown = Callable[[float, Span], None]
 """Shows the end of an interval that was asked for: seconds since the start, and what was used."""
 
 
-Taken = Callable[[Measured], None]
-"""Takes in each interval when it has ended; the first is that before what is measured."""
+Taken = Callable[[Measured, list[ExecEvent]], None]
+"""Takes in each interval that has ended, with the programs that were executed in it; the first is
+that before what is measured."""
 
 
 @dataclass(slots=True)
@@ -42,12 +44,12 @@ class Session:
     def close(self, select: Select) -> Span:
         """End the running interval, and return what it holds. Raises ReadError."""
         self.measurer.measure_now()
-        # No reader names programs and ends: they are only kept from filling memory.
-        self.tracker.exec_events.take()
+        # Where no reader wants them, they are only kept from filling memory.
+        execs = self.tracker.exec_events.take()
         self.tracker.take_ends()
         measured = self.measurer.take()
         if self.taken:
-            self.taken(measured)
+            self.taken(measured, execs)
         return span_of(measured, self.meter.zones, select)
 
     def run(

@@ -33,12 +33,17 @@ def result_of(
         runs=tuple(runs),
         meter=meter.name,
         estimate=meter.is_estimate,
-        host={
-            "node": config.node_name,
-            "kernel": os.uname().release,
-            "cpu": cpus[0].model_name if cpus else "",
-        },
+        host=host_of(config, cpus),
     )
+
+
+def host_of(config: Config, cpus: tuple[CpuInfo, ...]) -> dict[str, str]:
+    """Return what this host is."""
+    return {
+        "node": config.node_name,
+        "kernel": os.uname().release,
+        "cpu": cpus[0].model_name if cpus else "",
+    }
 
 
 @dataclass(slots=True)

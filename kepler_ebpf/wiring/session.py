@@ -14,7 +14,7 @@ from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import Session
 from kepler_ebpf.wiring.measuring import Measuring, open_measuring
-from kepler_ebpf.wiring.remote import RemoteSession, result_of
+from kepler_ebpf.wiring.remote import RemoteSession, host_of, result_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class Opened:
     def run(self, arguments: Sequence[str], user: str | None, delay_s: float = 0.0) -> Run:
         """Measure a command, see ``Session.run``."""
         return self.session.run(arguments, user, self.jobs, delay_s)
+
+    @property
+    def host(self) -> dict[str, str]:
+        """Where it is measured."""
+        return host_of(self.measuring.config, self.cpus)
 
     def result(self, command: Sequence[str], subject: str, runs: Sequence[Run]) -> Result:
         """Put *runs* together with how and where they were measured."""

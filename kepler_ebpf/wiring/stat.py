@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
@@ -18,14 +16,14 @@ import click
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.names.cgroups.paths import CgroupPaths
-from kepler_ebpf.stat import select, text
+from kepler_ebpf.stat import text
 from kepler_ebpf.stat.command import Command, CommandError
 from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import MAX_STEP_S
 from kepler_ebpf.stat.stop import Stop
-from kepler_ebpf.stat.tally import Select, Span
+from kepler_ebpf.stat.tally import Span
 from kepler_ebpf.wiring.remote import RemoteSession
+from kepler_ebpf.wiring.selection import any_within, attached, selection
 from kepler_ebpf.wiring.session import Opened, open_runner, open_session
 
 MS_PER_S = 1000
@@ -59,8 +57,7 @@ class Asked:
     @property
     def attached(self) -> list[str]:
         """What is measured that runs anyway, by flag."""
-        flags = ("pid", "cgroup", "container", "comm")
-        return [f"--{flag} {getattr(self, flag)}" for flag in flags if getattr(self, flag)]
+        return attached(self)
 
     @property
     def needs_rights(self) -> bool:
@@ -172,7 +169,7 @@ def _shell(flag: str, command: str | None) -> None:
 
 def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
     """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end."""
-    chosen, ends_within = _selection(stack, asked, opened)
+    chosen, ends_within = selection(stack, asked, opened)
     stopped = Stop(stack)
     ends: list[Callable[[float], bool]] = [stopped.within]
     command = None
@@ -186,51 +183,8 @@ def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run]
         ends = [command.ends_within]
     elif ends_within:
         ends.append(ends_within)
-    run = opened.session.attach(chosen, _any_within(ends, asked.timeout), asked.delay / MS_PER_S)
+    run = opened.session.attach(chosen, any_within(ends, asked.timeout), asked.delay / MS_PER_S)
     return [run], command.reap() if command else None
-
-
-def _selection(
-    stack: ExitStack, asked: Asked, opened: Opened
-) -> tuple[Select, Callable[[float], bool] | None]:
-    """Return which records are measured, and what waits for the end of what is measured."""
-    measuring, jobs = opened.measuring, opened.jobs
-    config, hierarchy = measuring.config, measuring.hierarchy
-    if asked.pid:
-        pids = [int(pid) for pid in asked.pid.split(",") if pid.isdigit()]
-        if len(pids) != len(asked.pid.split(",")):
-            raise ConfigError(f"--pid: {asked.pid!r} is not allowed", "want process ids: 1,23")
-        processes = select.ProcessEnd(pids, jobs, config.procfs)
-        stack.callback(processes.close)
-        return jobs.select, processes.within
-    if asked.comm:
-        return select.by_comm(asked.comm), None
-    wanted = (
-        select.below(asked.cgroup, hierarchy)
-        if asked.cgroup
-        else select.of_container(asked.container or "", hierarchy, config.host_root)
-    )
-    paths = CgroupPaths(hierarchy)
-    stack.callback(paths.close)
-
-    def path_of(cgroup_id: int) -> str | None:
-        paths.learn(measuring.tracker.cgroup_events())
-        return paths.lookup(cgroup_id)
-
-    return select.by_cgroup(wanted, path_of), None
-
-
-def _any_within(
-    ends: Sequence[Callable[[float], bool]], timeout_s: float | None
-) -> Callable[[float], bool]:
-    """Wait for the first of some *ends*, or for the time that is over after *timeout_s*."""
-    until_s = time.monotonic() + timeout_s if timeout_s else math.inf
-
-    def within(wait_s: float) -> bool:
-        part_s = min(wait_s, max(until_s - time.monotonic(), 0.0)) / len(ends)
-        return any(end(part_s) for end in ends) or time.monotonic() >= until_s
-
-    return within
 
 
 class _Rows:

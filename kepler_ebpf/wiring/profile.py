@@ -1,0 +1,212 @@
+"""`kepler-ebpf profile`: which functions use the energy of a command, or of tasks that run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import numpy as np
+
+from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.config.options import Config
+from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.kernel.samples import ring_bytes
+from kepler_ebpf.model.arrays import Bools, Records
+from kepler_ebpf.model.energy import primary_kind
+from kepler_ebpf.profile.formats.registry import FORMATS, format_of, render
+from kepler_ebpf.profile.model import Profile
+from kepler_ebpf.profile.recorder import Recorder
+from kepler_ebpf.profile.result import About, profile_of
+from kepler_ebpf.profile.summary import summary
+from kepler_ebpf.profile.symbols.names import Names
+from kepler_ebpf.stat.command import BY_SIGNAL, Command, CommandError
+from kepler_ebpf.stat.session import MAX_STEP_S
+from kepler_ebpf.stat.stop import Stop
+from kepler_ebpf.stat.tally import Select
+from kepler_ebpf.wiring.selection import any_within, attached, selection
+from kepler_ebpf.wiring.session import Opened, open_session
+from kepler_ebpf.wiring.top import require_zone
+
+DEFAULT_FORMAT = "html"
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The flags of `profile`, see ``profile.flags``. Raises ConfigError where they contradict."""
+
+    frequency: int
+    duration: float | None
+    pid: str | None
+    cgroup: str | None
+    container: str | None
+    comm: str | None
+    everything: bool
+    output: str | None
+    form: str | None
+    zone: str | None
+    user: str | None
+    command: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        chosen = self.chosen
+        if len(chosen) > 1:
+            raise ConfigError(f"profile: {' and '.join(chosen)}", "give one of them")
+        if not chosen and not self.command:
+            raise ConfigError(
+                "profile: there is nothing to profile",
+                "give a command, or --pid, --cgroup, --container, --comm or -a",
+            )
+        if self.command and self.duration:
+            raise ConfigError("profile: --duration with a command", "its end ends the profile")
+        if not self.form and self.output and not format_of(self.output):
+            problem = f"-o: the ending of {self.output!r} stands for no format"
+            raise ConfigError(problem, f"give --format, one of: {', '.join(FORMATS)}")
+
+    @property
+    def chosen(self) -> list[str]:
+        """What is profiled that runs anyway, by flag."""
+        return [*attached(self), *(["-a"] if self.everything else [])]
+
+    @property
+    def format_name(self) -> str:
+        """The format of the file."""
+        return self.form or (format_of(self.output) if self.output else None) or DEFAULT_FORMAT
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.output or f"profile{FORMATS[self.format_name].endings[0]}"
+
+
+def profile(config: Config, **flags: Any) -> int:
+    """Profile, write the file, and return the command's exit status. Raises KeplerError."""
+    asked = Asked(**flags)
+    with ExitStack() as stack:
+        output = _open_output(stack, asked.path)
+        # From here on a signal ends what is profiled, and what is known is written.
+        stopped = Stop(stack)
+        ring = ring_bytes(os.cpu_count() or 1, asked.frequency, MAX_STEP_S)
+        opened = open_session(stack, config, ring)
+        zones = opened.measuring.meter.zones
+        require_zone(asked.zone or "", zones)
+        kind = asked.zone or primary_kind(zone_kinds(zones))
+        try:
+            status, profiled = _profiled(stack, asked, opened, stopped, kind)
+        except CommandError as error:
+            click.echo(f"error: {error}", err=True)
+            return error.exit_status
+        _write(output, asked.path, render(asked.format_name, profiled, kind))
+        where = "" if asked.path == STANDARD_OUTPUT else f" {asked.path}\n"
+        click.echo(summary(profiled, kind) + where, err=True, nl=False)
+    return status
+
+
+# --- sampling ---------------------------------------------------------------------------------
+
+
+def _profiled(
+    stack: ExitStack, asked: Asked, opened: Opened, stopped: Stop, kind: str
+) -> tuple[int, Profile]:
+    """Return the exit status of the command, 0 without one, and the profile."""
+    select: Select = opened.jobs.select
+    ends: Callable[[float], bool] | None = None
+    if asked.everything:
+        select = _all
+    elif asked.chosen:
+        select, ends = selection(stack, asked, opened)
+    tracker, names = opened.measuring.tracker, Names(opened.measuring.config.procfs)
+    recorder = Recorder(
+        tracker, opened.measuring.meter.zones, select, names, with_unowned=asked.everything
+    )
+    opened.session.taken = recorder.take
+    samples = recorder.samples
+    samples.start(asked.frequency, everything=bool(asked.chosen) and not asked.pid)
+    status = _run(stack, asked, opened, stopped, select, ends)
+    samples.stop()
+    if sys.stderr.isatty():
+        click.echo("finding names …", err=True)
+    meter = opened.measuring.meter
+    about = About(
+        subject=asked.chosen[0] if asked.chosen else shlex.join(asked.command),
+        kinds=zone_kinds(meter.zones),
+        kind=kind,
+        meter=meter.stats,
+        frequency_hz=asked.frequency,
+        host=opened.host,
+    )
+    return status, profile_of(recorder, names, about)
+
+
+def _run(
+    stack: ExitStack,
+    asked: Asked,
+    opened: Opened,
+    stopped: Stop,
+    select: Select,
+    ends: Callable[[float], bool] | None,
+) -> int:
+    """Measure until the command ends, or without one until a signal, the time, or their end."""
+    if not asked.chosen:
+        if stopped.within(0):
+            return BY_SIGNAL + signal.SIGINT
+        run = opened.session.run(asked.command, asked.user, opened.jobs)
+        return run.exit_status or 0
+    command = None
+    waits = [stopped.within, *([ends] if ends else [])]
+    if asked.command:
+        command = Command(asked.command, asked.user)
+        stack.enter_context(command.forwarded_signals())
+        waits = [command.ends_within]
+    opened.session.attach(select, any_within(waits, asked.duration))
+    return command.reap() if command else 0
+
+
+def _all(records: Records) -> Bools:
+    return np.ones(len(records), bool)
+
+
+# --- the file ---------------------------------------------------------------------------------
+
+
+def _open_output(stack: ExitStack, path: str) -> int:
+    """Open the file before anything is run; what is in it stays until there is something new."""
+    if path == STANDARD_OUTPUT:
+        return sys.stdout.fileno()
+    is_new = not os.path.lexists(path)
+    try:
+        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    stack.callback(os.close, output)
+    if is_new:
+        stack.callback(_remove_empty, path, output)
+    return output
+
+
+def _remove_empty(path: str, output: int) -> None:
+    if os.fstat(output).st_size == 0:
+        os.unlink(path)  # noqa: PTH108 - a text, not a path of ours
+
+
+def _write(output: int, path: str, content: bytes) -> None:
+    try:
+        if stat.S_ISREG(os.fstat(output).st_mode) and path != STANDARD_OUTPUT:
+            os.ftruncate(output, 0)
+        left = memoryview(content)
+        while left:
+            left = left[os.write(output, left) :]
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str, error: OSError) -> SetupError:
+    return SetupError(f"cannot write to {path}: {error.strerror}", "name another file with -o")
