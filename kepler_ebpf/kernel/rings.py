@@ -1,46 +1,21 @@
-"""The ring buffers that the kernel side writes into: execs, ends of processes, new cgroups.
-
-They are read where they lie: their positions and their data are shared memory.
-"""
+"""The ring buffers of execs, of ends of processes, and of new cgroups."""
 
 from __future__ import annotations
 
-import mmap
 from functools import lru_cache
 from struct import Struct
 
 import numpy as np
 
 from kepler_ebpf.kernel.layout import EXEC_EVENT, PATH_DELETED, PATH_UNKNOWN, PROCESS_END
-from kepler_ebpf.kernel.libbpf import map_entries
+from kepler_ebpf.kernel.ring import BUSY, DISCARDED, HEADER_BYTES, DataRing, Ring
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.names import ExecEvent
-
-BUSY = 1 << 31
-_DISCARDED = 1 << 30
-HEADER_BYTES = 8
-"""Before each record: its size with the two flags above, then a word for the kernel alone."""
 
 _END = np.dtype([("size", "<u4"), ("reserved", "<u4"), ("end", PROCESS_END)])
 _FIXED = Struct("=QQIIII")
 _TEXT_OFFSET = EXEC_EVENT.fields["text"][1] if EXEC_EVENT.fields else 0
 _MAX_CACHED_PATHS = 256
-
-
-class Ring:
-    """The ring buffer *map_fd*, whose descriptor belongs to the programs."""
-
-    def __init__(self, map_fd: int, data_bytes: int = 0) -> None:
-        self._fd, page = map_fd, mmap.PAGESIZE
-        self._consumed = memoryview(mmap.mmap(map_fd, page)).cast("Q")
-        self._shared = memoryview(
-            mmap.mmap(map_fd, page + data_bytes, prot=mmap.PROT_READ, offset=page)
-        )
-        self._produced = self._shared[:page].cast("Q")
-
-    def close(self) -> None:
-        """Let go of the shared memory, which is unmapped with its last view."""
-        del self._consumed, self._produced, self._shared
 
 
 class CgroupNotifier(Ring):
@@ -56,26 +31,6 @@ class CgroupNotifier(Ring):
     def acknowledge(self) -> None:
         """Drop all notices so far."""
         self._consumed[0] = self._produced[0]
-
-
-class DataRing(Ring):
-    """A ring whose records are read; they wake nobody."""
-
-    def __init__(self, map_fd: int) -> None:
-        self.size_bytes = map_entries(map_fd)
-        # The kernel maps the data twice, so that a record that wraps around is in one piece.
-        super().__init__(map_fd, 2 * self.size_bytes)
-        self._data = self._shared[mmap.PAGESIZE :]
-
-    @property
-    def pending_bytes(self) -> int:
-        """What is in the ring and was not taken yet, in bytes, at most ``size_bytes``."""
-        return self._produced[0] - self._consumed[0]
-
-    def close(self) -> None:
-        """Let go of the shared memory."""
-        del self._data
-        super().close()
 
 
 class ProcessEnds(DataRing):
@@ -109,9 +64,9 @@ class ExecEvents(DataRing):
             size = self._sizes[offset >> 2]
             if size & BUSY:
                 break
-            if not size & _DISCARDED:
+            if not size & DISCARDED:
                 events.append(self._event(offset + HEADER_BYTES))
-            size &= ~_DISCARDED
+            size &= ~DISCARDED
             position += (size + HEADER_BYTES + 7) & ~7
         self._consumed[0] = position
         return events

@@ -18,7 +18,7 @@ from kepler_ebpf.host.perf_event import open_event
 from kepler_ebpf.kernel.layout import SAMPLE
 from kepler_ebpf.kernel.libbpf import describe_errno
 from kepler_ebpf.kernel.programs import RIGHTS, Programs
-from kepler_ebpf.kernel.rings import BUSY, HEADER_BYTES, DataRing
+from kepler_ebpf.kernel.ring import BUSY, HEADER_BYTES, DataRing
 from kepler_ebpf.model.arrays import Ints, Records
 from kepler_ebpf.model.energy import NS_PER_S
 

@@ -11,16 +11,16 @@ import numpy as np
 
 from kepler_ebpf.kernel.layout import FRAME_IN_FILE
 from kepler_ebpf.model.arrays import Ints, Records
-from kepler_ebpf.profile.joined import Joined, merged
-from kepler_ebpf.profile.model import Frame, Origin, Rows
-from kepler_ebpf.profile.sampler import (
+from kepler_ebpf.profile.frames import (
     AT_ADDRESS,
     IN_KERNEL,
     SPECIAL,
     SPECIAL_FRAMES,
-    Sampler,
     processes_of,
 )
+from kepler_ebpf.profile.joined import Joined, merged
+from kepler_ebpf.profile.model import Frame, Origin, Rows
+from kepler_ebpf.profile.sampler import Sampler
 
 
 class Naming(Protocol):

@@ -8,8 +8,8 @@ import numpy as np
 
 from kepler_ebpf.model.arrays import Bools, Floats
 from kepler_ebpf.profile.assembled import Picture
+from kepler_ebpf.profile.frames import SPECIAL_FRAMES
 from kepler_ebpf.profile.model import Frame, Origin
-from kepler_ebpf.profile.sampler import SPECIAL_FRAMES
 
 MAX_BROKEN_DEPTH = 2
 """A stack with no more frames in user space has probably lost the callers."""

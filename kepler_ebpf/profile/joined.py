@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kepler_ebpf.model.arrays import Floats, Ints, Records
+from kepler_ebpf.profile.frames import UNATTRIBUTED, UNSAMPLED, Sampled
 from kepler_ebpf.profile.model import Process, Rows
-from kepler_ebpf.profile.sampler import UNATTRIBUTED, UNSAMPLED, Sampled
 
 MAX_ROWS = 1 << 19
 """With more rows than these, intervals are joined by twos, and at last the tasks of a process."""

@@ -15,34 +15,23 @@ from numpy.typing import NDArray
 from kepler_ebpf.kernel.layout import FRAME_IN_FILE, MAX_FRAMES, STACK_FRAME
 from kepler_ebpf.kernel.samples import Batch, Samples
 from kepler_ebpf.model.arrays import Bools, Ints, Records
-
-AT_ADDRESS, IN_KERNEL, SPECIAL = 2, 3, 4
-"""Kinds of frames beside ``FRAME_IN_FILE``. A frame at an address has its process in the place of
-the build id, see ``processes_of``."""
-
-SPECIAL_FRAMES = (
-    "[unsampled]",
-    "[unattributed]",
-    "[no user stack]",
-    "[missed stack]",
-    "[truncated stack]",
-    "[not kept]",
+from kepler_ebpf.profile.frames import (
+    AT_ADDRESS,
+    IN_KERNEL,
+    MISSED_STACK,
+    NO_USER_STACK,
+    NOT_KEPT,
+    SPECIAL,
+    SPECIAL_FRAMES,
+    TRUNCATED_STACK,
+    WITH_PROCESS,
+    Sampled,
 )
-"""Frames that are of no code, by their number."""
-UNSAMPLED, UNATTRIBUTED, NO_USER_STACK, MISSED_STACK, TRUNCATED_STACK, NOT_KEPT = range(6)
 
 MAX_KEPT_FRAMES = MAX_KEPT_STACKS = 1 << 17
 """Whoever runs code chooses how many there are: what comes later is ``[not kept]``."""
 
-_WITH_PROCESS = np.dtype([("start_ns", "<u8"), ("tgid", "<u4"), ("reserved", "V8")])
 _KEY = np.dtype((np.void, STACK_FRAME.itemsize))
-
-
-class Sampled(NamedTuple):
-    """Samples: ``heads`` (N,) of dtype ``kernel.samples.HEAD``, and the number of each stack."""
-
-    heads: Records
-    stack: Ints
 
 
 class Sampler:
@@ -163,15 +152,9 @@ def _gathered(
 def _name_processes(frames: Records, heads: Records) -> int:
     """Give those *frames* (N,) in no file the process of their *heads*; return how many."""
     chosen = frames["kind"] != FRAME_IN_FILE
-    process = np.zeros(int(chosen.sum()), _WITH_PROCESS)
+    process = np.zeros(int(chosen.sum()), WITH_PROCESS)
     process["start_ns"] = heads["process_start_ns"][chosen]
     process["tgid"] = heads["tgid"][chosen]
     frames["build_id"][chosen] = process.view("S20")
     frames["kind"][chosen] = AT_ADDRESS
     return len(process)
-
-
-def processes_of(frames: Records) -> Records:
-    """Return the processes of *frames* (N,) at addresses: records of ``start_ns``, ``tgid``."""
-    identities: Records = np.ascontiguousarray(frames["build_id"]).view(_WITH_PROCESS)
-    return identities

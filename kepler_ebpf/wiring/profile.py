@@ -122,7 +122,7 @@ def _profiled(
     if asked.everything:
         select = _all
     elif asked.chosen:
-        select, ends = selection(stack, asked, opened)
+        select, ends = selection(stack, asked, opened.measuring, opened.jobs)
     tracker, names = opened.measuring.tracker, Names(opened.measuring.config.procfs)
     recorder = Recorder(
         tracker, opened.measuring.meter.zones, select, names, with_unowned=asked.everything

@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.names.cgroups.paths import CgroupPaths
 from kepler_ebpf.stat import select
 from kepler_ebpf.stat.tally import Select
-from kepler_ebpf.wiring.session import Opened
+from kepler_ebpf.wiring.measuring import Measuring
 
 
 class Chosen(Protocol):
@@ -42,13 +43,12 @@ def attached(asked: Chosen) -> list[str]:
 
 
 def selection(
-    stack: ExitStack, asked: Chosen, opened: Opened
+    stack: ExitStack, asked: Chosen, measuring: Measuring, jobs: Jobs
 ) -> tuple[Select, Callable[[float], bool] | None]:
     """Return which records are measured, and what waits for the end of what is measured.
 
     Raises KeplerError where it does not exist.
     """
-    measuring, jobs = opened.measuring, opened.jobs
     config, hierarchy = measuring.config, measuring.hierarchy
     if asked.pid:
         pids = [int(pid) for pid in asked.pid.split(",") if pid.isdigit()]

@@ -169,7 +169,7 @@ def _shell(flag: str, command: str | None) -> None:
 
 def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
     """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end."""
-    chosen, ends_within = selection(stack, asked, opened)
+    chosen, ends_within = selection(stack, asked, opened.measuring, opened.jobs)
     stopped = Stop(stack)
     ends: list[Callable[[float], bool]] = [stopped.within]
     command = None
