@@ -68,7 +68,7 @@ class Samples:
         """*control* returns the shared control record, *online* the numbers of the CPUs online."""
         self._program = programs.programs["on_sample"]
         self._ring = _SampleRing(programs.maps["samples"])
-        self._control, self._online = control, online
+        self._control, self.online = control, online
         self._period_ns = 0
         self._timers: dict[int, int] = {}
 
@@ -77,13 +77,14 @@ class Samples:
 
         Raises SetupError where the kernel refuses.
         """
+        self.stop()
         self._control()["sample_all"] = everything
         self._period_ns = NS_PER_S // frequency_hz
         self.follow_cpus()
 
     def follow_cpus(self) -> None:
         """Start timers on CPUs that have come online, and drop those of CPUs that went offline."""
-        online = self._online()
+        online = self.online()
         for cpu in self._timers.keys() - set(online):
             os.close(self._timers.pop(cpu))
         for cpu in online:

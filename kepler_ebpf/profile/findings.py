@@ -44,6 +44,12 @@ def broken(picture: Picture) -> dict[str, Bools]:
 def sentences(picture: Picture, energy_uj: Floats) -> Iterator[str]:
     """Yield what is missing, with what to do; *energy_uj* (N,) is that of each row."""
     total_uj = float(energy_uj.sum()) or 1.0
+    unsampled = float(energy_uj[picture.rows.samples == 0].sum()) / total_uj
+    if unsampled >= MIN_SHARE:
+        yield (
+            f"{unsampled:.1%} of the energy is of tasks that were not sampled, as they ran for too "
+            "short a time: sample more often, with -F 997."
+        )
     shares = {
         file: float(energy_uj[rows].sum()) / total_uj for file, rows in broken(picture).items()
     }

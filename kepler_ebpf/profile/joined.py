@@ -28,6 +28,14 @@ UNOWNED = Process(0, 0, "[unattributed]")
 _TASK = np.dtype([("start_ns", "<u8"), ("pid", "<u4")])
 
 
+def tasks_of(*parts: Records) -> Records:
+    """Return the task of each of some records, of any dtype with ``pid`` and ``start_ns``."""
+    tasks = np.zeros(sum(map(len, parts)), _TASK)
+    for name in _TASK.names or ():
+        tasks[name] = np.concatenate([part[name] for part in parts])
+    return tasks
+
+
 class Part(NamedTuple):
     """An interval's part of the account.
 
@@ -62,10 +70,7 @@ class Joined:
         """Join an interval's part of the account with the samples of that interval."""
         interval, records, heads = len(self._bounds), part.records, sampled.heads
         self._bounds.append((part.start_ns, part.end_ns))
-        keys = np.zeros(len(records) + len(heads), _TASK)
-        for name in ("pid", "start_ns"):
-            keys[name] = np.concatenate([records[name], heads[name]])
-        tasks, index = np.unique(keys, return_inverse=True)
+        tasks, index = np.unique(tasks_of(records, heads), return_inverse=True)
         of_record, of_sample = index[: len(records)], index[len(records) :]
         counted = np.bincount(of_record, minlength=len(tasks)) > 0
         is_matched = counted[of_sample]

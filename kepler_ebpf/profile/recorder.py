@@ -13,7 +13,8 @@ from kepler_ebpf.model.arrays import Bools, Records
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.names import ExecEvent
 from kepler_ebpf.model.usage import Measured
-from kepler_ebpf.profile.joined import Joined, Part
+from kepler_ebpf.profile.frames import Sampled
+from kepler_ebpf.profile.joined import Joined, Part, tasks_of
 from kepler_ebpf.profile.sampler import Sampler
 
 
@@ -78,6 +79,9 @@ class Recorder:
             lost_ns * float(self._with_unowned),
             unowned_uj * float(self._with_unowned),
         )
+        is_other = np.isin(tasks_of(sampled.heads), tasks_of(records[~chosen]))
+        is_other &= ~np.isin(tasks_of(sampled.heads), tasks_of(part.records))
+        sampled = Sampled(*(column[~is_other] for column in sampled))
         self._learn(part.records, sampled.heads, execs)
         self.joined.add(part, sampled)
 

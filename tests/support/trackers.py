@@ -98,12 +98,13 @@ def loaded(
     extra_cpus: int = 0,
     *,
     with_jobs: bool = False,
+    samples_bytes: int = 0,
 ) -> Iterator[tuple[Programs, Topology]]:
     """Load and attach nothing yet; unload in the end."""
     subsys = None if hierarchy == "v2" else cgroup_v1.subsys_index(hierarchy)
     with Topology() as topology:
         cpus = len(topology.socket_of) + extra_cpus
-        request = LoadRequest(cpus, entries, subsys, with_jobs)
+        request = LoadRequest(cpus, entries, subsys, with_jobs, samples_bytes)
         programs = choice.load(loader_name, request)
         try:
             yield programs, topology
@@ -118,9 +119,11 @@ def opened(
     hierarchy: str = HIERARCHIES[0],
     *,
     with_jobs: bool = False,
+    samples_bytes: int = 0,
 ) -> Iterator[Tracker]:
     """Load, attach and start; close in the end."""
-    with loaded(loader_name, entries, hierarchy, with_jobs=with_jobs) as (programs, topology):
+    extras = {"with_jobs": with_jobs, "samples_bytes": samples_bytes}
+    with loaded(loader_name, entries, hierarchy, **extras) as (programs, topology):
         tracker = Tracker(programs, topology, entries)
         tracker.start(0 if hierarchy == "v2" else cgroup_v1.hierarchy_id(hierarchy))
         yield tracker
