@@ -49,7 +49,7 @@ def pictured(sampler: Sampler, joined: Joined, naming: Naming) -> Picture:
     rows, stacks, raw = joined.rows, sampler.stacks, sampler.frames
     used, row_stack = np.unique(rows.stack, return_inverse=True)
     chosen = [stacks[number] for number in used.tolist()]
-    in_use = np.unique(np.concatenate([*chosen, np.zeros(0, np.int64)]).astype(np.int64))
+    in_use = np.flatnonzero(np.bincount(np.concatenate([*chosen, np.zeros(0, np.int32)])))
     names = _named(raw[in_use], naming)
     numbers: dict[Frame, int] = {}
     number_of = np.zeros(len(raw), np.int64)

@@ -25,28 +25,20 @@ MAX_PROCESSES = 1 << 16
 OTHERS = Process(0, 0, "[others]")
 UNOWNED = Process(0, 0, "[unattributed]")
 
-_TASK = np.dtype([("start_ns", "<u8"), ("pid", "<u4")])
-
-
-def tasks_of(*parts: Records) -> Records:
-    """Return the task of each of some records, of any dtype with ``pid`` and ``start_ns``."""
-    tasks = np.zeros(sum(map(len, parts)), _TASK)
-    for name in _TASK.names or ():
-        tasks[name] = np.concatenate([part[name] for part in parts])
-    return tasks
-
 
 class Part(NamedTuple):
     """An interval's part of the account.
 
     ``start_ns`` and ``end_ns`` are on the monotonic clock. ``records`` (N,), of dtype
     ``kernel.layout.TASK``, are of the tasks that are profiled; ``cpu_ns`` (N,) and ``energy_uj``
-    (N, kinds) are theirs. ``unowned_ns`` and ``unowned_uj`` (kinds,) are of nobody.
+    (N, kinds) are theirs. The ``others`` are of tasks that are not. ``unowned_ns`` and
+    ``unowned_uj`` (kinds,) are of nobody.
     """
 
     start_ns: int
     end_ns: int
     records: Records
+    others: Records
     cpu_ns: Floats
     energy_uj: Floats
     unowned_ns: float
@@ -70,11 +62,11 @@ class Joined:
         """Join an interval's part of the account with the samples of that interval."""
         interval, records, heads = len(self._bounds), part.records, sampled.heads
         self._bounds.append((part.start_ns, part.end_ns))
-        tasks, index = np.unique(tasks_of(records, heads), return_inverse=True)
-        of_record, of_sample = index[: len(records)], index[len(records) :]
+        tasks, (of_record, of_other, of_sample) = _numbered(records, part.others, heads)
         counted = np.bincount(of_record, minlength=len(tasks)) > 0
+        is_known = counted | (np.bincount(of_other, minlength=len(tasks)) > 0)
+        self.unmatched += int((~is_known[of_sample]).sum())
         is_matched = counted[of_sample]
-        self.unmatched += int((~is_matched).sum())
         task, stack, samples = _grouped(of_sample[is_matched], sampled.stack[is_matched])
         of_task = np.bincount(task, samples, len(tasks))
         unsampled = np.flatnonzero(counted & (of_task == 0))
@@ -88,7 +80,7 @@ class Joined:
         rows = Rows(
             interval=np.full(len(task), interval),
             process=self._of_records(records[last[task]]),
-            tid=tasks["pid"][task].astype(np.int64),
+            tid=tasks[task],
             stack=np.concatenate([stack, np.full(len(unsampled), UNSAMPLED)]),
             samples=np.concatenate([samples, np.zeros(len(unsampled), np.int64)]),
             cpu_ns=cpu_ns[task] * share,
@@ -164,10 +156,24 @@ def merged(rows: Rows) -> Rows:
     return Rows(interval, process, tid, stack, samples, cpu_ns, energy_uj)
 
 
+def _numbered(*parts: Records) -> tuple[Ints, list[Ints]]:
+    """Return the pid of each task of some records, and for each part the records' tasks."""
+    pid = np.concatenate([part["pid"] for part in parts]).astype(np.int64)
+    start_ns = np.concatenate([part["start_ns"] for part in parts])
+    order = np.lexsort((pid, start_ns))
+    pid, start_ns = pid[order], start_ns[order]
+    is_new = np.ones(len(pid), bool)
+    is_new[1:] = (pid[1:] != pid[:-1]) | (start_ns[1:] != start_ns[:-1])
+    index = np.empty(len(pid), np.int64)
+    index[order] = np.cumsum(is_new) - 1
+    return pid[is_new], np.split(index, np.cumsum([len(part) for part in parts[:-1]]))
+
+
 def _grouped(task: Ints, stack: Ints) -> tuple[Ints, Ints, Ints]:
     """Return each pair of a task and a stack once, and how often it is there."""
-    pairs, samples = np.unique(np.stack([task, stack]), axis=1, return_counts=True)
-    return pairs[0], pairs[1], samples
+    width = int(stack.max(initial=0)) + 1
+    pairs, samples = np.unique(task * width + stack, return_counts=True)
+    return pairs // width, pairs % width, samples
 
 
 def _unowned(interval: int, part: Part) -> Rows:

@@ -13,8 +13,7 @@ from kepler_ebpf.model.arrays import Bools, Records
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.names import ExecEvent
 from kepler_ebpf.model.usage import Measured
-from kepler_ebpf.profile.frames import Sampled
-from kepler_ebpf.profile.joined import Joined, Part, tasks_of
+from kepler_ebpf.profile.joined import Joined, Part
 from kepler_ebpf.profile.sampler import Sampler
 
 
@@ -74,14 +73,12 @@ class Recorder:
             measured.intervals[0].usage.start_ns,
             measured.intervals[-1].usage.end_ns,
             records[chosen],
+            records[~chosen],
             cpu_ns * kept,
             attribution.shares_uj[chosen] * kept,
             lost_ns * float(self._with_unowned),
             unowned_uj * float(self._with_unowned),
         )
-        is_other = np.isin(tasks_of(sampled.heads), tasks_of(records[~chosen]))
-        is_other &= ~np.isin(tasks_of(sampled.heads), tasks_of(part.records))
-        sampled = Sampled(*(column[~is_other] for column in sampled))
         self._learn(part.records, sampled.heads, execs)
         self.joined.add(part, sampled)
 
@@ -96,8 +93,10 @@ class Recorder:
     def _learn(self, records: Records, heads: Records, execs: Iterable[ExecEvent]) -> None:
         """Learn the processes that were sampled and are profiled, and what they have executed."""
         wanted = set(records["tgid"].tolist())
-        seen = np.unique(heads[["tgid", "process_start_ns"]][heads["has_user"] > 0])
-        for pid, start_ns in seen.tolist():
+        users = heads[heads["has_user"] > 0]
+        # A set: np.unique would import a megabyte of numpy.ma.
+        seen = {*zip(users["tgid"].tolist(), users["process_start_ns"].tolist(), strict=True)}
+        for pid, start_ns in sorted(seen):
             if pid in wanted:
                 self._learning.learn(pid, start_ns)
         for path in {each.exe for each in execs if each.tgid in wanted and each.exe}:

@@ -28,7 +28,6 @@ from kepler_ebpf.profile.result import About, profile_of
 from kepler_ebpf.profile.summary import summary
 from kepler_ebpf.profile.symbols.names import Names
 from kepler_ebpf.stat.command import BY_SIGNAL, Command, CommandError
-from kepler_ebpf.stat.session import MAX_STEP_S
 from kepler_ebpf.stat.stop import Stop
 from kepler_ebpf.stat.tally import Select
 from kepler_ebpf.wiring.selection import any_within, attached, selection
@@ -37,6 +36,10 @@ from kepler_ebpf.wiring.top import require_zone
 
 DEFAULT_FORMAT = "html"
 STANDARD_OUTPUT = "-"
+
+STEP_S = 0.5
+"""Intervals end so often: shorter ones cost more, and in longer ones more processes come and go
+before the files of their code are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def profile(config: Config, **flags: Any) -> int:
         output = _open_output(stack, asked.path)
         # From here on a signal ends what is profiled, and what is known is written.
         stopped = Stop(stack)
-        ring = ring_bytes(os.cpu_count() or 1, asked.frequency, MAX_STEP_S)
+        ring = ring_bytes(os.cpu_count() or 1, asked.frequency, STEP_S)
         opened = open_session(stack, config, ring)
         zones = opened.measuring.meter.zones
         require_zone(asked.zone or "", zones)
@@ -127,7 +130,7 @@ def _profiled(
     recorder = Recorder(
         tracker, opened.measuring.meter.zones, select, names, with_unowned=asked.everything
     )
-    opened.session.taken = recorder.take
+    opened.session.taken, opened.session.step_s = recorder.take, STEP_S
     samples = recorder.samples
     samples.start(asked.frequency, everything=bool(asked.chosen) and not asked.pid)
     status = _run(stack, asked, opened, stopped, select, ends)

@@ -21,22 +21,29 @@ samples = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 2), st.integers(6
 """Pid, start and stack."""
 
 
-def part_of(rows, *, unowned_ns=0.0, unowned_uj=(0.0, 0.0), at=0):
+def part_of(rows, *, others=(), unowned_ns=0.0, unowned_uj=(0.0, 0.0), at=0):
     """Return an interval's part of the account; the second kind of zone has double the energy."""
-    records = np.zeros(len(rows), TASK)
-    for record, (pid, start_ns, cpu_ns, _) in zip(records, rows, strict=True):
-        record["pid"] = record["tgid"] = pid
-        record["start_ns"] = record["process_start_ns"] = start_ns
-        record["cpu_ns"], record["process_comm"] = cpu_ns, f"task-{pid}".encode()
+    records = records_of(rows)
     uj = np.array([row[3] for row in rows])
     return Part(
         *(at, at + 1),
         records,
+        records_of(others),
         records["cpu_ns"].astype(np.float64),
         np.stack([uj, 2 * uj], axis=1),
         unowned_ns,
         np.array(unowned_uj),
     )
+
+
+def records_of(rows):
+    """Return records of processes of one task each."""
+    records = np.zeros(len(rows), TASK)
+    for record, (pid, start_ns, cpu_ns, _) in zip(records, rows, strict=True):
+        record["pid"] = record["tgid"] = pid
+        record["start_ns"] = record["process_start_ns"] = start_ns
+        record["cpu_ns"], record["process_comm"] = cpu_ns, f"task-{pid}".encode()
+    return records
 
 
 def sampled_of(rows):
@@ -84,6 +91,15 @@ def test_task_is_shared_over_its_own_samples():
         )
     }
     assert stacks == {(1, 6): (3, 750.0), (1, 7): (1, 250.0), (2, 6): (1, 500.0)}
+
+
+def test_samples_of_others_are_left_out():
+    """A task that is not profiled has no row, and its samples are not missing."""
+    joined = Joined(2)
+    part = part_of([(1, 1, 1000, 8.0)], others=[(2, 1, 500, 1.0)])
+    joined.add(part, sampled_of([(1, 1, 6), (2, 1, 6), (3, 1, 6)]))
+    assert joined.rows.tid.tolist() == [1]
+    assert joined.unmatched == 1
 
 
 def test_energy_without_an_owner_is_a_row_of_its_own():
