@@ -11,6 +11,7 @@ from trackers import LOADERS, opened
 
 from kepler_ebpf.kernel.layout import FRAME_IN_FILE, STACK_FRAME
 from kepler_ebpf.kernel.samples import MAX_RING_BYTES, MIN_RING_BYTES, ring_bytes
+from kepler_ebpf.model.arrays import Records
 
 pytest_plugins = ["kernel_fixtures"]
 
@@ -44,7 +45,8 @@ def burners():
 
 def heads_of(tracker, is_enough):
     """Take samples until there are enough."""
-    heads, until_s = [], time.monotonic() + GIVE_UP_S
+    heads: list[Records] = []
+    until_s = time.monotonic() + GIVE_UP_S
     while not heads or not is_enough(np.concatenate(heads)):
         assert time.monotonic() < until_s
         time.sleep(0.02)
@@ -110,6 +112,8 @@ def test_losses_are_counted(loader, burners):
     """Samples that find no room in the ring are counted, and those that found it are whole."""
     with opened(loader, with_jobs=True, samples_bytes=PAGE) as tracker:
         burner = burners()
+        assert tracker.jobs
+        assert tracker.samples
         tracker.jobs.mark(burner)
         tracker.samples.start(997)
         until_s = time.monotonic() + GIVE_UP_S

@@ -65,7 +65,7 @@ def test_each_task_keeps_what_it_used(intervals):
     for interval, (records, taken) in enumerate(intervals):
         for key in {record[:2] for record in records}:
             mine = [record for record in records if record[:2] == key]
-            process = joined.processes.index(Process(*key, f"task-{key[0]}"))
+            process = joined.processes.index(Process(key[0], key[1], f"task-{key[0]}"))
             chosen = (rows.interval == interval) & (rows.process == process)
             cpu_ns, uj = (sum(record[column] for record in mine) for column in (2, 3))
             assert rows.cpu_ns[chosen].sum() == pytest.approx(cpu_ns, rel=1e-12)

@@ -122,8 +122,9 @@ def opened(
     samples_bytes: int = 0,
 ) -> Iterator[Tracker]:
     """Load, attach and start; close in the end."""
-    extras = {"with_jobs": with_jobs, "samples_bytes": samples_bytes}
-    with loaded(loader_name, entries, hierarchy, **extras) as (programs, topology):
+    with loaded(
+        loader_name, entries, hierarchy, with_jobs=with_jobs, samples_bytes=samples_bytes
+    ) as (programs, topology):
         tracker = Tracker(programs, topology, entries)
         tracker.start(0 if hierarchy == "v2" else cgroup_v1.hierarchy_id(hierarchy))
         yield tracker

@@ -59,7 +59,7 @@ def folded(*arguments):
     """Run `profile`, and return what it wrote as energy in µJ by stack, the outermost first."""
     done = profile("-o", "-", "--format", "folded", *arguments)
     assert done.returncode == 0, done.stderr
-    stacks = Counter()
+    stacks: Counter[tuple[str, ...]] = Counter()
     for line in done.stdout.splitlines():
         stack, _, uj = line.rpartition(" ")
         stacks[tuple(stack.split(";"))] += int(uj)
@@ -145,11 +145,17 @@ def test_machine_adds_up_to_its_active_energy(program):
         opened.session.taken = taken
         recorder.samples.start(99, everything=True)
         with subprocess.Popen([program, "100000"]) as load:
-            opened.session.attach(everything, lambda wait_s: time.sleep(2 * wait_s) or True)
+            opened.session.attach(everything, half_a_second)
             load.kill()
         rows = recorder.joined.rows
     assert rows.energy_uj.sum(axis=0) == pytest.approx(sum(active_uj[1:]), rel=1e-9)
     assert len(set(rows.process.tolist())) > 1
+
+
+def half_a_second(_wait_s):
+    """Wait, and end."""
+    time.sleep(0.5)
+    return True
 
 
 def everything(records):
