@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 
 from kepler_ebpf.model.arrays import Bools, Floats
 from kepler_ebpf.profile.assembled import Picture
-from kepler_ebpf.profile.frames import SPECIAL_FRAMES
+from kepler_ebpf.profile.frames import SPECIAL_FRAMES, UNSAMPLED
 from kepler_ebpf.profile.model import Frame, Origin
 
 MAX_BROKEN_DEPTH = 2
@@ -26,11 +27,11 @@ ROOTS = frozenset(
 
 
 def unnamed(picture: Picture) -> Bools:
-    """Return which rows (N,) are of code whose function is not known."""
-    is_named = np.array([not frame.name.startswith("[") for frame in picture.frames], bool)
-    leaf = np.array([stack[-1] for stack in picture.stacks], np.int64)
-    named: Bools = is_named[leaf[picture.rows.stack]]
-    return ~named
+    """Return which rows (N,) were sampled in code whose function is not known."""
+    leaf = [picture.frames[stack[-1]].name for stack in picture.stacks]
+    is_named = np.array([not name.startswith("[") for name in leaf], bool)
+    named: Bools = is_named[picture.rows.stack]
+    return ~named & (picture.rows.samples > 0)
 
 
 def broken(picture: Picture) -> dict[str, Bools]:
@@ -44,7 +45,7 @@ def broken(picture: Picture) -> dict[str, Bools]:
 def sentences(picture: Picture, energy_uj: Floats) -> Iterator[str]:
     """Yield what is missing, with what to do; *energy_uj* (N,) is that of each row."""
     total_uj = float(energy_uj.sum()) or 1.0
-    unsampled = float(energy_uj[picture.rows.samples == 0].sum()) / total_uj
+    unsampled = float(energy_uj[_leaves(picture, SPECIAL_FRAMES[UNSAMPLED])].sum()) / total_uj
     if unsampled >= MIN_SHARE:
         yield (
             f"{unsampled:.1%} of the energy is of tasks that were not sampled, as they ran for too "
@@ -63,12 +64,19 @@ def sentences(picture: Picture, energy_uj: Floats) -> Iterator[str]:
         )
 
 
+def _leaves(picture: Picture, name: str) -> Bools:
+    """Return which rows (N,) are in a frame of that name."""
+    chosen = np.array([picture.frames[stack[-1]].name == name for stack in picture.stacks], bool)
+    of_rows: Bools = chosen[picture.rows.stack]
+    return of_rows
+
+
 def _broken_in(picture: Picture, stack: tuple[int, ...]) -> str:
     """Return the file in which a stack ends too early, "" where it does not."""
     user = [frame for number in stack if _is_user(frame := picture.frames[number])]
     if not 0 < len(user) <= MAX_BROKEN_DEPTH or any(frame.name in ROOTS for frame in user):
         return ""
-    return user[-1].module or user[-1].name
+    return os.path.basename(user[-1].module) or user[-1].name  # noqa: PTH119 - a text
 
 
 def _is_user(frame: Frame) -> bool:

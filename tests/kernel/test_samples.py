@@ -12,6 +12,7 @@ from trackers import LOADERS, opened
 from kepler_ebpf.kernel.layout import FRAME_IN_FILE, STACK_FRAME
 from kepler_ebpf.kernel.samples import MAX_RING_BYTES, MIN_RING_BYTES, ring_bytes
 from kepler_ebpf.model.arrays import Records
+from kepler_ebpf.profile.symbols.code_file import open_code
 
 pytest_plugins = ["kernel_fixtures"]
 
@@ -89,7 +90,9 @@ def test_frames_have_the_build_id_of_their_file(tracker, burners):
     tracker.samples.start(499)
     found = set()
     until_s = time.monotonic() + GIVE_UP_S
-    wanted = build_id(os.path.realpath(sys.executable))
+    executable = open_code(os.path.realpath(sys.executable))
+    assert executable
+    wanted = executable.build_id
     while wanted not in found:
         assert time.monotonic() < until_s
         time.sleep(0.02)
@@ -99,12 +102,6 @@ def test_frames_have_the_build_id_of_their_file(tracker, burners):
             count = user // STACK_FRAME.itemsize
             frames = np.frombuffer(batch.stacks, STACK_FRAME, count, offset + kernel)
             found |= set(frames["build_id"][frames["kind"] == FRAME_IN_FILE].tolist())
-
-
-def build_id(path):
-    """Read a file's build id."""
-    notes = subprocess.run(["readelf", "-n", path], check=True, capture_output=True, text=True)
-    return bytes.fromhex(notes.stdout.partition("Build ID: ")[2].split()[0])
 
 
 @pytest.mark.parametrize("loader", LOADERS)
