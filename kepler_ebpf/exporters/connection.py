@@ -1,7 +1,8 @@
 """One client: the head of its request is read and the answer is written, and neither waits.
 
 A connection serves one request. It holds at most HEAD_MAX_BYTES of what the client sent, and a
-reference to the body of the answer.
+reference to the body of the answer. Of a stream it holds the event that is being written and the
+newest one: a slow reader misses those between, and gets their number.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import h11
 
@@ -28,6 +29,16 @@ LINGER_S = 1.0
 SLICE_BYTES = 256 * 1024
 SLICES_PER_TURN = 4
 """Part of an answer that is written before other clients have their turn."""
+
+STREAM_S = 600.0
+"""A stream ends after this, and its reader comes again: who is let in may have changed."""
+
+HEARTBEAT_S = 15.0
+HEARTBEAT = b":\n\n"
+"""A comment, sent where no event was for so long: proxies cut silent connections."""
+
+STREAM_BUFFER_BYTES = 32 * 1024
+"""The kernel's memory for events that were not read; it doubles this."""
 
 VERSIONS = {b"1.0", b"1.1"}
 PLAIN = "text/plain; charset=utf-8"
@@ -51,12 +62,17 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client gets. ``body`` may be shared by many answers, and is never changed."""
+    """What a client gets. ``body`` may be shared by many answers, and is never changed.
+
+    With a ``channel`` it is a stream of server-sent events: ``body`` is the first, and the server's
+    ``push`` sends more.
+    """
 
     body: bytes | bytearray
     content_type: str = PLAIN
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
+    channel: Hashable = None
 
 
 def problem(status: HTTPStatus, message: str, **headers: str) -> Answer:
@@ -73,6 +89,8 @@ class State(Enum):
     WAITING = auto()
     """The answer is being made."""
     WRITING = auto()
+    OPEN = auto()
+    """A stream whose events are all written."""
     LINGERING = auto()
     """The answer is sent. To close with unread data would take it away from the client again."""
     ENDED = auto()
@@ -81,9 +99,13 @@ class State(Enum):
 EVENTS = {
     State.READING: selectors.EVENT_READ,
     State.WRITING: selectors.EVENT_WRITE,
+    State.OPEN: selectors.EVENT_READ,
     State.LINGERING: selectors.EVENT_READ,
 }
 """What each state waits for; the others wait for nothing from the client."""
+
+READ_TO_END = {State.OPEN, State.LINGERING}
+"""States in which what a client sends is thrown away."""
 
 
 class Connection:
@@ -97,6 +119,10 @@ class Connection:
         self.began_s = time.monotonic()
         self.deadline_s = self.began_s + times.head_s
         self.body: bytes | bytearray = b""
+        self.channel: Hashable = None
+        self._ends_s = 0.0
+        self._newest: bytes | None = None
+        self._missed = 0
         self._answer_s = times.answer_s
         self._parser = h11.Connection(h11.SERVER, HEAD_MAX_BYTES)
         self._room, self._lines = HEAD_MAX_BYTES, HEAD_MAX_LINES
@@ -121,7 +147,7 @@ class Connection:
                 return self._read()
             if self.state is State.WRITING:
                 self._write()
-            elif self.state is State.LINGERING and not self.stream.recv(HEAD_MAX_BYTES):
+            elif self.state in READ_TO_END and not self.stream.recv(HEAD_MAX_BYTES):
                 self.state = State.ENDED
         except BlockingIOError:
             pass
@@ -129,11 +155,12 @@ class Connection:
 
     def answer(self, answer: Answer) -> None:
         """Begin to write *answer*."""
+        is_stream = answer.channel is not None
         head = [
             ("Server", "kepler-ebpf"),
             ("Date", formatdate(usegmt=True)),
             ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(answer.body))),
+            *(() if is_stream else [("Content-Length", str(len(answer.body)))]),
             # A kept connection would occupy one of the few places between two scrapes.
             ("Connection", "close"),
             *answer.headers.items(),
@@ -141,10 +168,31 @@ class Connection:
         status = answer.status
         response = h11.Response(status_code=status, headers=head, reason=status.phrase.encode())
         self._left = [memoryview(self._parser.send(response) or b"")]
-        if self._method != "HEAD":
-            self.body = answer.body
-            self._left.append(memoryview(answer.body))
         self.state = State.WRITING
+        if self._method == "HEAD":
+            return
+        if is_stream:
+            self.channel, self._ends_s = answer.channel, time.monotonic() + STREAM_S
+            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER_BYTES)
+        self._put(answer.body)
+
+    def push(self, event: bytes) -> None:
+        """Begin to write the next event of a stream, or let it wait as the newest."""
+        if self.state is State.OPEN:
+            self._put(event)
+        elif self.state is State.WRITING:
+            self._missed += self._newest is not None
+            self._newest = event
+
+    def _put(self, part: bytes | bytearray) -> None:
+        """Begin to write *part* of the body."""
+        pieces: Iterable[bytes | bytearray] = (part,)
+        if self.channel is not None:
+            data = h11.Data(data=cast(bytes, part))
+            pieces = self._parser.send_with_data_passthrough(data) or ()
+            self.deadline_s = time.monotonic() + self._answer_s
+        self._left += map(memoryview, pieces)
+        self.body, self.state = part, State.WRITING
 
     def _read(self) -> Request | None:
         received = self.stream.recv(self._room)
@@ -189,14 +237,33 @@ class Connection:
         for _ in range(SLICES_PER_TURN):
             while self._left and not self._left[0]:
                 del self._left[0]
-            if not self._left:
-                self._linger()
+            if not self._left and not self._go_on():
                 return
             sent = self.stream.send(self._left[0][:SLICE_BYTES])
             self._left[0] = self._left[0][sent:]
             self._sent += sent
 
-    def _linger(self) -> None:
+    def _go_on(self) -> bool:
+        """Begin with the newest event of a stream; False where there is no more to write now."""
+        if self.channel is None or time.monotonic() >= self._ends_s:
+            return self._end()
+        if self._newest is None:
+            self.state, self.body = State.OPEN, b""
+            self.deadline_s = min(time.monotonic() + HEARTBEAT_S, self._ends_s)
+            return False
+        if self._missed:
+            self._put(b"event: skipped\ndata: %d\n\n" % self._missed)
+        self._put(self._newest)
+        self._newest, self._missed = None, 0
+        return True
+
+    def _end(self) -> bool:
+        """Write the end of a stream, then wait for the client; False where it waits."""
+        if self.channel is not None and self._parser.our_state is h11.SEND_BODY:
+            self._left = [memoryview(self._parser.send(h11.EndOfMessage()) or b"")]
+            if self._left[0]:
+                return True
         self.state, self.body = State.LINGERING, b""
         self.deadline_s = time.monotonic() + LINGER_S
         self.stream.shutdown(socket.SHUT_WR)
+        return False

@@ -1,4 +1,4 @@
-"""HTTP for scrapers and probes: /metrics, /healthz, /readyz and a landing page.
+"""HTTP for scrapers, probes and people: /metrics, /healthz, /readyz, /api/v1 and the live page.
 
 A reader gets the Snapshot that was published last.
 """
@@ -8,25 +8,31 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import parse_qs
 
+from kepler_ebpf.exporters.api import Api, Asked, parse_query
+from kepler_ebpf.exporters.assets import asset_of
 from kepler_ebpf.exporters.connection import Answer, Request, Times, problem
 from kepler_ebpf.exporters.listen import open_listeners, passed_listeners
-from kepler_ebpf.exporters.page import Page, negotiated
+from kepler_ebpf.exporters.page import Page, Variant, accepts_gzip, negotiated
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.server import Reply, ServerThread
 from kepler_ebpf.exporters.shared_pages import SharedPages
+from kepler_ebpf.exporters.streams import NOT_YET, Streams, Take
 from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.model.snapshot import Snapshot
 
 READY_INTERVALS, READY_MIN_S = 5, 15.0
 LIVE_INTERVALS, LIVE_MIN_S = 10, 60.0
 """/readyz and /healthz fail when the last interval ended longer ago than the greater of the two."""
+
+MAX_TAG_CHARS = 1024
+"""What is read of If-None-Match."""
 
 MAX_NAMES = 64
 """Fields of a query, so at most as many ``name[]``."""
@@ -35,24 +41,15 @@ _AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 """Scheme and host of a request line with a whole URL, as clients send it to a proxy."""
 
 METHODS = {"GET", "HEAD"}
-HTML = "text/html; charset=utf-8"
 UNAUTHORIZED = problem(
     HTTPStatus.UNAUTHORIZED,
     "a user and a password are needed",
     **{"WWW-Authenticate": 'Basic realm="kepler-ebpf"'},
 )
 
-LANDING_PAGE = b"""<!doctype html>
-<html lang="en"><head><title>kepler-ebpf</title></head><body>
-<h1>kepler-ebpf</h1>
-<p>Energy of this node's workloads.</p>
-<ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus</li>
-<li><a href="/healthz">/healthz</a>: the program measures</li>
-<li><a href="/readyz">/readyz</a>: the figures are fresh</li>
-</ul>
-</body></html>
-"""
+THERE_ARE = (
+    "there are /, /metrics, /healthz, /readyz, /api/v1/snapshot, /api/v1/stream and /api/v1/history"
+)
 
 
 class Access(Protocol):
@@ -107,7 +104,8 @@ class Service:
     ``latest`` returns the last published snapshot. ``last_interval_s`` returns the end of the
     last closed interval on the ``clock``, None before the first; snapshots may be older.
     ``refresh`` is called before each scrape, in a thread where it may wait, and may publish a
-    newer one. ``interval_s`` is the sampling interval.
+    newer one. ``interval_s`` is the sampling interval. What ``subscribe`` gets is called with each
+    interval that ends, until ``unsubscribe``.
     """
 
     page: MetricsPage
@@ -115,6 +113,9 @@ class Service:
     last_interval_s: Callable[[], float | None]
     interval_s: float
     refresh: Callable[[], None]
+    api: Api = field(default_factory=Api)
+    subscribe: Callable[[Take], None] = lambda _: None
+    unsubscribe: Callable[[Take], None] = lambda _: None
     access: Access = field(default_factory=OpenAccess)
     times: Times = field(default_factory=Times)
     clock: Callable[[], float] = time.monotonic
@@ -133,10 +134,14 @@ class Server:
         self.addresses = tuple(address for address, _ in listeners)
         self._service = service
         self._started_s = service.clock()
-        self._pages = SharedPages(service.page.render, service.latest, service.refresh)
+        self._pages = SharedPages(self._render, service.latest, service.refresh)
+        self._streams = Streams(
+            service.subscribe, service.unsubscribe, self._pages.request, self._push
+        )
         sockets = (listener for _, listener in listeners)
-        wrap = service.access.wrap
-        self._thread = ServerThread(sockets, wrap, self._respond, service.times)
+        self._thread = ServerThread(
+            sockets, service.access.wrap, self._respond, service.times, self._streams.watch
+        )
 
     def close(self) -> None:
         """Stop listening and drop the connections that are still open."""
@@ -171,11 +176,13 @@ class Server:
             reply(problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD", Allow="GET, HEAD"))
         elif path == "/metrics":
             self._metrics(request, query, reply)
-        elif path in {"/", ""}:
-            reply(Answer(LANDING_PAGE, HTML))
+        elif path.startswith("/api/v1/"):
+            self._api(path.removeprefix("/api/v1/"), request, query, reply)
         else:
-            there_are = "there are /metrics, /healthz, /readyz and /"
-            reply(problem(HTTPStatus.NOT_FOUND, there_are))
+            is_gzipped = accepts_gzip(request.headers.get("accept-encoding", ""))
+            asset = asset_of(path, is_gzipped=is_gzipped)
+            known = asset and _unless_known(request, asset)
+            reply(known or problem(HTTPStatus.NOT_FOUND, THERE_ARE))
 
     def _metrics(self, request: Request, query: str, reply: Reply) -> None:
         try:
@@ -191,6 +198,36 @@ class Server:
             reply(page and Answer(page.body, page.content_type, headers=encoding))
 
         self._pages.request(variant, send)
+
+    def _api(self, resource: str, request: Request, query: str, reply: Reply) -> None:
+        if resource not in {"snapshot", "stream", "history"}:
+            reply(problem(HTTPStatus.NOT_FOUND, THERE_ARE))
+            return
+        is_stream = resource == "stream"
+        is_gzipped = not is_stream and accepts_gzip(request.headers.get("accept-encoding", ""))
+        try:
+            asked = parse_query(query, is_history=resource == "history", is_gzipped=is_gzipped)
+        except ValueError as error:
+            reply(problem(HTTPStatus.BAD_REQUEST, str(error)))
+            return
+
+        def send(page: Page | None) -> None:
+            if page is None or not page.body:
+                reply(page and NOT_YET)
+            elif is_stream:
+                reply(self._streams.answer(asked, page))
+            else:
+                reply(_unless_known(request, _json(page, is_gzipped=is_gzipped)))
+
+        self._pages.request(asked, send)
+
+    def _render(self, snapshot: Snapshot | None, wanted: Variant | Asked) -> Page:
+        if isinstance(wanted, Variant):
+            return self._service.page.render(snapshot, wanted)
+        return self._service.api.render(snapshot, wanted)
+
+    def _push(self, channel: Hashable, event: bytes) -> None:
+        self._thread.push(channel, event)
 
     def _ready(self) -> Answer:
         ended_s = self._service.last_interval_s()
@@ -210,3 +247,22 @@ class Server:
         else:
             text = f"the last interval ended {age_s:.1f} s ago, more than {limit_s:g} s"
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, text)
+
+
+def _json(page: Page, *, is_gzipped: bool) -> Answer:
+    headers = {
+        "ETag": f'"{page.tag}{"-gz" if is_gzipped else ""}"',
+        "Cache-Control": "no-cache, private",
+        "Vary": "Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+        **({"Content-Encoding": "gzip"} if is_gzipped else {}),
+    }
+    return Answer(page.body, page.content_type, headers=headers)
+
+
+def _unless_known(request: Request, answer: Answer) -> Answer:
+    """Return *answer*, without its body where the client has it already."""
+    known = request.headers.get("if-none-match", "")[:MAX_TAG_CHARS].split(",")
+    if {answer.headers["ETag"], "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
+        return answer
+    return replace(answer, body=b"", status=HTTPStatus.NOT_MODIFIED)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from kepler_ebpf.exporters.accept import accepted
+
+GZIP_WBITS = 31
+"""zlib's code of a gzip stream with the largest window."""
+
+GZIP_LEVEL = 1
+"""Pages repeat themselves so much that a higher level only costs CPU."""
 
 OPENMETRICS = "application/openmetrics-text"
 OLD_VERSION = re.compile(r"version=(?![1-9])")
@@ -23,20 +31,40 @@ class Variant(NamedTuple):
     is_gzipped: bool = False
     names: frozenset[str] = frozenset()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one of the few pages that most readers want."""
+        return not self.names
+
 
 class Page(NamedTuple):
     """A rendered page; ``body`` is gzipped where that was requested."""
 
     content_type: str
     body: bytearray
+    tag: str = ""
+    """What changes with the figures, for who asks whether a page is new; empty where not needed."""
 
 
 def negotiated(
     accept: str = "", accept_encoding: str = "", names: frozenset[str] = frozenset()
 ) -> Variant:
     """Return the page that a client prefers by its headers, with these *names*."""
-    is_gzipped = any(item.name == "gzip" for item in accepted(accept_encoding))
-    return Variant(_prefers_openmetrics(accept), is_gzipped, names)
+    return Variant(_prefers_openmetrics(accept), accepts_gzip(accept_encoding), names)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a client accepts gzip."""
+    return any(item.name == "gzip" for item in accepted(accept_encoding))
+
+
+def joined(chunks: Iterable[bytes], *, compress: bool) -> bytearray:
+    """Join the chunks, compressed piece by piece: the whole text is not held beside that."""
+    packer = zlib.compressobj(level=GZIP_LEVEL, wbits=GZIP_WBITS) if compress else None
+    body = bytearray()
+    for chunk in chunks:
+        body += packer.compress(chunk) if packer else chunk
+    return body + packer.flush() if packer else body
 
 
 def _prefers_openmetrics(accept: str) -> bool:

@@ -6,7 +6,6 @@ A page is made from one Snapshot, so the figures on it belong together.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
@@ -21,16 +20,10 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from kepler_ebpf.exporters import catalog
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import Host, Metric, Samples
-from kepler_ebpf.exporters.page import Page, Variant
+from kepler_ebpf.exporters.page import Page, Variant, joined
 from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.exporters.workload_text import PAUSE_S, WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
-
-GZIP_WBITS = 31
-"""zlib's code of a gzip stream with the largest window."""
-
-GZIP_LEVEL = 1
-"""The page repeats itself so much that a higher level only costs CPU."""
 
 EOF = b"# EOF\n"
 
@@ -74,7 +67,7 @@ class MetricsPage(Collector):
     def render(self, snapshot: Snapshot | None, variant: Variant) -> Page:
         """Render *snapshot* as a page of this *variant*. Changes no figure."""
         self._snapshot = snapshot and exported(snapshot, self._host.levels)
-        body = _joined(self._chunks(variant), compress=variant.is_gzipped)
+        body = joined(self._chunks(variant), compress=variant.is_gzipped)
         return Page(OPENMETRICS_TYPE if variant.is_openmetrics else TEXT_TYPE, body)
 
     def _chunks(self, variant: Variant) -> Iterator[bytes]:
@@ -107,12 +100,3 @@ class MetricsPage(Collector):
         for labels, value in samples:
             family.add_metric([*node.values(), *map(clean, labels)], value)
         return family
-
-
-def _joined(chunks: Iterable[bytes], *, compress: bool) -> bytearray:
-    """Join the chunks, compressed piece by piece: the whole text is not held beside that."""
-    packer = zlib.compressobj(level=GZIP_LEVEL, wbits=GZIP_WBITS) if compress else None
-    body = bytearray()
-    for chunk in chunks:
-        body += packer.compress(chunk) if packer else chunk
-    return body + packer.flush() if packer else body

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -125,6 +125,12 @@ def identity(labels: Any) -> Hashable:
         if isinstance(labels, kind):
             return str(getattr(labels, name))
     return str(labels.title)
+
+
+def key_of(labels: Any) -> str:
+    """Return the identity of a row as text: the same as long as kepler-ebpf runs."""
+    found = identity(labels)
+    return found if isinstance(found, str) else "-".join(map(str, cast(tuple[Any, ...], found)))
 
 
 def title(labels: Any) -> str:

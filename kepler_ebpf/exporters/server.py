@@ -1,9 +1,4 @@
-"""One thread that serves all clients, with a selector: who has a place, and for how long.
-
-A new client always gets a place. When all are taken, the address with most of them loses the
-connection that has waited longest without sending a whole request. Connections that sent one, whose
-answers take time, have at most half of an address's places, so probes always get through.
-"""
+"""One thread that serves all clients, with a selector."""
 
 from __future__ import annotations
 
@@ -14,20 +9,25 @@ import selectors
 import socket
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 
-from kepler_ebpf.exporters.connection import EVENTS, Answer, Connection, Request, State, Times
+from kepler_ebpf.exporters.connection import (
+    EVENTS,
+    HEARTBEAT,
+    Answer,
+    Connection,
+    Request,
+    State,
+    Times,
+)
+from kepler_ebpf.exporters.places import MAX_CONNECTIONS, NO_STREAM_PLACE, Places
 from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.host.unix_socket import peer_of
 
 LOG = logging.getLogger(__name__)
-
-MAX_CONNECTIONS = 128
-MAX_OF_ONE_ADDRESS = 32
-"""Connections of all clients, and of one. The whole is also at most a part of our open files."""
 
 FILES_PER_CONNECTION = 4
 
@@ -59,22 +59,26 @@ class ServerThread:
         wrap: Callable[[socket.socket], socket.socket],
         respond: Respond,
         times: Times,
+        watch: Callable[[frozenset[Hashable]], None] = lambda _: None,
     ) -> None:
         """Take over *listeners*; *respond* replies now or later, and from any thread.
 
-        *wrap* gets each accepted socket, and returns the one to use in its place.
+        *wrap* gets each accepted socket, and returns the one to use in its place. *watch* gets the
+        channels that have streams, each time that a stream begins or ends.
         """
         self._listeners = tuple(listeners)
         self._wrap = wrap
         self._respond = respond
         self._times = times
+        self._watch_channels = watch
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._places = max(1, min(MAX_CONNECTIONS, files // FILES_PER_CONNECTION))
+        self._places = Places(max(1, min(MAX_CONNECTIONS, files // FILES_PER_CONNECTION)))
         self._selector = selectors.DefaultSelector()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._event, selectors.EVENT_READ)
         self._connections: dict[Connection, int] = {}
         self._replies: deque[tuple[Connection, Answer | None]] = deque()
+        self._pushed: deque[tuple[Hashable, bytes]] = deque()
         self._listen_again_s: float | None = None
         self._stopping = False
         for listener in self._listeners:
@@ -100,6 +104,11 @@ class ServerThread:
         self._selector.close()
         os.close(self._event)
 
+    def push(self, channel: Hashable, event: bytes) -> None:
+        """Send *event* to each stream of *channel*, from any thread."""
+        self._pushed.append((channel, event))
+        os.eventfd_write(self._event, 1)
+
     def _run(self) -> None:
         give_up()
         while not self._stopping:
@@ -119,9 +128,11 @@ class ServerThread:
                 os.eventfd_read(self._event)
         while self._replies:
             self._answer(*self._replies.popleft())
+        while self._pushed:
+            self._send(*self._pushed.popleft())
         now_s = time.monotonic()
         for connection in [each for each in self._connections if each.deadline_s <= now_s]:
-            self._cut(connection)
+            self._expire(connection)
         if self._listen_again_s is not None and self._listen_again_s <= now_s:
             self._listen()
 
@@ -163,36 +174,32 @@ class ServerThread:
                 client.close()
 
     def _admit(self, connection: Connection) -> None:
-        hosts = Counter(each.host for each in self._connections)
-        if hosts[connection.host] >= min(MAX_OF_ONE_ADDRESS, self._places):
-            self._make_room(connection.host)
-        elif len(self._connections) >= self._places:
-            self._make_room(hosts.most_common(1)[0][0])
+        taken = self._places.taken_for(connection.host, self._connections)
+        if taken:
+            self._cut(taken)
         self._connections[connection] = 0
         self._advance(connection)
 
     def _out_of_files(self, error: OSError) -> None:
         """Make room for the next client, or wait a little instead of spinning."""
         LOG.warning("A client's connection cannot be accepted: %s", error.strerror)
-        if self._connections:
-            self._make_room(Counter(each.host for each in self._connections).most_common(1)[0][0])
+        if dispensable := self._places.dispensable(self._connections):
+            self._cut(dispensable)
         elif self._listen_again_s is None:
             for listener in self._listeners:
                 self._selector.unregister(listener)
             self._listen_again_s = time.monotonic() + PAUSE_S
 
-    def _make_room(self, host: str) -> None:
-        """Cut the longest waiting of *host*: without a whole request, if they have half of it."""
-        same = [each for each in self._connections if each.host == host]
-        with_request = [each for each in same if each.has_request]
-        others = [each for each in same if not each.has_request]
-        pool = with_request if len(with_request) > len(others) else others
-        self._cut(min(pool, key=lambda each: each.began_s))
-
     def _cut(self, connection: Connection) -> None:
         if self._connections.pop(connection):
             self._selector.unregister(connection.stream)
         connection.stream.close()
+        if connection.channel is not None:
+            self._notify_channels()
+
+    def _notify_channels(self) -> None:
+        channels = (each.channel for each in self._connections)
+        self._watch_channels(frozenset(each for each in channels if each is not None))
 
     # --- clients
 
@@ -237,9 +244,27 @@ class ServerThread:
         if answer is None:
             self._cut(connection)
             return
+        if answer.channel is not None and not self._places.has_stream_place(
+            connection.host, self._connections
+        ):
+            answer = NO_STREAM_PLACE
         connection.answer(answer)
+        if connection.channel is not None:
+            self._notify_channels()
         self._advance(connection)
         self._bound_answers()
+
+    def _send(self, channel: Hashable, event: bytes) -> None:
+        for connection in [each for each in self._connections if each.channel == channel]:
+            connection.push(event)
+            self._advance(connection)
+
+    def _expire(self, connection: Connection) -> None:
+        if connection.state is State.OPEN:
+            connection.push(HEARTBEAT)
+            self._advance(connection)
+        else:
+            self._cut(connection)
 
     def _bound_answers(self) -> None:
         """Cut the slowest readers while the bodies that are being written are too large."""

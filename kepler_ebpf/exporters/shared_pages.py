@@ -1,4 +1,4 @@
-"""Rendered metrics pages, made in a thread of their own and shared by all who read the same.
+"""Rendered pages, made in a thread of their own and shared by all who read the same.
 
 A flood of scrapes renders a page no more often than a snapshot is made.
 """
@@ -9,8 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
-from kepler_ebpf.exporters.page import Page, Variant
+from kepler_ebpf.exporters.page import Page
 from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.model.snapshot import Snapshot
 
@@ -28,12 +29,23 @@ MAX_WANTED = 32
 Reply = Callable[[Page | None], None]
 
 
-class SharedPages:
+class Wanted(Protocol):
+    """What tells two pages of one snapshot apart: a value with a hash."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one of the few pages that most readers want."""
+
+
+V = TypeVar("V", bound=Wanted)
+
+
+class SharedPages(Generic[V]):
     """Makes pages for whoever wants one; nobody waits in ``request``."""
 
     def __init__(
         self,
-        render: Callable[[Snapshot | None, Variant], Page],
+        render: Callable[[Snapshot | None, V], Page],
         latest: Callable[[], Snapshot | None],
         refresh: Callable[[], None],
     ) -> None:
@@ -41,22 +53,22 @@ class SharedPages:
         self._render = render
         self._latest = latest
         self._refresh = refresh
-        self._wanted: dict[Variant, list[Reply]] = {}
+        self._wanted: dict[V, list[Reply]] = {}
         self._closing = False
         self._changed = threading.Condition()
         self._snapshot: Snapshot | None = None
-        self._kept: dict[Variant, Page] = {}
+        self._kept: dict[V, Page] = {}
         self._kept_until_s = 0.0
         self._thread = threading.Thread(target=self._run, name="pages", daemon=True)
         self._thread.start()
 
-    def request(self, variant: Variant, reply: Reply) -> None:
+    def request(self, variant: V, reply: Reply) -> None:
         """Call *reply* with a page, in another thread.
 
         With None after a fault of ours, or at once where too many others are wanted.
         """
         with self._changed:
-            if variant in self._wanted or not variant.names or len(self._wanted) < MAX_WANTED:
+            if variant in self._wanted or variant.is_whole or len(self._wanted) < MAX_WANTED:
                 self._wanted.setdefault(variant, []).append(reply)
                 self._changed.notify()
                 return
@@ -75,16 +87,16 @@ class SharedPages:
             self._serve(*job)
             del job  # While this thread waits, it holds neither clients nor pages.
 
-    def _serve(self, variant: Variant, replies: list[Reply]) -> None:
+    def _serve(self, variant: V, replies: list[Reply]) -> None:
         page = None
         try:
             page = self._made(variant)
         except Exception:
-            LOG.exception("The metrics page could not be made")
+            LOG.exception("A page could not be made")
         for reply in replies:
             reply(page)
 
-    def _next(self) -> tuple[Variant, list[Reply]] | None:
+    def _next(self) -> tuple[V, list[Reply]] | None:
         """Wait for who wants a page; whole pages go first, since they are what Prometheus reads."""
         with self._changed:
             if not self._changed.wait_for(self._has_work, KEEP_S if self._kept else None):
@@ -92,13 +104,13 @@ class SharedPages:
                 self._changed.wait_for(self._has_work)
             if self._closing:
                 return None
-            variant = min(self._wanted, key=lambda each: bool(each.names))
+            variant = min(self._wanted, key=lambda each: not each.is_whole)
             return variant, self._wanted.pop(variant)
 
     def _has_work(self) -> bool:
         return self._closing or bool(self._wanted)
 
-    def _made(self, variant: Variant) -> Page:
+    def _made(self, variant: V) -> Page:
         self._refresh()
         snapshot, now_s = self._latest(), time.monotonic()
         if snapshot is not self._snapshot or now_s >= self._kept_until_s:
@@ -106,6 +118,6 @@ class SharedPages:
         if variant in self._kept:
             return self._kept[variant]
         if len(self._kept) >= MAX_KEPT:
-            del self._kept[max(self._kept, key=lambda kept: bool(kept.names))]
+            del self._kept[max(self._kept, key=lambda kept: not kept.is_whole)]
         page = self._kept[variant] = self._render(snapshot, variant)
         return page

@@ -30,13 +30,13 @@ from kepler_ebpf.ledger.records import (
 )
 from kepler_ebpf.ledger.selector import Selector
 from kepler_ebpf.ledger.series import RETIRED_ROW, ProcessTable
-from kepler_ebpf.ledger.sums import RETIRED_COMM, SumRows, make_label
+from kepler_ebpf.ledger.sums import SumRows, make_label
 from kepler_ebpf.ledger.table import Retention, frozen
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
 from kepler_ebpf.model.selection import Selection
 from kepler_ebpf.model.usage import OVERFLOW_COMM
-from kepler_ebpf.model.workloads import OTHERS, State, WorkloadView
+from kepler_ebpf.model.workloads import OTHERS, RETIRED, State, WorkloadView
 
 FACTS = {"exec_id": "exec_id", "cgroup_id": "cgroup_id", "comm": "process_comm"}
 """What the table keeps of a process's newest record: its columns, and the fields of the record."""
@@ -200,7 +200,7 @@ class ProcessTotals:
         """List rows no longer, and have what they used in the rows of *containers* (rows,)."""
         if len(rows):
             is_put, seen_to, unseen_to = rows >= 0, rows.copy(), rows.copy()
-            self._sums.put(seen_to, is_put, containers, RETIRED_COMM)
+            self._sums.put(seen_to, is_put, containers, RETIRED)
             self._sums.put(unseen_to, is_put, containers, OTHERS)
             self.processes.retire(rows, seen_to, unseen_to)
 

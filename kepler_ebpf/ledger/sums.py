@@ -10,10 +10,7 @@ from kepler_ebpf.ledger.groups import NONE
 from kepler_ebpf.ledger.table import Table
 from kepler_ebpf.model.arrays import Bools, Ints
 from kepler_ebpf.model.usage import OVERFLOW_COMM
-from kepler_ebpf.model.workloads import OTHERS, ProcessLabels
-
-RETIRED_COMM = "[retired]"
-"""The comm of the row with the processes of a container that are listed no longer."""
+from kepler_ebpf.model.workloads import OTHERS, RETIRED, ProcessLabels
 
 
 class SumRows:
@@ -23,7 +20,7 @@ class SumRows:
         self._table = table
         self._container_id = container_id
         self._rows: dict[tuple[str, int], int] = {}
-        self.row(RETIRED_COMM, NONE)
+        self.row(RETIRED, NONE)
         self.row(OTHERS, NONE)
 
     def row(self, comm: str, container: int) -> int:

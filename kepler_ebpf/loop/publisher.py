@@ -42,7 +42,8 @@ class Publisher:
         self._latest: Snapshot | None = None
         self._published_s = self._measured_s = -math.inf
         self._changed = threading.Condition()
-        self._subscribers: list[Callable[[Snapshot], None]] = []
+        self._subscribers: tuple[Callable[[Snapshot], None], ...] = ()
+        self._followers: tuple[Callable[[Snapshot], None], ...] = ()
 
     # --- the loop
 
@@ -60,12 +61,20 @@ class Publisher:
         """Whether every interval is wanted."""
         return bool(self._subscribers)
 
+    @property
+    def has_followers(self) -> bool:
+        """Whether a snapshot of each batch is wanted."""
+        return bool(self._followers)
+
     def publish(self, snapshot: Snapshot, *, closed: bool) -> None:
         """Make *snapshot* the latest; subscribers get it where an interval was *closed*."""
         with self._changed:
-            if self._may_change():
+            is_new = self._may_change()
+            if is_new:
                 self._latest, self._published_s = snapshot, self._clock()
             self._changed.notify_all()
+        for take in self._followers if is_new else ():
+            take(snapshot)
         for take in self._subscribers if closed else ():
             take(snapshot)
 
@@ -76,7 +85,20 @@ class Publisher:
 
     def subscribe(self, take: Callable[[Snapshot], None]) -> None:
         """Have *take* called with the snapshot of every interval, by the loop's thread."""
-        self._subscribers.append(take)
+        with self._changed:
+            self._subscribers = (*self._subscribers, take)
+
+    def unsubscribe(self, take: Callable[[Snapshot], None]) -> None:
+        """Undo ``subscribe``; a call that has begun is not waited for."""
+        with self._changed:
+            self._subscribers = tuple(each for each in self._subscribers if each != take)
+
+    def follow(self, take: Callable[[Snapshot], None]) -> None:
+        """Have *take* called with each snapshot that is made, one for each batch at least.
+
+        It costs less than to subscribe: for nobody else's sake is an interval accounted for alone.
+        """
+        self._followers = (*self._followers, take)
 
     def latest(self) -> Snapshot | None:
         """Return the last snapshot, None before the first."""

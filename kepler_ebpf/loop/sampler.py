@@ -124,9 +124,11 @@ class Sampler:
         is_closed = self._part >= self.parts
         if is_closed:
             self._number, self._part = self._number + 1, 0
-        if self._is_due():
+        is_due = self._is_due()
+        if is_due:
             self._account()
-        if self.publisher.has_subscribers and is_closed:
+        is_wanted = self.publisher.has_subscribers or (is_due and self.publisher.has_followers)
+        if is_wanted and is_closed:
             self._publish(closed=True)
 
     def _refresh(self, _: Tick) -> None:

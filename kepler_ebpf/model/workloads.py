@@ -15,6 +15,9 @@ from kepler_ebpf.model.bounds import Labels
 OTHERS = "[others]"
 """The id of the workload that stands for those without a place of their own."""
 
+RETIRED = "[retired]"
+"""The comm of the row with the processes of a container that are listed no longer."""
+
 
 class State(IntEnum):
     """The life of a row in a workload table."""

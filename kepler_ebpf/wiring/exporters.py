@@ -17,6 +17,7 @@ from types import FrameType
 from kepler_ebpf import __version__
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.config.web import read_web_config
+from kepler_ebpf.exporters.api import Api
 from kepler_ebpf.exporters.http import Access, OpenAccess, Server, Service
 from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.exporters.printer import Printer
@@ -90,12 +91,17 @@ def start_serving(
     stack.callback(access.close)
     if config.web_config_file:
         _reload_on_hangup(stack, access)
+    api = Api(config.node_name, config.levels)
+    publisher.follow(api.history.take)
     service = Service(
         page=MetricsPage(host, config.debug_collectors, web=lambda: access.last_reload),
         latest=publisher.latest,
         interval_s=config.interval_s,
         last_interval_s=publisher.last_interval_s,
         refresh=publisher.refresh,
+        api=api,
+        subscribe=publisher.subscribe,
+        unsubscribe=publisher.unsubscribe,
         access=access,
     )
     server = Server(None if config.systemd_socket else config.listen_addresses, service)

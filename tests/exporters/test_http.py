@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -21,12 +22,13 @@ from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.exporters.connection import Times
-from kepler_ebpf.exporters.http import LANDING_PAGE, Server, Service
+from kepler_ebpf.exporters.http import Server, Service
+from kepler_ebpf.exporters.places import MAX_CONNECTIONS, MAX_OF_ONE_ADDRESS
 from kepler_ebpf.exporters.prometheus import MetricsPage
-from kepler_ebpf.exporters.server import MAX_CONNECTIONS, MAX_OF_ONE_ADDRESS
 from kepler_ebpf.model.snapshot import Snapshot
 
 Start = Callable[..., Server]
+INDEX = (files("kepler_ebpf.exporters") / "live" / "index.html").read_bytes()
 SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -240,8 +242,8 @@ def test_head_has_the_headers_of_get(path: str, start: Start) -> None:
     [
         ("http://node-1:28282/healthz", b"ok\n"),
         ("HTTPS://[::1]/healthz?why", b"ok\n"),
-        ("http://node-1", LANDING_PAGE),
-        ("http://node-1?why", LANDING_PAGE),
+        ("http://node-1", INDEX),
+        ("http://node-1?why", INDEX),
     ],
 )
 def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: Server) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from kepler_ebpf.kernel.layout import FLAG_ENDED, TASK
 from kepler_ebpf.ledger.cgroups import GONE
 from kepler_ebpf.ledger.ledger import Batch, Ledger, Retention
-from kepler_ebpf.ledger.sums import RETIRED_COMM
 from kepler_ebpf.model.arrays import Records
 from kepler_ebpf.model.attributed import Attribution
 from kepler_ebpf.model.bounds import DEFAULT_MAX, MaxListed
@@ -17,6 +16,7 @@ from kepler_ebpf.model.names import CgroupName, ProcessName
 from kepler_ebpf.model.selection import ALL, Selection
 from kepler_ebpf.model.workloads import (
     OTHERS,
+    RETIRED,
     ContainerLabels,
     PodLabels,
     ProcessLabels,
@@ -184,7 +184,7 @@ def rows_of(view) -> dict[int, Any]:
     return {
         row: label
         for row, label in enumerate(view.labels)
-        if label is not None and getattr(label, "comm", "") not in {RETIRED_COMM, OTHERS}
+        if label is not None and getattr(label, "comm", "") not in {RETIRED, OTHERS}
     }
 
 
