@@ -18,7 +18,7 @@ from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.frame import Frame
 from kepler_ebpf.exporters.history import MAX_POINTS, History, Points
 from kepler_ebpf.exporters.page import Page, joined
-from kepler_ebpf.exporters.query import Query, key_of, picture
+from kepler_ebpf.exporters.query import Query, Row, key_of, picture
 from kepler_ebpf.exporters.records import labels_record, parts_record, row_record, zone_records
 from kepler_ebpf.exporters.reduced import frame_of
 from kepler_ebpf.model.arrays import Floats
@@ -211,7 +211,7 @@ class Api:
 def _level(
     snapshot: Snapshot, frame: Frame, level: str, asked: Asked
 ) -> tuple[dict[str, Any], Iterable[dict[str, Any]]]:
-    """Return what is said of a level, and its rows."""
+    """Return what is known of a level, and its rows."""
     top = 0 if asked.key else asked.top
     found = picture(frame, Query(level, asked.sort, asked.zone, asked.filter, top=top))
     view = snapshot.workloads[level]
@@ -222,29 +222,23 @@ def _level(
         "zone": {"kind": found.zone, **parts_record(found)},
         "other_rows": found.others,
     }
-    if asked.key:
-        return record, _of_key(snapshot, level, asked.key)
-    rows = ({"key": key_of(row.labels), **row_record(frame, row)} for row in found.rows)
-    return record, rows
+    rows = _of_key(snapshot, level, asked.key) if asked.key else found.rows
+    return record, ({"key": key_of(row.labels), **row_record(frame, row)} for row in rows)
 
 
-def _of_key(snapshot: Snapshot, level: str, key: str) -> Iterator[dict[str, Any]]:
+def _of_key(snapshot: Snapshot, level: str, key: str) -> Iterator[Row]:
     """Yield the workload of a key, whether it ran in the interval or not."""
-    view, kinds = snapshot.workloads[level], snapshot.kinds
+    view, per_watt = snapshot.workloads[level], UJ_PER_J * snapshot.interval_s
     for row, labels in enumerate(view.labels):
         if labels is not None and key_of(labels) == key:
             ran = np.flatnonzero(view.ran_rows == row)
-            uj: Floats = view.ran_uj[ran].sum(axis=0)
-            watts = (uj / (UJ_PER_J * snapshot.interval_s)).tolist()
-            pairs = zip(kinds, watts, strict=True)
-            yield {
-                "key": key,
-                **labels_record(labels),
-                "state": State(int(view.state[row])).name.lower(),
-                "watts": {k: None if k in snapshot.unread_kinds else w for k, w in pairs},
-                "joules": dict(zip(kinds, (view.energy_uj[row] / UJ_PER_J).tolist(), strict=True)),
-                "cpu_seconds": float(view.ran_cpu_ns[ran].sum()) / NS_PER_S,
-            }
+            yield Row(
+                labels=labels,
+                state="ended" if view.state[row] == State.TERMINATED else "running",
+                watts=tuple((view.ran_uj[ran].sum(axis=0) / per_watt).tolist()),
+                joules=tuple((view.energy_uj[row] / UJ_PER_J).tolist()),
+                cpu_s=float(view.ran_cpu_ns[ran].sum()) / NS_PER_S,
+            )
 
 
 def _of_workloads(points: Points, zone: str, key: str) -> Iterator[dict[str, Any]]:

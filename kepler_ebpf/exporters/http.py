@@ -48,7 +48,7 @@ UNAUTHORIZED = problem(
 )
 
 THERE_ARE = (
-    "there are /, /metrics, /healthz, /readyz, /api/v1/snapshot, /api/v1/stream and /api/v1/history"
+    "there are /metrics, /healthz, /readyz, /, /api/v1/snapshot, /api/v1/stream and /api/v1/history"
 )
 
 

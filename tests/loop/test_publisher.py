@@ -56,6 +56,22 @@ def test_subscribers_see_every_closed_interval() -> None:
     loop.publisher.publish(snapshot(), closed=False)
     second = loop.publish()
     assert [one is other for one, other in zip(seen, (first, second), strict=True)] == [True, True]
+    loop.publisher.unsubscribe(seen.append)
+    loop.publish()
+    assert len(seen) == 2
+    assert not loop.publisher.has_subscribers
+
+
+def test_followers_see_all_that_is_published() -> None:
+    """Also what a reader asked for; and no interval is accounted for alone because of them."""
+    loop = Loop()
+    seen: list[Snapshot] = []
+    loop.publisher.follow(seen.append)
+    loop.publish()
+    loop.publisher.publish(snapshot(), closed=False)
+    assert len(seen) == 2
+    assert loop.publisher.has_followers
+    assert not loop.publisher.has_subscribers
 
 
 def test_fresh_snapshot_is_served_as_it_is() -> None:
