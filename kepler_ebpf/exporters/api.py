@@ -160,6 +160,10 @@ class Api:
             "residual_ratio": stats.loop.residual_ratio,
             "usage_ratio": snapshot.node.usage_ratio,
             "zones": list(zone_records(snapshot)),
+            "running": {
+                level: int(np.count_nonzero(view.state == State.RUNNING))
+                for level, view in snapshot.workloads.items()
+            },
             "own": {
                 "cpu_seconds": stats.own.cpu_ns / NS_PER_S,
                 "joules": dict(zip(snapshot.kinds, own_j, strict=True)),
@@ -216,7 +220,6 @@ def _level(
     found = picture(frame, Query(level, asked.sort, asked.zone, asked.filter, top=top))
     view = snapshot.workloads[level]
     record = {
-        "listed": int(np.count_nonzero(view.state == State.RUNNING)),
         "ran": len(view.ran_rows),
         "found": found.found,
         "zone": {"kind": found.zone, **parts_record(found)},

@@ -21,8 +21,8 @@ from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.workloads import RETIRED, WorkloadView
 
 MAX_POINTS = 360
-MIN_POINT_S = 1.0
-"""Points of the ring, and the least time between two: six minutes at least are kept."""
+MIN_POINT_S = 0.9
+"""Points of the ring, and the least time between two: more than five minutes are kept."""
 
 MAX_TRACKED = 64
 MAX_NEW = 24

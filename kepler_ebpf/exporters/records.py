@@ -57,10 +57,11 @@ def zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
         mean_watts(snapshot, kinds, node.interval_energy_uj),
         mean_watts(snapshot, kinds, node.interval_active_uj),
         mean_watts(snapshot, kinds, node.interval_idle_uj),
+        mean_watts(snapshot, kinds, node.interval_unattributed_uj),
         node.energy_uj.tolist(),
         strict=True,
     )
-    for zone, watts, active_watts, idle_watts, uj in columns:
+    for zone, watts, active_watts, idle_watts, unattributed_watts, uj in columns:
         if uj > 0:  # else it has never moved
             yield {
                 "zone": zone.kind,
@@ -69,6 +70,7 @@ def zone_records(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
                 "watts": watts,
                 "active_watts": active_watts,
                 "idle_watts": idle_watts,
+                "unattributed_watts": unattributed_watts,
                 "joules": uj / UJ_PER_J,
             }
 

@@ -102,6 +102,7 @@ def test_json_line_has_the_node_and_what_ran() -> None:
         "watts": 4.0,
         "active_watts": 1.6,
         "idle_watts": 2.4,
+        "unattributed_watts": 0.1,
         "joules": 20.0,
     }
     [shown] = record["processes"]
