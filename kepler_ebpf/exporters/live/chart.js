@@ -27,11 +27,12 @@ function runs(times, values) {
   let run = [];
   for (let index = 0; index < times.length; index++) {
     const isGap = index && times[index] - times[index - 1] > GAP_S;
-    if (values[index] === null || isGap) {
+    const isKnown = (values[index] ?? null) !== null;
+    if (!isKnown || isGap) {
       if (run.length) found.push(run);
       run = [];
     }
-    if (values[index] !== null) run.push(index);
+    if (isKnown) run.push(index);
   }
   if (run.length) found.push(run);
   return found;
@@ -55,9 +56,11 @@ function step(most) {
   return power * ([1, 2, 5, 10].find((each) => each * power >= most / 4) ?? 10);
 }
 
-export function spark(element, times, values, now, seconds = 300) {
+/** Draw the newest minutes of `values`: five of them, or as many as there are. */
+export function spark(element, times, values, now) {
   const width = 144;
   const height = 26;
+  const seconds = Math.min(300, Math.max(30, now - times[0]));
   const first = Math.max(0, times.findIndex((at) => at >= now - seconds));
   const shown = times.slice(first);
   const known = (values ?? []).slice(first).map((each) => each ?? null);

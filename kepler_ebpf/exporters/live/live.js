@@ -5,14 +5,15 @@ import { Chart, clock, spark, sparkline, watts } from "./chart.js";
 import { Feed, Minutes, Sparks, history } from "./data.js";
 
 const LEVELS = {
-  process: ["Processes", (row) => [row.comm, row.pid || ""]],
+  process: ["Processes", (row) => [row.comm, row.pid || "several"]],
   container: ["Containers", (row) => [row.container_name || row.container_id.slice(0, 12), row.runtime]],
   pod: ["Pods", (row) => [row.pod_name || row.pod_id, row.pod_namespace]],
   vm: ["VMs", (row) => [row.vm_name || row.vm_id, row.hypervisor]],
   unit: ["Units", (row) => [row.unit, row.kind]],
 };
 const SORTS = ["watts", "joules", "cpu", "name"];
-const FIGURES = new Set(["key", "state", "watts", "joules", "cpu_seconds"]);
+const FIGURES = new Set(["key", "start_ns", "state", "watts", "joules", "cpu_seconds"]);
+const PARENTS = { container_id: "container", pod_id: "pod", vm_id: "vm" };
 const FIRST_ROWS = 20;
 const SUMMARY_MS = 15000;
 
@@ -34,6 +35,7 @@ let detail = { times: [], values: [] };
 let receivedAt = performance.now();
 let summaryAt = -SUMMARY_MS;
 let loads = 0;
+let returning = "";
 
 function say(id, value) {
   const element = $(id);
@@ -107,7 +109,7 @@ function follow() {
       $("labels").replaceChildren();
       $("detail-title").focus();
     } else if (before.key) {
-      requestAnimationFrame(() => rows.get(before.key)?.link.focus());
+      returning = before.key;
     }
   }
   if (isPaused) setPaused(false);
@@ -139,18 +141,24 @@ async function load() {
     if (!one) detail.times = [];
   }
   // What came meanwhile is newer than the history.
-  if (shown && shown.at_s > (minutes.times.at(-1) ?? 0)) remember(shown);
-  if (shown) render();
+  if (!shown?.levels[route.level]) return;
+  if (shown.at_s > (minutes.times.at(-1) ?? 0)) remember(shown);
+  render();
 }
 
 function take(snapshot) {
   receivedAt = performance.now();
   document.body.classList.remove("old");
-  if (shown && shown.run !== snapshot.run) restarted(snapshot);
-  else if (shown && snapshot.at_s <= shown.at_s && snapshot.levels[route.level] === undefined) return;
-  const isNew = !shown || snapshot.at_s > shown.at_s || shown.run !== snapshot.run;
+  const isRestarted = shown && shown.run !== snapshot.run;
+  const isNew = !shown || isRestarted || snapshot.at_s > shown.at_s;
   shown = snapshot;
-  if (!snapshot.levels[route.level]) return;
+  if (isRestarted) restarted(snapshot);
+  const [level] = Object.keys(snapshot.running);
+  if (!snapshot.levels[route.level]) {
+    // This kind is not measured here.
+    if (level) go({ level, key: "" });
+    return;
+  }
   if (isNew) remember(snapshot);
   render();
 }
@@ -253,13 +261,12 @@ function renderZones(kind) {
     if (!zoneButtons.has(each)) {
       const [name, value, line] = [make("b", { textContent: each }), make("span"), sparkline()];
       const button = make("button", { type: "button" }, name, value, line);
-      button.setAttribute("role", "radio");
       button.addEventListener("click", () => go({ zone: each }));
       zoneButtons.set(each, { button, value, line });
       $("zones").append(button);
     }
     const { button, value, line } = zoneButtons.get(each);
-    button.setAttribute("aria-checked", each === kind);
+    button.setAttribute("aria-pressed", each === kind);
     value.textContent = `${watts(sums(each).watts)} W`;
     const lists = minutes.kinds[each];
     const all = lists?.active.map((active, index) =>
@@ -290,7 +297,7 @@ function renderFacts(kind, node) {
   say("unattributed", watts(node.unattributed));
   say("unattributed-more", `${percent(node.unattributed, node.active)} of what is active`);
   const { lost } = shown;
-  say("lost", `${seconds(lost.cpu_seconds)} of CPU time`);
+  say("lost", seconds(lost.cpu_seconds));
   say("lost-more", `${lost.events} events, ${lost.meter_errors} faults of the meter, ${lost.failed_intervals} failed intervals`);
   const isBad = lost.events + lost.meter_errors + lost.failed_intervals > 0 || lost.cpu_seconds > elapsed / 1000;
   $("lost").parentElement.parentElement.classList.toggle("warn", isBad);
@@ -368,6 +375,8 @@ function renderRows(level, kind, node) {
   }
   // A row that moves loses the focus.
   if (focused !== document.activeElement && body.contains(focused)) focused.focus({ preventScroll: true });
+  if (returning) rows.get(returning)?.link.focus();
+  returning = "";
   for (const header of document.querySelectorAll("th[data-sort]")) {
     if (header.dataset.sort !== route.sort) header.removeAttribute("aria-sort");
     else header.setAttribute("aria-sort", route.sort === "name" ? "ascending" : "descending");
@@ -429,8 +438,13 @@ function renderDetail(level, kind, node) {
   while (list.children.length < 2 * entries.length) list.append(make("dt"), make("dd"));
   while (list.children.length > 2 * entries.length) list.lastChild.remove();
   entries.forEach(([name, value], index) => {
-    list.children[2 * index].textContent = name;
-    list.children[2 * index + 1].textContent = value;
+    list.children[2 * index].textContent = name.replace("_", " ");
+    const field = list.children[2 * index + 1];
+    if (field.textContent === String(value)) return;
+    const parent = PARENTS[name];
+    const isLink = parent && parent !== route.level && parent in shown.running;
+    const link = make("a", { textContent: value, href: address({ level: parent, key: value }) });
+    field.replaceChildren(isLink ? link : String(value));
   });
 }
 
@@ -469,7 +483,7 @@ const KEYS = {
   "?": () => $("help").showModal(),
   p: () => setPaused(!isPaused),
   s: () => go({ sort: nextOf(SORTS, route.sort) }),
-  z: () => shown && go({ zone: nextOf([...zoneButtons.keys()], kindOf(shown)) }),
+  z: () => shown && go({ zone: nextOf([...zoneButtons.keys()], route.zone || zoneButtons.keys().next().value) }),
   j: () => moveRow(1),
   k: () => moveRow(-1),
   Escape: escape,
