@@ -13,7 +13,13 @@ export function svg(name, attributes = {}, ...children) {
   return element;
 }
 
-export const clock = (at) => new Date(1000 * at).toLocaleTimeString();
+// To make a format takes long, and to use it does not.
+const FULL = new Intl.DateTimeFormat([], { timeStyle: "medium" });
+const DATED = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "short" });
+const SHORT = new Intl.DateTimeFormat([], { timeStyle: "short" });
+
+export const clock = (at) => FULL.format(1000 * at);
+export const date = (at) => DATED.format(1000 * at);
 
 export function watts(value) {
   if (value === null || value === undefined) return "–";
@@ -38,7 +44,8 @@ function runs(times, values) {
   return found;
 }
 
-const line = (points) => points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
+// Whole numbers make short text, quickly.
+const line = (points) => points.map(([x, y]) => `${Math.round(x)} ${Math.round(y)}`).join("L");
 
 function area(times, lower, upper, x, y) {
   return runs(times, upper)
@@ -58,15 +65,15 @@ function step(most) {
 
 /** Draw the newest minutes of `values`: five of them, or as many as there are. */
 export function spark(element, times, values, now) {
-  const width = 144;
-  const height = 26;
+  const width = 1440;
+  const height = 260;
   const seconds = Math.min(300, Math.max(30, now - times[0]));
   const first = Math.max(0, times.findIndex((at) => at >= now - seconds));
   const shown = times.slice(first);
   const known = (values ?? []).slice(first).map((each) => each ?? null);
   const most = Math.max(1e-9, ...known);
   const x = (at) => width - ((now - at) / seconds) * width;
-  const y = (value) => height - 1 - (value / most) * (height - 3);
+  const y = (value) => height - 10 - (value / most) * (height - 30);
   const edges = runs(shown, known).map(
     (run) => `M${line(run.map((index) => [x(shown[index]), y(known[index])]))}`,
   );
@@ -77,7 +84,7 @@ export function spark(element, times, values, now) {
 
 export function sparkline() {
   const paths = [svg("path", { class: "area" }), svg("path", { class: "edge" })];
-  const attributes = { class: "spark", viewBox: "0 0 144 26", preserveAspectRatio: "none" };
+  const attributes = { class: "spark", viewBox: "0 0 1440 260", preserveAspectRatio: "none" };
   return svg("svg", { ...attributes, "aria-hidden": "true" }, ...paths);
 }
 
@@ -102,7 +109,12 @@ export class Chart {
     this.root.addEventListener("pointerleave", () => this.#show(null));
     this.root.addEventListener("blur", () => this.#show(null));
     this.root.addEventListener("keydown", (event) => this.#press(event));
-    new ResizeObserver(() => this.draw()).observe(host);
+    this.width = this.height = 0;
+    // To look for the size while drawing would make the browser lay out the page each time.
+    new ResizeObserver(([{ contentRect }]) => {
+      [this.width, this.height] = [contentRect.width, contentRect.height];
+      this.draw();
+    }).observe(host);
   }
 
   set(times, layers) {
@@ -112,7 +124,7 @@ export class Chart {
 
   draw() {
     const { times, layers } = this.data;
-    const { clientWidth: width, clientHeight: height } = this.host;
+    const { width, height } = this;
     if (!width || !times.length) {
       this.shapes.replaceChildren();
       this.grid.replaceChildren();
@@ -120,6 +132,7 @@ export class Chart {
       return;
     }
     this.root.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const [wide, high] = [(at) => 10 * x(at), (value) => 10 * y(value)];
     const sums = times.map((_, index) => {
       const values = layers.map((layer) => layer.values[index] ?? null);
       return values.includes(null) ? null : values.reduce((sum, each) => sum + each, 0);
@@ -136,7 +149,8 @@ export class Chart {
       const upper = sums.map((sum, index) =>
         sum === null ? null : lower[index] + layer.values[index],
       );
-      const shape = svg("path", { class: `area ${layer.name}`, d: area(times, lower, upper, x, y) });
+      const d = area(times, lower, upper, wide, high);
+      const shape = svg("path", { class: `area ${layer.name}`, d, transform: "scale(0.1)" });
       lower = upper.map((each) => each ?? 0);
       return shape;
     });
@@ -159,9 +173,7 @@ export class Chart {
     const every = [15, 30, 60, 120, 300, 600, 1800, 3600].find((each) => seconds / each <= most_labels);
     for (let at = Math.ceil(first / every) * every; at <= first + seconds; at += every || seconds) {
       if (x(at) > width - 30 || x(at) < LEFT + 20) continue;
-      const label = new Date(1000 * at).toLocaleTimeString([], {
-        hour: "2-digit", minute: "2-digit", ...(every < 60 ? { second: "2-digit" } : {}),
-      });
+      const label = (every < 60 ? FULL : SHORT).format(1000 * at);
       parts.push(svg("text", { x: x(at), y: height - 5, "text-anchor": "middle" }, label));
     }
     this.grid.replaceChildren(...parts);
@@ -198,7 +210,7 @@ export class Chart {
     if (at === null || !this.data.times.length) return;
     const index = this.#index();
     const x = this.x(this.data.times[index]);
-    const { clientWidth: width, clientHeight: height } = this.host;
+    const { width, height } = this;
     for (const [name, value] of [["x1", x], ["x2", x], ["y1", TOP], ["y2", height - BOTTOM]]) {
       this.cursor.setAttribute(name, value);
     }

@@ -1,6 +1,6 @@
 // Figures as they come, and the last minutes of them. Every list here is bounded.
 
-const MAX_POINTS = 900;
+export const MAX_POINTS = 600;
 const MAX_SPARK_POINTS = 300;
 const MAX_SPARKS = 200;
 const POLL_FOR_MS = 20000;

@@ -1,8 +1,8 @@
 // The page: what is shown of the figures, and what keys and clicks do.
 // Names come from strangers: they are set as text, never as HTML.
 
-import { Chart, clock, spark, sparkline, watts } from "./chart.js";
-import { Feed, Minutes, Sparks, history } from "./data.js";
+import { Chart, clock, date, spark, sparkline, watts } from "./chart.js";
+import { Feed, MAX_POINTS, Minutes, Sparks, history } from "./data.js";
 
 const LEVELS = {
   process: ["Processes", (row) => [row.comm, row.pid || "several"]],
@@ -150,7 +150,7 @@ function take(snapshot) {
   receivedAt = performance.now();
   document.body.classList.remove("old");
   const isRestarted = shown && shown.run !== snapshot.run;
-  const isNew = !shown || isRestarted || snapshot.at_s > shown.at_s;
+  const isNew = !shown || isRestarted || snapshot.at_s !== shown.at_s;
   shown = snapshot;
   if (isRestarted) restarted(snapshot);
   const [level] = Object.keys(snapshot.running);
@@ -164,6 +164,8 @@ function take(snapshot) {
 }
 
 function remember(snapshot) {
+  // The history may have it already; it has times to the millisecond.
+  if (Math.abs(snapshot.at_s - (minutes.times.at(-1) ?? 0)) < 0.01) return;
   const level = snapshot.levels[route.level];
   minutes.add(snapshot);
   sparks.add(snapshot.at_s, level.rows, kindOf(snapshot), !level.other_rows && !route.filter);
@@ -171,7 +173,7 @@ function remember(snapshot) {
   const [row] = level.rows;
   detail.times.push(snapshot.at_s);
   detail.values.push(row ? (row.watts[kindOf(snapshot)] ?? null) : null);
-  if (detail.times.length > 900) {
+  if (detail.times.length > MAX_POINTS) {
     detail.times.shift();
     detail.values.shift();
   }
@@ -302,7 +304,7 @@ function renderFacts(kind, node) {
   const isBad = lost.events + lost.meter_errors + lost.failed_intervals > 0 || lost.cpu_seconds > elapsed / 1000;
   $("lost").parentElement.parentElement.classList.toggle("warn", isBad);
   say("interval", seconds(shown.interval_s));
-  say("interval-more", `ended ${clock(shown.at_s)}; meter ${shown.meter}, since ${new Date(1000 * shown.since_s).toLocaleString()}`);
+  say("interval-more", `ended ${clock(shown.at_s)}; meter ${shown.meter}, since ${date(shown.since_s)}`);
 }
 
 function renderTabs() {
