@@ -98,7 +98,7 @@ def test_verb_ends_with_the_status_of_its_function(
     (tmp_path / "new_verb.py").write_text("def act(config, *, times):\n    return int(times) + 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(cli, "set_up", lambda *_: None)
-    verb = cli.Verb("act", "new_verb:act", "Act.", (click.Option(["--times"], default="2"),))
+    verb = Verb("act", "new_verb:act", "Act.", (click.Option(["--times"], default="2"),))
     result = CliRunner().invoke(cli.VerbCommand(verb), ["--interval", "2s", "--times", "6"])
     assert result.exit_code == 7
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from kepler_ebpf.config.file import Setting, read_file
 from kepler_ebpf.config.option import Option
-from kepler_ebpf.config.options import OPTIONS, UNSUPPORTED_METERS, Config
-from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
+from kepler_ebpf.config.options import OPTIONS, Config
+from kepler_ebpf.config.unsupported import UNSUPPORTED, UNSUPPORTED_METERS, UnsupportedFeature
 from kepler_ebpf.config.values import FALSE_WORDS
 from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError

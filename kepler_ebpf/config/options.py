@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 from kepler_ebpf.config import values
 from kepler_ebpf.config.option import option, patterns, switch, text, words_of
+from kepler_ebpf.config.unsupported import UNSUPPORTED_METERS
 from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.meters import AUTO, METER_NAMES
@@ -19,9 +20,6 @@ from kepler_ebpf.meters.zone_names import ZONE_KINDS
 from kepler_ebpf.model.bounds import DEFAULT_MAX
 from kepler_ebpf.model.levels import DEFAULT_LEVELS, LEVELS
 from kepler_ebpf.names.cgroups.hierarchy import V1_CONTROLLERS
-
-UNSUPPORTED_METERS = ("hwmon",)
-"""Meters that Kepler has and kepler-ebpf lacks: allowed in lists, with a warning."""
 
 OWN_PROCFS = "/proc"
 
@@ -92,8 +90,7 @@ class Config:
     )
     served_interval_s: float = option(
         "ebpf.servedInterval --served-interval",
-        "Shortest time that served figures are of, to 1h. Less than 1s lets a reader guess what "
-        "others compute, and needs addresses of the loopback interface or unix sockets alone.",
+        "Shortest time that served figures are of, to 1h; below 1s for loopback and unix sockets.",
         "1s",
         values.duration_s("0s", "1h"),
     )
@@ -194,8 +191,7 @@ class Config:
     )
     jobs_socket: str = option(
         "ebpf.jobsSocket --jobs-socket",
-        "Unix socket at which users without rights have their own commands and blocks measured, "
-        "such as /run/kepler-ebpf/jobs.sock.",
+        "Unix socket, as /run/kepler-ebpf/jobs.sock, where users without rights measure their own.",
         "",
         values.socket_path,
     )
@@ -249,8 +245,7 @@ class Config:
     )
     max_workloads: int = option(
         "ebpf.maxWorkloads --max-workloads",
-        "Number of containers listed, and of pods, VMs and units; those beyond are in a row "
-        "[others].",
+        "Number of containers listed, and of pods, VMs and units; those beyond are in [others].",
         str(DEFAULT_MAX.others),
         values.within(100, 100_000),
     )

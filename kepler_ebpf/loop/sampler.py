@@ -121,11 +121,9 @@ class Sampler:
         if not self._measure():
             return
         self._part += 1 + tick.missed
-        is_closed = self._part >= self.parts
-        if is_closed:
+        if is_closed := self._part >= self.parts:
             self._number, self._part = self._number + 1, 0
-        is_due = self._is_due()
-        if is_due:
+        if is_due := self._is_due():
             self._account()
         is_wanted = self.publisher.has_subscribers or (is_due and self.publisher.has_followers)
         if is_wanted and is_closed:

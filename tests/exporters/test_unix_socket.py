@@ -16,8 +16,8 @@ from snapshots import HOST, snapshot
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.exporters.http import Server, Service
 from kepler_ebpf.exporters.listen import dial
+from kepler_ebpf.exporters.places import MAX_OF_ONE_ADDRESS
 from kepler_ebpf.exporters.prometheus import MetricsPage
-from kepler_ebpf.exporters.server import MAX_OF_ONE_ADDRESS
 
 Start = Callable[[Path], Server]
 NOBODY = 65534
