@@ -189,11 +189,9 @@ class Config:
         "ebpf.keepPrivileges --keep-privileges",
         "Keep all rights; otherwise those that only the start needs are given up after it.",
     )
-    jobs_socket: str = option(
+    jobs_socket: str = text(
         "ebpf.jobsSocket --jobs-socket",
-        "Unix socket, as /run/kepler-ebpf/jobs.sock, where users without rights measure their own.",
-        "",
-        values.socket_path,
+        "Unix socket at which users without rights have their own commands and blocks measured.",
     )
     kube_enabled: bool = switch(
         "kube.enabled --kube.enable", "Name the pods of this Kubernetes node."

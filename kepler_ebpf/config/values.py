@@ -7,7 +7,6 @@ text that is not allowed; the message is what is allowed, to be read after "want
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +14,6 @@ from typing import TypeVar
 
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.listen import parse_address
-from kepler_ebpf.host.unix_socket import MAX_PATH_BYTES
 from kepler_ebpf.meters.zone_names import ZONE_KINDS, kind_of
 from kepler_ebpf.model.selection import compile_pattern
 
@@ -171,13 +169,6 @@ def listen_address(text: str) -> str:
         parse_address(text)
     except ConfigError as error:
         raise ValueError(LISTEN_ADDRESS) from error
-    return text
-
-
-def socket_path(text: str) -> str:
-    """Take the path of a unix socket, or nothing."""
-    if text and (not text.startswith("/") or len(os.fsencode(text)) > MAX_PATH_BYTES):
-        raise ValueError(f"a path that begins with / and has at most {MAX_PATH_BYTES} bytes")
     return text
 
 

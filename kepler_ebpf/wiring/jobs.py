@@ -26,8 +26,8 @@ def open_jobs_socket(stack: ExitStack, config: Config) -> UnixListener:
     try:
         return stack.enter_context(UnixListener(path, MODE, BACKLOG))
     except OSError as error:
-        problem = f"cannot listen for jobs on {path}: {error.strerror}"
-        remedy = "name a path that is free, in a folder that this program may write"
+        problem = f"cannot listen for jobs on {path}: {error.strerror or error}"
+        remedy = "name a short path that is free, in a folder that this program may write"
         raise SetupError(problem, remedy) from error
 
 
