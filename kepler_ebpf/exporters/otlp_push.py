@@ -54,11 +54,11 @@ class Pusher:
     def _push_all(self) -> None:
         # The key of a client's certificate is often root's alone.
         give_up(frozenset({"CAP_DAC_READ_SEARCH"} if self._receiver.key else ()))
-        due_s = time.monotonic()
-        while not self._closing.is_set():
+        due_s, is_last = time.monotonic(), False
+        while not is_last:
             # A push that took longer than a period takes the place of those that it delayed.
             due_s = max(due_s + self._interval_s, time.monotonic())
-            self._closing.wait(due_s - time.monotonic())
+            is_last = self._closing.wait(due_s - time.monotonic())
             self._end_s = due_s + self._interval_s
             snapshot = self._newest()
             if snapshot is not None:
