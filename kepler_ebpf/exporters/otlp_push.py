@@ -15,6 +15,7 @@ from kepler_ebpf.exporters.otlp import Messages
 from kepler_ebpf.exporters.otlp_http import Receiver, RejectedError, UndeliveredError
 from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.model.snapshot import Snapshot
+from kepler_ebpf.model.stats import NO_PUSHES
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Pusher:
         interval_s: float,
     ) -> None:
         """Push what *newest* returns every *interval_s*, from one interval from now on."""
-        self.exports = {"sent": 0, "rejected": 0, "failed": 0}
+        self.exports = dict(NO_PUSHES)
         self._receiver, self._messages = receiver, messages
         self._newest, self._interval_s = newest, interval_s
         self._bad_in_a_row = 0

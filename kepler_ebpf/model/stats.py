@@ -65,12 +65,16 @@ class NamingStats:
     forgotten_paths: int = 0
 
 
+NO_PUSHES: Mapping[str, int] = {"sent": 0, "rejected": 0, "failed": 0}
+"""Pushes to a collector by result, before the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportStats:
     """The exporters that take every interval: what stdout skipped, and pushes by result."""
 
     stdout_dropped: int = 0
-    pushes: Mapping[str, int] = field(default_factory=dict)
+    pushes: Mapping[str, int] = field(default_factory=lambda: NO_PUSHES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from kepler_ebpf.host.facts import read_text
 from kepler_ebpf.host.topology import CpuInfo
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.model.snapshot import Snapshot
+from kepler_ebpf.model.stats import NO_PUSHES
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Kepler's names of machines, which are Go's."""
@@ -51,7 +52,7 @@ def start_pushing(
 ) -> Callable[[], Mapping[str, int]]:
     """Push to a collector where that is wanted; the returned function counts, by result."""
     if not config.otlp_enabled:
-        return dict
+        return lambda: NO_PUSHES
     # An extra, which few have.
     from kepler_ebpf.config.otlp import read_receiver, read_resource  # noqa: PLC0415
     from kepler_ebpf.exporters.otlp import Messages  # noqa: PLC0415
