@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -56,9 +57,10 @@ def text(spelling: str, meaning: str) -> str:
     return option(spelling, meaning, "", str)
 
 
-def patterns(spelling: str, meaning: str) -> tuple[str, ...]:
-    """Make a field that takes regular expressions; there are none by default."""
-    return option(spelling, meaning, (), values.each(values.pattern))
+def patterns(word: str, meaning: str) -> values.Texts:
+    """Make a field of regular expressions, with the key ``ebpf.someWord`` and ``--some-word``."""
+    flag = re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", word)
+    return option(f"ebpf.{word} --{flag}", meaning, (), values.each(values.pattern))
 
 
 def words_of(words: Iterable[str], last: str = "or") -> str:

@@ -259,23 +259,13 @@ class Config:
         "0",
         values.joules,
     )
-    allow_comm: tuple[str, ...] = patterns(
-        "ebpf.allowComm --allow-comm", "Patterns (RE2) of processes' names to list."
-    )
-    deny_comm: tuple[str, ...] = patterns(
-        "ebpf.denyComm --deny-comm", "Patterns of processes' names not to list."
-    )
-    allow_cgroup: tuple[str, ...] = patterns(
-        "ebpf.allowCgroup --allow-cgroup", "Patterns of cgroups' paths to list."
-    )
-    deny_cgroup: tuple[str, ...] = patterns(
-        "ebpf.denyCgroup --deny-cgroup", "Patterns of cgroups' paths not to list."
-    )
-    allow_namespace: tuple[str, ...] = patterns(
-        "ebpf.allowNamespace --allow-namespace", "Patterns of pods' namespaces to list."
-    )
+    allow_comm: tuple[str, ...] = patterns("allowComm", "Patterns (RE2) of processes to list.")
+    deny_comm: tuple[str, ...] = patterns("denyComm", "Patterns of processes not to list.")
+    allow_cgroup: tuple[str, ...] = patterns("allowCgroup", "Patterns of cgroups to list.")
+    deny_cgroup: tuple[str, ...] = patterns("denyCgroup", "Patterns of cgroups not to list.")
+    allow_namespace: tuple[str, ...] = patterns("allowNamespace", "Patterns of namespaces to list.")
     deny_namespace: tuple[str, ...] = patterns(
-        "ebpf.denyNamespace --deny-namespace", "Patterns of pods' namespaces not to list."
+        "denyNamespace", "Patterns of namespaces not to list."
     )
     node_name: str = option(
         "ebpf.nodeName --node-name",
