@@ -11,6 +11,7 @@ from queue import Queue
 from typing import NamedTuple, TypeVar
 
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.host.runtime import raise_priority
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.recording.encode import Encoder, NamedRows
 from kepler_ebpf.recording.files import PartFile, Target
@@ -82,6 +83,8 @@ class Writer:
             self._thread.join()
 
     def _work(self) -> None:
+        # It uses little, and on a busy host what waits for it is what a kill costs.
+        raise_priority()
         while (taken := self._queue.get()) is not None:
             if not self.has_ended:
                 self._attempt(self._write, taken)
