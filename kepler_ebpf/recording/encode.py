@@ -78,13 +78,15 @@ class _Dictionary:
 
 
 def _named_row(kind: str, key: Any, texts: Texts) -> dict[str, object]:
-    row: dict[str, object] = {"row": kind, "labels": list(texts.items())}
+    # Who names a cgroup may use bytes that are no text.
+    clean = [(name, text.encode("utf-8", "replace").decode()) for name, text in texts.items()]
+    row: dict[str, object] = {"row": kind, "labels": clean}
     if kind == CGROUP:
         row["cgroup_id"] = key
     elif kind == PROCESS:
         row["pid"], row["start_ns"] = key
     else:
-        row["labels"] = [("key", key), *texts.items()]
+        row["labels"] = [("key", key), *clean]
     return row
 
 

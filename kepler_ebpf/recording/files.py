@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class PartFile:
                 os.fdatasync(self._file)
                 self._synced_s = time.monotonic()
         except OSError as error:
-            os.ftruncate(self._file, self.size_bytes)
+            with suppress(OSError):
+                os.ftruncate(self._file, self.size_bytes)
             os.close(self._file)
             raise _cannot("write", self.path, error) from None
 

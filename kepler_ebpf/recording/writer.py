@@ -69,7 +69,7 @@ class Writer:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more is written."""
-        return self.is_full or self.error is not None
+        return self.is_full or self.error is not None or not self._thread.is_alive()
 
     @property
     def paths(self) -> list[Path]:

@@ -127,6 +127,13 @@ def test_later_names_are_better(tmp_path):
     assert names.pods == {"key": PodLabels("p1", "pod", "space")}
 
 
+def test_name_of_any_bytes_is_written(tmp_path):
+    """What is no text in it is replaced."""
+    write(tmp_path / "r.arrows", batches_of(1, 1), {0: {"cgroup": {7: {"path": "/a\udcff"}}}})
+    recording, _ = read(tmp_path / "r.arrows")
+    assert recording.names.cgroups[7].path == "/a?"
+
+
 def test_forked_process_has_the_program_of_its_parent(tmp_path):
     """Of the one that had that pid when it started."""
     made = {(4, start): texts_of_process(ProcessName(f"/bin/{start}")) for start in (10, 20, 30)}

@@ -133,7 +133,7 @@ def test_writer_writes_all(tmp_path):
     writer.close()
     recording, found = read(tmp_path / "r")
     assert all(same(one, other) for one, other in zip(batches, found, strict=True))
-    assert (recording.state, writer.has_ended, writer.error) == (State.COMPLETE, False, None)
+    assert (recording.state, writer.is_full, writer.error) == (State.COMPLETE, False, None)
     assert recording.endings[0].mark.intervals == 19
 
 
