@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,18 @@ from kepler_ebpf.model.arrays import Floats, Ints
 from kepler_ebpf.model.energy import primary_kind
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 
-CGROUP = "cgroup"
-VIEWS = (*WORKLOAD_LEVELS, CGROUP)
-"""Every view by its name: the kinds of workloads, and cgroups."""
+CGROUP, TASK = "cgroup", "task"
+VIEWS = (*WORKLOAD_LEVELS, CGROUP, TASK)
+"""Every view by its name: the kinds of workloads, cgroups, and tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Other figures of the same rows, with the shapes that they have in ``Rows``."""
+
+    uj: Floats
+    total_uj: Floats
+    cpu_ns: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,8 @@ class Rows:
     Shapes: ``labels``, ``cpu_ns`` and ``state`` (rows,), ``uj`` of the interval and ``total_uj``
     since start (rows, kinds). ``cgroups`` has the ``CgroupName`` or None of each process; it is
     empty in other views. ``left_out_uj`` (kinds,) belongs to ``left_out`` rows that were dropped.
+    ``with_below`` has the figures of cgroups with all that is below them; parents are first.
+    ``hashes`` (rows,) are those of the identities, so that rows that are kept are found soon.
     """
 
     labels: tuple[Any, ...]
@@ -34,15 +45,20 @@ class Rows:
     cgroups: tuple[Any, ...]
     left_out: int
     left_out_uj: Floats
+    with_below: Figures | None = None
+    hashes: Ints | None = None
 
-    def trimmed(self, most: int) -> Rows:
+    def trimmed(self, most: int, identity: Callable[[Any], Hashable]) -> Rows:
         """Return the *most* rows with the highest energy of any kind, with the others left out."""
         if len(self.labels) <= most:
             return self
-        order = np.argpartition(-self.uj.max(axis=1), most)
+        whole = self.with_below or self
+        # Stable: a parent has what is below it, and is kept before that.
+        order = np.argsort(-whole.uj.max(axis=1), kind="stable")
         kept = np.sort(order[:most])
+        labels = tuple(self.labels[row] for row in kept.tolist())
         return Rows(
-            labels=tuple(self.labels[row] for row in kept.tolist()),
+            labels=labels,
             uj=self.uj[kept],
             total_uj=self.total_uj[kept],
             cpu_ns=self.cpu_ns[kept],
@@ -50,6 +66,9 @@ class Rows:
             cgroups=tuple(self.cgroups[row] for row in kept.tolist()) if self.cgroups else (),
             left_out=self.left_out + len(self.labels) - most,
             left_out_uj=self.left_out_uj + self.uj[order[most:]].sum(axis=0),
+            with_below=self.with_below
+            and Figures(whole.uj[kept], whole.total_uj[kept], whole.cpu_ns[kept]),
+            hashes=np.array([hash(identity(each)) for each in labels], np.int64),
         )
 
 
@@ -77,7 +96,7 @@ class Frame:
         """Return the kind of zone that is shown where none is chosen."""
         return primary_kind(self.kinds)
 
-    def trimmed(self, most: int) -> Frame:
-        """Return the frame with no more than *most* rows of each view."""
-        views = {name: rows.trimmed(most) for name, rows in self.views.items()}
+    def trimmed(self, most: int, identity: Callable[[Any], Hashable]) -> Frame:
+        """Return the frame with no more than *most* rows of each view, hashed by *identity*."""
+        views = {name: rows.trimmed(most, identity) for name, rows in self.views.items()}
         return replace(self, views=views)

@@ -6,15 +6,24 @@ import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from kepler_ebpf.exporters.frame import Frame, Rows
+from kepler_ebpf.exporters.frame import CGROUP, Figures, Frame, Rows
+from kepler_ebpf.exporters.tree import arranged
 from kepler_ebpf.model.arrays import Floats, Ints
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
 from kepler_ebpf.model.names import CgroupName
-from kepler_ebpf.model.workloads import ContainerLabels, PodLabels, ProcessLabels, State, VmLabels
+from kepler_ebpf.model.workloads import (
+    ContainerLabels,
+    PodLabels,
+    ProcessLabels,
+    State,
+    TaskLabels,
+    VmLabels,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +31,9 @@ class Query:
     """What is asked of a frame.
 
     ``zone`` is "" for the frame's primary kind. ``within`` limits processes to those of a
-    workload: its labels, None for all. ``top`` is the most rows that are shown, None for all,
-    after the first ``skip``.
+    workload, and tasks to those of a process: its labels, None for all. ``top`` is the most rows
+    that are shown, None for all, after the first ``skip``. Cgroups are a tree if ``folded`` is not
+    None and there is no filter; of the paths in it what is below is not shown.
     """
 
     view: str = "process"
@@ -33,13 +43,23 @@ class Query:
     within: Any = None
     top: int | None = None
     skip: int = 0
+    folded: frozenset[str] | None = None
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether the rows are those of a tree, each with all that is below it."""
+        return self.view == CGROUP and self.folded is not None and not self.filter
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row that is shown. ``watts`` is the interval's mean, ``joules`` the total since start."""
+    """One row that is shown. ``watts`` is the interval's mean, ``joules`` the total since start.
+
+    ``name`` is harmless, and has the place in a tree.
+    """
 
     labels: Any
+    name: str
     state: str
     watts: tuple[float, ...]
     joules: tuple[float, ...]
@@ -53,6 +73,7 @@ class Picture:
     ``meter_w = shown_w + other_w + outside_w + unattributed_w + idle_w``, and each is counted by
     itself: ``other_w`` is that of ``others`` rows which are not shown, ``outside_w`` that of
     processes which belong to no row of this view. None stands for a zone that could not be read.
+    Of a tree ``shown_w`` has each watt once, whatever number of rows have it.
     """
 
     zone: str
@@ -73,23 +94,33 @@ class Picture:
         return 0.0 if self.meter_w is None else self.meter_w - sum(parts)
 
 
+class _Listed(NamedTuple):
+    """Rows in their order, what each counts for, names that are not titles, and how many are."""
+
+    order: Ints
+    counted_uj: Floats
+    names: dict[int, str]
+    rows: int
+
+
 def picture(frame: Frame, query: Query) -> Picture:
     """Return what *query* finds in *frame*. Only the rows that are shown are made."""
-    rows = frame.views[query.view]
     zone = query.zone or frame.primary()
     of_zone = _column(frame, zone)
-    found = _found(rows, query)
-    most = len(found) if query.top is None else min(query.skip + query.top, len(found))
-    chosen = _ordered(rows, of_zone, found, query.sort, most)[query.skip :]
+    rows, listed = frame.views[query.view], _listed(frame, query)
+    end = None if query.top is None else query.skip + query.top
+    chosen = listed.order[query.skip : end]
     per_watt = UJ_PER_J * frame.interval_s
-    all_uj, shown_uj = of_zone(rows.uj).sum(), of_zone(rows.uj)[chosen].sum()
-    left_out_uj = of_zone(rows.left_out_uj)
+    counted_uj = of_zone(listed.counted_uj)
+    all_uj, shown_uj = counted_uj.sum(), counted_uj[chosen].sum()
+    # A tree has it in the rows above.
+    left_out_uj = 0.0 if query.is_tree else of_zone(rows.left_out_uj)
     is_known = zone in frame.kinds and zone not in frame.unread_kinds
     return Picture(
         zone=zone,
-        rows=tuple(_row(rows, index, per_watt) for index in chosen.tolist()),
-        found=len(found),
-        others=len(rows.labels) - len(chosen) + rows.left_out,
+        rows=tuple(_row(rows, listed.names, index, per_watt) for index in chosen.tolist()),
+        found=len(listed.order),
+        others=listed.rows - len(chosen),
         meter_w=float(of_zone(frame.energy_uj)) / per_watt if is_known else None,
         shown_w=float(shown_uj) / per_watt,
         other_w=float(all_uj - shown_uj + left_out_uj) / per_watt,
@@ -102,19 +133,18 @@ def picture(frame: Frame, query: Query) -> Picture:
 def position(frame: Frame, query: Query, wanted: Hashable) -> int | None:
     """Return where the row of an identity is in the order of *query*, None where it is not."""
     rows = frame.views[query.view]
-    found = _found(rows, query)
-    of_zone = _column(frame, query.zone or frame.primary())
-    order = _ordered(rows, of_zone, found, query.sort, len(found)).tolist()
+    order = _listed(frame, query).order.tolist()
     places = (at for at, index in enumerate(order) if identity(rows.labels[index]) == wanted)
     return next(places, None)
 
 
 def identity(labels: Any) -> Hashable:
     """Return what a row stands for, whatever its name is by now and wherever it is in the table."""
-    if isinstance(labels, ProcessLabels):
+    if isinstance(labels, ProcessLabels | TaskLabels):
         # A pid of 0 stands for several: they are told apart by their word and container.
-        of_several = (labels.comm, labels.container_id) if labels.pid == 0 else ()
-        return (labels.pid, labels.start_ns, *of_several)
+        if labels.pid == 0:
+            return (0, labels.comm, getattr(labels, "container_id", ""))
+        return (labels.pid, labels.start_ns)
     if isinstance(labels, CgroupName):
         return labels.path
     for kind, name in (
@@ -133,11 +163,6 @@ def key_of(labels: Any) -> str:
     return found if isinstance(found, str) else "-".join(map(str, cast(tuple[Any, ...], found)))
 
 
-def title(labels: Any) -> str:
-    """Return the name of a row for people, without what a terminal obeys."""
-    return "".join(char if char.isprintable() else "?" for char in labels.title)
-
-
 def _column(frame: Frame, zone: str) -> Callable[[Floats], Floats]:
     """Return what takes the figures of *zone*: zeros where it has counted nothing yet."""
     if zone not in frame.kinds:
@@ -146,14 +171,43 @@ def _column(frame: Frame, zone: str) -> Callable[[Floats], Floats]:
     return lambda uj: uj[..., index]
 
 
+def _listed(frame: Frame, query: Query) -> _Listed:
+    """Return the rows that *query* wants, in their order."""
+    rows = frame.views[query.view]
+    of_zone = _column(frame, query.zone or frame.primary())
+    figures: Rows | Figures = rows
+    if query.is_tree and rows.with_below:
+        figures = rows.with_below
+    weight: Floats | list[str]
+    if query.sort == "name":
+        weight = [labels.title.lower() for labels in rows.labels]
+    elif query.sort == "cpu":
+        weight = -figures.cpu_ns
+    else:
+        weight = -of_zone(figures.uj if query.sort == "watts" else figures.total_uj)
+    if query.is_tree and query.folded is not None:
+        by = weight if isinstance(weight, list) else weight.tolist()
+        paths = [labels.title for labels in rows.labels]
+        tree = arranged(paths, figures.uj, by, query.folded)
+        return _Listed(tree.order, tree.counted_uj, tree.names, len(tree.order))
+    found = _found(rows, query)
+    if isinstance(weight, list):
+        order = np.array(sorted(found.tolist(), key=weight.__getitem__), np.int64)
+    else:
+        order = found[np.argsort(weight[found], kind="stable")]
+    others = int(np.count_nonzero(rows.cpu_ns)) + rows.left_out
+    return _Listed(order, rows.uj, {}, others)
+
+
 def _found(rows: Rows, query: Query) -> Ints:
-    """Return the indexes of the rows that *query* wants."""
-    indexes: Ints = np.arange(len(rows.labels))
+    """Return the indexes of the rows that *query* wants, which have used CPU themselves."""
+    indexes: Ints = np.flatnonzero(rows.cpu_ns)
     if query.within is not None:
         is_within = _membership(query.within)
         cgroups = rows.cgroups or (None,) * len(rows.labels)
         inside = map(is_within, rows.labels, cgroups)
-        indexes = indexes[np.fromiter(inside, np.bool_, len(rows.labels))]
+        is_inside = np.fromiter(inside, np.bool_, len(rows.labels))
+        indexes = indexes[is_inside[indexes]]
     if query.filter:
         matches = matcher(query.filter)
         named = [matches(_searched(rows.labels[index])) for index in indexes.tolist()]
@@ -161,28 +215,15 @@ def _found(rows: Rows, query: Query) -> Ints:
     return indexes
 
 
-def _ordered(
-    rows: Rows, of_zone: Callable[[Floats], Floats], found: Ints, sort: str, most: int
-) -> Ints:
-    """Return the first *most* of the indexes *found*, in their order."""
-    if sort == "name":
-        by_name = sorted(found.tolist(), key=lambda index: rows.labels[index].title.lower())
-        return np.array(by_name[:most], np.int64)
-    figures = {"joules": rows.total_uj, "watts": rows.uj}.get(sort)
-    weight = -(rows.cpu_ns if figures is None else of_zone(figures))
-    if most < len(found):
-        found = found[np.sort(np.argpartition(weight[found], most)[:most])]
-    ordered: Ints = found[np.argsort(weight[found], kind="stable")]
-    return ordered
-
-
-def _row(rows: Rows, index: int, per_watt: float) -> Row:
+def _row(rows: Rows, names: dict[int, str], index: int, per_watt: float) -> Row:
+    figures = rows.with_below if index in names and rows.with_below else rows
     return Row(
         labels=rows.labels[index],
+        name=harmless(names.get(index) or rows.labels[index].title),
         state="ended" if rows.state[index] == State.TERMINATED else "running",
-        watts=tuple((rows.uj[index] / per_watt).tolist()),
-        joules=tuple((rows.total_uj[index] / UJ_PER_J).tolist()),
-        cpu_s=float(rows.cpu_ns[index]) / NS_PER_S,
+        watts=tuple((figures.uj[index] / per_watt).tolist()),
+        joules=tuple((figures.total_uj[index] / UJ_PER_J).tolist()),
+        cpu_s=float(figures.cpu_ns[index]) / NS_PER_S,
     )
 
 
@@ -209,8 +250,10 @@ def _searched(labels: Any) -> str:
     )
 
 
-def _membership(of: Any) -> Callable[[ProcessLabels, CgroupName | None], bool]:
-    """Return what tells whether a process, which is in a cgroup, belongs to the workload *of*."""
+def _membership(of: Any) -> Callable[[Any, CgroupName | None], bool]:
+    """Return what tells whether a process, which is in a cgroup, or a task belongs to *of*."""
+    if isinstance(of, ProcessLabels):
+        return lambda task, _: (task.tgid, task.process_start_ns) == (of.pid, of.start_ns)
     if isinstance(of, ContainerLabels):
         return lambda process, _: process.container_id == of.container_id
     if isinstance(of, VmLabels):

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from kepler_ebpf.exporters.below import rows_with_below
 from kepler_ebpf.exporters.exported import exported
-from kepler_ebpf.exporters.frame import CGROUP, Frame, Rows
+from kepler_ebpf.exporters.frame import CGROUP, TASK, Frame, Rows
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
@@ -19,14 +20,16 @@ def frame_of(whole: Snapshot) -> Frame:
     """Return what ran in the interval that *whole* shows."""
     snapshot = exported(whole, frozenset(WORKLOAD_LEVELS))
     node, kinds = snapshot.node, snapshot.kinds
+    columns = [index for index, kind in enumerate(whole.kinds) if kind in kinds]
     views = {name: _rows(view) for name, view in snapshot.workloads.items()}
     if whole.cgroups:
         of_processes, ran = whole.cgroups.of_processes, snapshot.workloads["process"].ran_rows
         names = tuple(of_processes[row] for row in ran.tolist())
         views["process"] = replace(views["process"], cgroups=names)
-        columns = [index for index, kind in enumerate(whole.kinds) if kind in kinds]
-        rows = _rows(whole.cgroups.table)
-        views[CGROUP] = replace(
+        views[CGROUP] = rows_with_below(whole.cgroups.table, columns)
+    if whole.tasks:
+        rows = _rows(whole.tasks)
+        views[TASK] = replace(
             rows,
             uj=rows.uj[:, columns],
             total_uj=rows.total_uj[:, columns],

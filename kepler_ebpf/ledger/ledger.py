@@ -15,6 +15,7 @@ from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.processes import ProcessTotals
 from kepler_ebpf.ledger.records import Batch, Pids, Starts, link
 from kepler_ebpf.ledger.table import Retention
+from kepler_ebpf.ledger.tasks import TaskTotals
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.bounds import DEFAULT_MAX, Limit, MaxListed
 from kepler_ebpf.model.energy import Zone
@@ -32,7 +33,8 @@ class Ledger:
 
     *retention* chooses which ended processes stay listed; containers, virtual machines, pods and
     units stay by the same time and count whatever they used. *most* limits how many workloads are
-    listed at all, and *selection* which of them. Raises ValueError without zones.
+    listed at all, and *selection* which of them. Tasks are counted *with_tasks* only. Raises
+    ValueError without zones.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Ledger:
         retention: Retention,
         most: MaxListed = DEFAULT_MAX,
         selection: Selection = ALL,
+        *,
+        with_tasks: bool = False,
     ) -> None:
         if not zones:
             raise ValueError("a ledger needs at least one zone")
@@ -57,6 +61,7 @@ class Ledger:
         places = Places(limits["process"], most.processes), Places(limits["vm"], most.others)
         self._processes = ProcessTotals(count, naming, self.groups, retention, places, selection)
         self._tables = (*self.groups.tables, self._processes.processes, self._processes.vms)
+        self._tasks = TaskTotals(len(self.kinds)) if with_tasks else None
         self._node = NodeTotals(zones)
         self._grid = 0
         self._views: dict[str, WorkloadView] | None = None
@@ -74,11 +79,15 @@ class Ledger:
         rank = self.kinds.index(self._node.primary_kind())
         for table in self._tables:
             table.begin(batch.end_s, batch.shown)
+        if self._tasks:
+            self._tasks.begin(batch.end_s, batch.shown)
         if len(batch.records):
             rows = self.groups.rows_of(batch.records["cgroup_id"].tolist())
             records = link(batch, self.groups.containers_of(rows), self.groups.are_wanted(rows))
             self.groups.credit(rows, records)
             self._processes.credit(records, rank)
+            if self._tasks:
+                self._tasks.credit(records)
         if len(batch.interval_grid):
             self._grid = int(batch.interval_grid[-1])
         self._processes.close(rank, gone_containers=self.groups.close(self._grid, rank))
@@ -145,6 +154,10 @@ class Ledger:
         processes = self._processes.processes
         ids = processes.columns["cgroup_id"][: processes.size].tolist()
         return CgroupsView(self.groups.cgroups.make_view([GONE]), self.groups.names_of(ids))
+
+    def tasks(self) -> WorkloadView | None:
+        """Return the same of every task, None where the ledger was made without them."""
+        return self._tasks.view() if self._tasks else None
 
     def totals_of(self, tgid: int, start_ns: int) -> tuple[Floats, float]:
         """Return a process's energy (kinds,) in µJ and its CPU ns; zeros if it is not listed."""

@@ -280,6 +280,7 @@ class Sampler:
             pod_infos=self.pods.infos(views["pod"].labels),
             pod_source=self.pods.health(),
             cgroups=self.ledger.cgroups() if self.with_cgroups else None,
+            tasks=self.ledger.tasks(),
         )
         self.publisher.publish(snapshot, closed=closed)
 

@@ -63,6 +63,11 @@ def bounded(text: str) -> str:
     return raw[: MAX_LABEL_BYTES - len(end)].decode("utf-8", "ignore") + end
 
 
+def harmless(text: str) -> str:
+    """Return *text* without what a terminal obeys."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 class Labels:
     """A frozen dataclass whose texts are ``bounded``, whoever makes it."""
 

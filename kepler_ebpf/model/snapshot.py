@@ -51,7 +51,8 @@ class Snapshot:
     not be read at the end of the interval, or not in time: their power is not known, so none is
     shown. ``workloads`` has one table for each of ``model.levels.WORKLOAD_LEVELS``, by its name.
     ``pod_infos`` is the same object as long as nothing about the pods changed; without Kubernetes
-    it is empty and ``pod_source`` is None. ``cgroups`` is made on request only.
+    it is empty and ``pod_source`` is None. ``cgroups`` and ``tasks`` are
+    made on request only.
     """
 
     at_s: float
@@ -65,3 +66,4 @@ class Snapshot:
     pod_infos: tuple[PodInfo, ...] = ()
     pod_source: PodSourceHealth | None = None
     cgroups: CgroupsView | None = None
+    tasks: WorkloadView | None = None

@@ -46,6 +46,24 @@ class ProcessLabels(Labels):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskLabels(Labels):
+    """A task: a thread of the process *tgid*, whose first thread has the same pid."""
+
+    pid: int
+    start_ns: int
+    comm: str
+    tgid: int
+    process_start_ns: int
+    process_comm: str
+
+    @property
+    def title(self) -> str:
+        """A short name for people."""
+        of = "" if self.pid == self.tgid else f" of {self.tgid} {self.process_comm}"
+        return f"{self.pid:>7} {self.comm}{of}"
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerLabels(Labels):
     """A container as the exporters show it. A changed label is a new object."""
 

@@ -31,7 +31,7 @@ TOP_FLAGS: tuple[click.Parameter, ...] = (
     ),
     click.Option(
         ["--view"],
-        type=click.Choice([*WORKLOAD_LEVELS, "cgroup"]),
+        type=click.Choice([*WORKLOAD_LEVELS, "cgroup", "task"]),
         default="process",
         help="What the rows are: process by default.",
     ),

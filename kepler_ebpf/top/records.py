@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 
 from kepler_ebpf.exporters.frame import Frame
-from kepler_ebpf.exporters.query import Picture, Query, picture, title
+from kepler_ebpf.exporters.query import Picture, Query, picture
 from kepler_ebpf.exporters.records import parts_record, row_record
 from kepler_ebpf.exporters.workload_text import clean
 
@@ -56,7 +56,7 @@ def _csv_rows(frame: Frame, found: Picture) -> Iterator[tuple[str | float | None
     for row in found.rows:
         watts = None if index is None or found.meter_w is None else row.watts[index]
         joules = None if index is None else row.joules[index]
-        name = clean(title(row.labels)).strip()
+        name = clean(row.name).strip()
         yield "workload", name, row.state, watts, joules, row.cpu_s
     for name, watts in parts_record(found).items():
         if name not in {"watts", "rows_watts"} and watts is not None:

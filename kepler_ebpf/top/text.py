@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from kepler_ebpf.exporters.frame import Frame
-from kepler_ebpf.exporters.query import Picture, Query, Row, picture, title
+from kepler_ebpf.exporters.query import Picture, Query, Row, picture
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 
 HEADER = f"{'WATTS':>9} {'JOULES':>10} {'CPU %':>6}  STATE    "
@@ -18,7 +18,7 @@ def table(frame: Frame, query: Query) -> str:
     """Return the rows of a frame as lines of text; a name that is long is not cut."""
     found = picture(frame, query)
     lines = [heading(frame), HEADER + plural(query.view).upper()]
-    lines += [f"{row_line(frame, found, row)}{title(row.labels)}" for row in found.rows]
+    lines += [f"{row_line(frame, found, row)}{row.name}" for row in found.rows]
     return "\n".join([*lines, sums(found, query.view)]) + "\n"
 
 
@@ -46,12 +46,12 @@ def sums(found: Picture, view: str) -> str:
     if found.meter_w is None:
         return f"{found.zone}: could not be read in this interval, or has counted nothing"
     parts = [
-        f"{len(found.rows)} rows {found.shown_w:.3f}",
-        f"{found.others} others {found.other_w:.3f}",
+        f"{len(found.rows)} rows {found.shown_w:z.3f}",
+        f"{found.others} others {found.other_w:z.3f}",
     ]
-    if view != "process":
-        parts.append(f"in no {view} {found.outside_w:.3f}")
-    parts += [f"no owner {found.unattributed_w:.3f}", f"idle {found.idle_w:.3f}"]
+    if view not in {"process", "task"} or abs(found.outside_w) > LEAST_W:
+        parts.append(f"in no {view} {found.outside_w:z.3f}")
+    parts += [f"no owner {found.unattributed_w:z.3f}", f"idle {found.idle_w:z.3f}"]
     is_off = abs(found.off_w) > LEAST_W * max(1.0, found.meter_w)
     off = f" (off by {found.off_w:.6f})" if is_off else ""
     return f"{found.zone} {found.meter_w:.3f} W = {' + '.join(parts)}{off}"

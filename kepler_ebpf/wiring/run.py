@@ -96,7 +96,7 @@ def top(config: Config, **flags: Any) -> None:
         measuring = open_measuring(stack, config, read_cpu_info(config.procfs, config.sysfs))
         require_zone(asked.zone, measuring.meter.zones)
         start_view(stack, asked, publisher, ticker.stop)
-        sampler = _build(stack, measuring, publisher, with_cgroups=True)
+        sampler = _build(stack, measuring, publisher, in_detail=True)
         sampler.run(ticker)
 
 
@@ -106,7 +106,7 @@ def _build(
     publisher: Publisher,
     *,
     exports: Callable[[], ExportStats] = ExportStats,
-    with_cgroups: bool = False,
+    in_detail: bool = False,
     parts: int = 1,
 ) -> Sampler:
     """Put the parts together and start counting."""
@@ -122,7 +122,7 @@ def _build(
         tracker=tracker,
         meter=meter,
         measurer=measurer,
-        ledger=_ledger(config, meter, names, own_pid=tracker.self_process[0]),
+        ledger=_ledger(config, meter, names, own_pid=tracker.self_process[0], with_tasks=in_detail),
         names=names,
         exits=ExitChecker(config.procfs, tracker.self_process),
         pods=PodInfos(pods),
@@ -130,7 +130,7 @@ def _build(
         exports=exports,
         housekeeping=housekeeping,
         works=ServiceManager().works,
-        with_cgroups=with_cgroups,
+        with_cgroups=in_detail,
         parts=parts,
     )
 
@@ -162,7 +162,9 @@ def _pods(stack: ExitStack, config: Config) -> PodSource | None:
     return open_pods(stack, config)
 
 
-def _ledger(config: Config, meter: Meter, names: Naming, own_pid: int) -> Ledger:
+def _ledger(
+    config: Config, meter: Meter, names: Naming, own_pid: int, *, with_tasks: bool
+) -> Ledger:
     """Keep totals of what the user selects, and of this process, whose cost is in a metric too."""
     return Ledger(
         meter.zones,
@@ -181,6 +183,7 @@ def _ledger(config: Config, meter: Meter, names: Naming, own_pid: int) -> Ledger
             namespace=Filter(config.allow_namespace, config.deny_namespace),
             always=own_pid,
         ),
+        with_tasks=with_tasks,
     )
 
 

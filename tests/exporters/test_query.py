@@ -82,7 +82,7 @@ def test_order():
 
 def test_trimmed_frames_add_up_as_well():
     """A frame that is kept has the highest rows, and the sums of all."""
-    frame = frame_of(closed(many())).trimmed(5)
+    frame = frame_of(closed(many())).trimmed(5, identity)
     found = picture(frame, Query(top=3))
     assert pids(found) == [30, 29, 28]
     assert found.others == 27
@@ -170,6 +170,66 @@ def zoomable() -> Frame:
 def test_zoom(within, wanted):
     """The processes of a container, of a cgroup with all below it, and of a unit."""
     assert sorted(pids(picture(zoomable(), Query(within=within)))) == wanted
+
+
+# --- trees ------------------------------------------------------------------------------------
+
+PATHS = st.lists(
+    st.lists(st.sampled_from("abc"), max_size=4).map(lambda parts: "/" + "/".join(parts)),
+    min_size=1,
+    max_size=12,
+    unique=True,
+)
+
+
+def tree_of(paths) -> Frame:
+    """Return a frame whose cgroups have one process each, with other watts."""
+    rows = [Row(process(pid), ran_uj=(float(pid), 1.0)) for pid, _ in enumerate(paths, 1)]
+    whole = closed(rows)
+    owned = whole.workloads["process"].ran_uj.tolist()
+    names = tuple(map(CgroupName, paths))
+    cgroups = [Row(name, ran_uj=uj) for name, uj in zip(names, owned, strict=True)]
+    return frame_of(replace(whole, cgroups=CgroupsView(view(cgroups), names)))
+
+
+@given(PATHS, st.data())
+def test_a_tree_adds_up(paths, data):
+    """Each row has all that is below it, and the sum has each watt once, whatever is folded."""
+    frame = tree_of(paths)
+    folded = data.draw(st.frozensets(st.sampled_from(paths)))
+    top = data.draw(st.integers(1, 12))
+    found = picture(frame, Query("cgroup", folded=folded, top=top))
+    assert found.off_w == pytest.approx(0, abs=1e-9)
+    assert found.outside_w == pytest.approx(0, abs=1e-9)
+    flat = picture(frame, Query("cgroup"))
+    assert {row.labels.title for row in flat.rows} == set(paths)
+    for row in found.rows:
+        path = row.labels.title.rstrip("/") + "/"
+        inside = [each for each in flat.rows if f"{each.labels.title}/".startswith(path)]
+        assert row.watts[0] == pytest.approx(sum(each.watts[0] for each in inside))
+
+
+@given(PATHS)
+def test_a_trimmed_tree_adds_up(paths):
+    """What an earlier interval has lost of a tree is in the rows above it."""
+    frame = tree_of(paths).trimmed(3, identity)
+    found = picture(frame, Query("cgroup", folded=frozenset()))
+    assert found.rows[0].labels.title == "/"
+    assert found.rows[0].watts[0] == pytest.approx(found.shown_w)
+    assert found.off_w == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("sort", ["watts", "joules", "cpu", "name"])
+def test_a_tree_has_parents_first(sort):
+    """Whatever the order is, what is below a cgroup follows it."""
+    found = picture(
+        tree_of(["/b/x", "/a", "/b", "/b/y"]), Query("cgroup", sort, folded=frozenset())
+    )
+    paths = [row.labels.title for row in found.rows]
+    assert paths[0] == "/"
+    at = paths.index("/b")
+    assert set(paths[at + 1 : at + 3]) == {"/b/x", "/b/y"}
+    assert [row.name.strip() for row in found.rows if row.labels.title == "/b"] == ["- b"]
 
 
 def test_every_view_is_there():

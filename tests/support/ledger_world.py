@@ -89,10 +89,12 @@ class World:
         uj_per_ns=1.0,
         most: MaxListed = DEFAULT_MAX,
         selection: Selection = ALL,
+        *,
+        with_tasks: bool = False,
     ) -> None:
         self.names = Names()
         self.uj_per_ns = uj_per_ns
-        self.ledger = Ledger(ZONES, self.names, retention, most, selection)
+        self.ledger = Ledger(ZONES, self.names, retention, most, selection, with_tasks=with_tasks)
         self.now_s = 0.0
         self.grid = 0
 

@@ -21,4 +21,5 @@ def closed(processes, **changes) -> Snapshot:
         for row, part in zip(processes, parts, strict=True)
     ]
     cgroups = CgroupsView(view([]), (None,) * len(rows))
-    return replace(snapshot(rows, containers=[]), **{"cgroups": cgroups, **changes})
+    given = {"cgroups": cgroups, "tasks": view([]), **changes}
+    return replace(snapshot(rows, containers=[]), **given)

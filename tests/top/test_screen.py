@@ -5,18 +5,22 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snapshots import Row, process
+from snapshots import Row, process, view
 from top_frames import closed
 
 from kepler_ebpf.exporters.frame import Frame
 from kepler_ebpf.exporters.query import Query
 from kepler_ebpf.exporters.reduced import frame_of
+from kepler_ebpf.model.names import CgroupName
+from kepler_ebpf.model.snapshot import CgroupsView
+from kepler_ebpf.model.workloads import TaskLabels
 from kepler_ebpf.top.history import MAX_FRAMES, MAX_ROWS, History
-from kepler_ebpf.top.screen import ASCII_BARS, Screen, sparkline
+from kepler_ebpf.top.lines import ASCII_BARS, sparkline
+from kepler_ebpf.top.screen import Screen
 from kepler_ebpf.top.terminal import keys_of
 
 KEYS = (
-    *"qjkgGtTps v123456zof/?hx*",
+    *"qjkgGtTps v1234567zof/?hx*=Jb-9",
     *("enter", "escape", "backspace", "home", "end"),
     *("up", "down", "left", "right", "page up", "page down"),
 )
@@ -34,6 +38,25 @@ def screen(*frames: Frame) -> Screen:
     for each in frames:
         shown.history.add(each)
     return shown
+
+
+def in_cgroups() -> Frame:
+    """Return an interval of processes in /a, /b and /b/c, the last of which has a second task."""
+    paths, shares = ("/a", "/b", "/b/c"), (0.2, 0.3, 0.5)
+    labels = [process(pid, f"task-{pid}") for pid in (1, 2, 3)]
+    rows = [Row(each, ran_uj=(share, 0.0)) for each, share in zip(labels, shares, strict=True)]
+    names_of = tuple(map(CgroupName, paths))
+    whole = closed(rows)
+    owned = whole.workloads["process"].ran_uj.tolist()
+    cgroups = [Row(name, ran_uj=uj) for name, uj in zip(names_of, owned, strict=True)]
+    tasks = [Row(TaskLabels(31, 1, "worker", 3, 1, "task-3"), ran_uj=owned[2])]
+    return frame_of(replace(whole, cgroups=CgroupsView(view(cgroups), names_of), tasks=view(tasks)))
+
+
+def names(shown: Screen) -> list[str]:
+    """Return the names of the cgroups on the screen, without how deep they are."""
+    found = (line.partition("running  ")[2].strip() for line in shown.lines(80, 24))
+    return [name for name in found if name]
 
 
 def chosen(shown: Screen, columns=80, height=24) -> str:
@@ -84,6 +107,55 @@ def test_pause_and_step():
     assert "task-4" in chosen(shown)
     press(shown, "p")
     assert "task-6" in chosen(shown)
+
+
+@pytest.mark.parametrize(
+    ("when", "wanted"),
+    [("-2s", 3), ("2s ago", 3), ("-1s", 4), ("+9s", 5), ("1h ago", 1), ("@4", 4), ("", 5)],
+)
+def test_go_to_a_time(when, wanted):
+    """J holds the interval of a time, counted from what is shown, from now, or of the clock."""
+    shown = screen(*(frame({n: 1.0}, at_s=float(n)) for n in range(1, 6)))
+    press(shown, "J", *when, "enter")
+    assert f"task-{wanted}" in chosen(shown)
+
+
+def test_a_time_that_is_none():
+    """What is no time is named, until the next key; what is shown stays."""
+    shown = screen(frame({1: 1.0}))
+    press(shown, "J", *"moon", "enter")
+    assert "moon: want a time such as" in shown.lines(80, 24)[-1]
+    press(shown, "x")
+    assert "? help" in shown.lines(80, 24)[-1]
+    press(shown, "J", *"-5s", "escape")
+    assert not shown.history.is_held
+
+
+def test_zoom_goes_deeper_and_back():
+    """Of a cgroup its processes, of a process its tasks, and back to the row it came from."""
+    shown = screen(in_cgroups())
+    press(shown, "6", "down", "down", "z")
+    assert "PROCESSES of /b/c" in "".join(shown.lines(80, 24))
+    press(shown, "z")
+    text = "".join(shown.lines(80, 24))
+    assert "TASKS of 3 task-3" in text
+    assert "31 worker of 3 task-3" in text
+    press(shown, "backspace", "backspace")
+    assert ">" in next(line for line in shown.lines(80, 24) if line.endswith(" c"))
+
+
+def test_fold():
+    """Space folds the chosen cgroup, = folds all: what is below is in its figures only."""
+    shown = screen(in_cgroups())
+    press(shown, "6")
+    assert names(shown) == ["- /", "- b", "c", "a"]
+    press(shown, "down", " ")
+    assert names(shown) == ["- /", "+ b", "a"]
+    assert "0 others 0.000" in shown.lines(80, 24)[1]
+    press(shown, " ", "=")
+    assert names(shown) == ["- /", "+ b", "a"]
+    press(shown, "=")
+    assert names(shown) == ["- /", "- b", "c", "a"]
 
 
 def test_history_is_bounded():

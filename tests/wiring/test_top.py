@@ -55,7 +55,7 @@ def test_once_is_one_interval_that_adds_up():
     assert "off by" not in sums
 
 
-@pytest.mark.parametrize("view", ["process", "container", "pod", "vm", "unit", "cgroup"])
+@pytest.mark.parametrize("view", ["process", "container", "pod", "vm", "unit", "cgroup", "task"])
 def test_each_view_adds_up(view):
     """Whatever the rows are, they and the rest are the meter's watts."""
     done = top("--batch", "-n", "2", *FAST, "--view", view, "--top", "2")

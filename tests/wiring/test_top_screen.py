@@ -153,12 +153,14 @@ def test_pause():
 
 
 def test_zoom_into_a_cgroup():
-    """Z shows the processes of the chosen cgroup, and goes back."""
+    """Z shows the processes of the chosen cgroup, and the tasks of one; Backspace goes back."""
     with on_screen("--view", "cgroup") as run:
         run.until(">  ")
         run.press("z")
         run.until("PROCESSES of ")
         run.press("z")
+        run.until("TASKS of ")
+        run.press("\x7f\x7f")
         run.until("CGROUPS")
         run.press("q")
         assert run.end() == 0
