@@ -46,6 +46,7 @@ from benchmarks import (
     storm,
     switch_cost,
     tick_cost,
+    top,
     wakeups,
 )
 from benchmarks.figure import Measure, host_facts, rounded, stolen_s
@@ -92,6 +93,7 @@ FIGURES: dict[str, Measure] = {
     "profile_short": profile.short,
     "profile_missed": profile.missed,
     "profile_cost": profile.cost,
+    "top_cost": top.cost,
     "record_10ms": recording.record_10ms,
     "record_damage": recording.record_damage,
     "replay_identity": recording.replay_identity,

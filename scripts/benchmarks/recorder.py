@@ -1,4 +1,4 @@
-"""Notes about a run: `python -m benchmarks.recorder WHAT FILE run ARGUMENT...`.
+"""Notes about a run: `python -m benchmarks.recorder WHAT FILE VERB ARGUMENT...`.
 
 The exporter is the real one, with its ticker or its naming replaced by one that also takes notes.
 The notes are written to FILE in JSON when it ends.
@@ -11,14 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 from unittest.mock import patch
 
 from kepler_ebpf.cli import main as kepler_ebpf
 from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
 from kepler_ebpf.model.names import ExecEvent, ProcessIdentity, ProcessName
+from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.names.naming import HostNaming
-from kepler_ebpf.wiring import run
+from kepler_ebpf.wiring import run, top
 
 T = TypeVar("T")
 
@@ -84,10 +86,22 @@ def _note(number: float) -> None:
     NOTES.append((time.monotonic(), number))
 
 
-PARTS: dict[str, tuple[str, type]] = {
-    "hindrance": ("Ticker", HinderedTicker),
-    "lateness": ("Ticker", NotingTicker),
-    "naming": ("HostNaming", NotingNaming),
+class NotingBatch(top._Batch):  # noqa: SLF001  what prints has no name of its own
+    """Notes the CPU time of making the lines of an interval."""
+
+    def render(self, snapshot: Snapshot) -> str:
+        """Make them."""
+        began_s = time.thread_time()
+        text = super().render(snapshot)
+        _note(time.thread_time() - began_s)
+        return text
+
+
+PARTS: dict[str, tuple[ModuleType, str, type]] = {
+    "batch": (top, "_Batch", NotingBatch),
+    "hindrance": (run, "Ticker", HinderedTicker),
+    "lateness": (run, "Ticker", NotingTicker),
+    "naming": (run, "HostNaming", NotingNaming),
 }
 """What replaces which part of the exporter."""
 
@@ -96,7 +110,7 @@ def main() -> None:
     """Run with the part replaced, and write the notes however it ends."""
     what, path, *arguments = sys.argv[1:]
     try:
-        with patch.object(run, *PARTS[what]):
+        with patch.object(*PARTS[what]):
             kepler_ebpf(arguments)
     finally:
         Path(path).write_text(json.dumps(NOTES), "ascii")
