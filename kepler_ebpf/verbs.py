@@ -8,6 +8,7 @@ import click
 
 from kepler_ebpf.profile.flags import FLAGS as PROFILE_FLAGS
 from kepler_ebpf.recording.flags import RECORD_FLAGS, REPLAY_FLAGS
+from kepler_ebpf.recording.report.flags import REPORT_FLAGS
 from kepler_ebpf.stat.flags import COMPARE_FLAGS, EVENTS_FLAGS, OWN_FAILURE, STAT_FLAGS
 from kepler_ebpf.top.flags import TOP_FLAGS
 
@@ -141,6 +142,21 @@ VERBS = (
             "kepler-ebpf record -o /var/lib/kepler-ebpf/ --max-size 2GB",
         ),
         settings=MEASURING | {"monitor.interval", "kube.enabled", "kube.nodeName"},
+    ),
+    Verb(
+        "report",
+        "kepler_ebpf.wiring.report:report",
+        "Show what a recording has of a range of time, by process, container and others, as text, "
+        "CSV, JSON, Parquet, a picture or a page; needs the extra `record`, for pictures `report`.",
+        REPORT_FLAGS,
+        log_level="error",
+        examples=(
+            "kepler-ebpf report build.arrows --by comm --top 10",
+            'kepler-ebpf report /var/lib/kepler-ebpf/ --since "10m ago" --by container',
+            "kepler-ebpf report night.arrows --by pod --over-time --step 1m -o night.csv",
+            "kepler-ebpf report night.arrows -o night.html",
+        ),
+        settings=frozenset(),
     ),
     Verb(
         "replay",
