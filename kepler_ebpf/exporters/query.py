@@ -55,15 +55,15 @@ class Query:
 class Row:
     """One row that is shown. ``watts`` is the interval's mean, ``joules`` the total since start.
 
-    ``name`` is harmless, and has the place in a tree.
+    ``name`` is harmless, and has the place in a tree; "" where nobody wants one.
     """
 
     labels: Any
-    name: str
     state: str
     watts: tuple[float, ...]
     joules: tuple[float, ...]
     cpu_s: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
