@@ -133,7 +133,7 @@ def _profiled(
     opened.session.taken, opened.session.step_s = recorder.take, STEP_S
     samples = recorder.samples
     samples.start(asked.frequency, everything=bool(asked.chosen) and not asked.pid)
-    status = _run(stack, asked, opened, stopped, select, ends)
+    status = _run(asked, opened, stopped, select, ends)
     samples.stop()
     if sys.stderr.isatty():
         click.echo("finding names …", err=True)
@@ -150,7 +150,6 @@ def _profiled(
 
 
 def _run(
-    stack: ExitStack,
     asked: Asked,
     opened: Opened,
     stopped: Stop,
@@ -161,16 +160,15 @@ def _run(
     if not asked.chosen:
         if stopped.within(0):
             return BY_SIGNAL + signal.SIGINT
-        run = opened.session.run(asked.command, asked.user, opened.jobs)
-        return run.exit_status or 0
-    command = None
-    waits = [stopped.within, *([ends] if ends else [])]
-    if asked.command:
-        command = Command(asked.command, asked.user)
-        stack.enter_context(command.forwarded_signals())
-        waits = [command.ends_within]
-    opened.session.attach(select, any_within(waits, asked.duration))
-    return command.reap() if command else 0
+        return opened.run(asked.command, asked.user).exit_status or 0
+    if not asked.command:
+        waits = [stopped.within, *([ends] if ends else [])]
+        opened.session.attach(select, any_within(waits, asked.duration))
+        return 0
+    command = Command(asked.command, asked.user)
+    with command.forwarded_signals():
+        opened.session.attach(select, command.ends_within)
+        return command.reap()
 
 
 def _all(records: Records) -> Bools:
@@ -207,6 +205,8 @@ def _write(output: int, path: str, content: bytes) -> None:
         left = memoryview(content)
         while left:
             left = left[os.write(output, left) :]
+    except BrokenPipeError:
+        return  # who reads has had enough
     except OSError as error:
         raise _unwritable(path, error) from None
 

@@ -298,6 +298,24 @@ def test_file_is_written_anew(tmp_path):
     assert "ESTIMATE" in profile("--meter", "estimate", "-o", str(path), "--", "true").stderr
 
 
+def test_reader_that_has_had_enough_is_no_fault():
+    """Where what reads standard output ends early, the status is still the command's."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*PROFILE, "-o", "-", "--format", "html", "--", "sh", "-c", "exit 3"],
+        cwd=CHECKOUT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=GIVE_UP_S,
+    )
+    os.close(writer)
+    assert done.returncode == 3
+    assert "Broken pipe" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
