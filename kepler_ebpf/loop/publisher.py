@@ -61,10 +61,9 @@ class Publisher:
         """Whether every interval is wanted."""
         return bool(self._subscribers)
 
-    @property
-    def has_followers(self) -> bool:
-        """Whether a snapshot of each batch is wanted."""
-        return bool(self._followers)
+    def wants(self, *, is_batch: bool) -> bool:
+        """Whether a snapshot is wanted of an interval that ended, maybe as the last of a batch."""
+        return bool(self._subscribers or (is_batch and self._followers))
 
     def publish(self, snapshot: Snapshot, *, closed: bool) -> None:
         """Make *snapshot* the latest; subscribers get it where an interval was *closed*."""

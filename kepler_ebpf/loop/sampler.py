@@ -123,10 +123,9 @@ class Sampler:
         self._part += 1 + tick.missed
         if is_closed := self._part >= self.parts:
             self._number, self._part = self._number + 1, 0
-        if is_due := self._is_due():
+        if is_batch := self._is_due():
             self._account()
-        is_wanted = self.publisher.has_subscribers or (is_due and self.publisher.has_followers)
-        if is_wanted and is_closed:
+        if is_closed and self.publisher.wants(is_batch=is_batch):
             self._publish(closed=True)
 
     def _refresh(self, _: Tick) -> None:

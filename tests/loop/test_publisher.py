@@ -70,7 +70,8 @@ def test_followers_see_all_that_is_published() -> None:
     loop.publish()
     loop.publisher.publish(snapshot(), closed=False)
     assert len(seen) == 2
-    assert loop.publisher.has_followers
+    assert loop.publisher.wants(is_batch=True)
+    assert not loop.publisher.wants(is_batch=False)
     assert not loop.publisher.has_subscribers
 
 
