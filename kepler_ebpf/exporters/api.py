@@ -1,6 +1,6 @@
 """/api/v1: a snapshot and the last minutes in JSON, as far as a query wants them.
 
-Its schema is in the README of this room.
+Its schema is in API.md.
 """
 
 from __future__ import annotations
