@@ -21,12 +21,14 @@ from random import Random
 import numpy as np
 from generate import changed, many, mixed, octets, value
 from recordings import batches_of, write
+from snapshots import snapshot
 
 from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
 from kepler_ebpf.config.options import OPTIONS
 from kepler_ebpf.errors import ConfigError, KeplerError
 from kepler_ebpf.exporters.accept import accepted
+from kepler_ebpf.exporters.api import Api, parse_query
 from kepler_ebpf.exporters.connection import HEAD_MAX_BYTES, Answer, Connection, Times
 from kepler_ebpf.exporters.listen import parse_address
 from kepler_ebpf.host.topology import Topology, parse_cpu_list, read_cpu_info
@@ -416,6 +418,29 @@ def http_requests(random: Random) -> None:
                     assert_text(request.target, *request.headers.values())
                     assert len(request.target) <= HEAD_MAX_BYTES
                     connection.answer(Answer(b"page"))
+
+
+QUERIES = (
+    *("level=process", "level=pod", "level=", "sort=name", "sort=", "top=5", "top=", "points=9"),
+    *("filter=*[!a", "filter=", "?" * 300, "zone=dram", "zone=", "key=100-1", "key=", "color=red"),
+    *("&", "=", ";", "+", "%00", "%F0%9F", "%ED%B3%BF", "\xff", "9" * 20),
+)
+SHOWN = snapshot()
+API = Api("node-1")
+API.history.take(SHOWN)
+API.history.take(snapshot(end_s=SHOWN.end_s + 1))
+
+
+@target
+def api_queries(random: Random) -> None:
+    """A query is refused with the reason, or answered in JSON."""
+    text, is_history = mixed(random, QUERIES), random.random() < 0.3
+    try:
+        asked = parse_query(text, is_history=is_history, is_gzipped=False)
+    except ValueError as error:
+        assert_text(str(error))
+        return
+    json.loads(API.render(SHOWN, asked).body)
 
 
 ADDRESSES = (":28282", "127.0.0.1:0", "[::1]:80", "host.name:65535", "[", "]:", "99999", ":")
