@@ -13,8 +13,9 @@ from kepler_ebpf.profile.findings import broken, sentences, unnamed
 from kepler_ebpf.profile.model import Profile
 from kepler_ebpf.profile.recorder import Recorder
 
+LEAST_SHARE = 0.0005
 MIN_UNTRACKED_S = 0.001
-"""Less than this is not worth a sentence."""
+"""Less is not worth a sentence: of the energy, and of CPU time."""
 
 
 class About(NamedTuple):
@@ -75,7 +76,8 @@ def _counts(recorder: Recorder, picture: Picture) -> dict[str, int]:
 
 def _notes(recorder: Recorder, picture: Picture, energy_uj: Floats) -> Iterator[str]:
     share = float(energy_uj[unnamed(picture)].sum()) / (float(energy_uj.sum()) or 1.0)
-    yield f"{share:.1%} of the energy is of code whose function is not known."
+    if share > LEAST_SHARE:
+        yield f"{share:.1%} of the energy is of code whose function is not known."
     yield from sentences(picture, energy_uj)
     untracked_s = recorder.untracked_ns / NS_PER_S
     if untracked_s > MIN_UNTRACKED_S:
