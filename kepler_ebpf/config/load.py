@@ -15,11 +15,12 @@ from typing import Any
 from kepler_ebpf.config.file import Setting, read_file
 from kepler_ebpf.config.option import Option
 from kepler_ebpf.config.options import OPTIONS, Config
-from kepler_ebpf.config.unsupported import UNSUPPORTED, UNSUPPORTED_METERS, UnsupportedFeature
+from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
 from kepler_ebpf.config.values import FALSE_WORDS
 from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.listen import is_local
+from kepler_ebpf.meters import UNSUPPORTED_METERS
 from kepler_ebpf.model.pods import exported_label
 
 Settings = Mapping[str, Setting]

@@ -12,10 +12,9 @@ from dataclasses import dataclass, fields, replace
 
 from kepler_ebpf.config import values
 from kepler_ebpf.config.option import option, patterns, switch, text, words_of
-from kepler_ebpf.config.unsupported import UNSUPPORTED_METERS
 from kepler_ebpf.host.log import LEVELS as LOG_LEVELS
 from kepler_ebpf.kernel.loaders import LOADERS
-from kepler_ebpf.meters import AUTO, METER_NAMES
+from kepler_ebpf.meters import AUTO, METER_NAMES, UNSUPPORTED_METERS
 from kepler_ebpf.meters.zone_names import ZONE_KINDS
 from kepler_ebpf.model.bounds import DEFAULT_MAX
 from kepler_ebpf.model.levels import DEFAULT_LEVELS, LEVELS

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from kepler_ebpf.config import values
 from kepler_ebpf.config.option import Option
 
-UNSUPPORTED_METERS = ("hwmon",)
-"""Meters that Kepler has and kepler-ebpf lacks: allowed in lists, with a warning."""
-
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFeature:

@@ -22,3 +22,6 @@ MEASURING: Final = ("rapl", "perf")
 """The meters that read hardware, in the order in which the automatic choice tries them."""
 
 METER_NAMES: Final = (*MEASURING, ESTIMATE, FAKE)
+
+UNSUPPORTED_METERS = ("hwmon",)
+"""Meters that Kepler has and kepler-ebpf lacks: allowed in lists, with a warning."""
