@@ -17,9 +17,8 @@ from typing import Any
 import click
 
 from kepler_ebpf import __version__
-from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
-from kepler_ebpf.config.option import Option
+from kepler_ebpf.config.option import Option, Setting
 from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError

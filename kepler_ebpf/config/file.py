@@ -13,19 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from kepler_ebpf.config.option import Raw, Setting
 from kepler_ebpf.errors import ConfigError
 
-Raw = str | tuple[str, ...]
-
 NULL_TAG = "tag:yaml.org,2002:null"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The text of one key, and the name of its source in errors: a flag, or file and line."""
-
-    value: Raw
-    source: str
 
 
 def read_file(

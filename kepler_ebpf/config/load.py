@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kepler_ebpf.config.file import Setting, read_file
-from kepler_ebpf.config.option import Option
+from kepler_ebpf.config.option import Option, Setting
 from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
 from kepler_ebpf.config.values import FALSE_WORDS
-from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.listen import is_local
 from kepler_ebpf.meters import UNSUPPORTED_METERS
@@ -49,6 +47,9 @@ def load_config(flags: Settings, file: str | None = None) -> Loaded:
     in_file: dict[str, Setting] = {}
     warnings: list[str] = []
     if file is not None:
+        # YAML takes time, and a command that is measured waits for it.
+        from kepler_ebpf.config.file import read_file  # noqa: PLC0415
+
         in_file, warnings = read_file(Path(file), KEYS, UNSUPPORTED_KEYS)
     settings = {**in_file, **flags}
     given: dict[str, Any] = {
@@ -120,6 +121,8 @@ def _refuse_contradictions(config: Config) -> None:
     _refuse_equal_labels(config.pod_labels)
     _refuse_fine_figures(config)
     if config.web_config_file:
+        from kepler_ebpf.config.web import read_web_config  # noqa: PLC0415
+
         read_web_config(Path(config.web_config_file))
     if config.otlp_enabled:
         _refuse_receiver(config.otlp_endpoint)

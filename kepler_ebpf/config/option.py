@@ -11,6 +11,15 @@ from kepler_ebpf.config import values
 
 T = TypeVar("T")
 R = TypeVar("R", str, tuple[str, ...])
+Raw = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The text of one key, and the name of its source in errors: a flag, or file and line."""
+
+    value: Raw
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import Loaded, load_config
+from kepler_ebpf.config.option import Setting
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError
 

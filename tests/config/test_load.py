@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kepler_ebpf.config import values
-from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
+from kepler_ebpf.config.option import Setting
 from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED
 from kepler_ebpf.errors import ConfigError

@@ -23,8 +23,8 @@ from generate import changed, many, mixed, octets, value
 from recordings import batches_of, write
 from snapshots import snapshot
 
-from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
+from kepler_ebpf.config.option import Setting
 from kepler_ebpf.config.options import OPTIONS
 from kepler_ebpf.errors import ConfigError, KeplerError
 from kepler_ebpf.exporters.accept import accepted

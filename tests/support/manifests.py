@@ -10,8 +10,8 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1 as operator
 from tools import tool
 
-from kepler_ebpf.config.file import Setting
 from kepler_ebpf.config.load import load_config
+from kepler_ebpf.config.option import Setting
 from kepler_ebpf.config.options import Config
 
 Json = dict[str, Any]
