@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import logging
+import re
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 from urllib.request import urlopen
 
 import pytest
@@ -172,11 +173,14 @@ def test_refresh_comes_before_a_scrape(start: Start) -> None:
     assert len(published) == 1
 
 
-def test_landing_page_points_to_the_metrics(server: Server) -> None:
-    """The root links to the metrics."""
+def test_the_root_points_to_the_metrics(server: Server) -> None:
+    """The root links to the metrics, the probes and the API, wherever a proxy puts it."""
     status, headers, body = fetch(server, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert b'href="/metrics"' in body
+    for root in ("http://x/", "http://x/nodes/a/"):
+        links = {urljoin(root, link) for link in re.findall(r'href="([^"]+)"', body.decode())}
+        there = ("metrics", "healthz", "readyz", "api/v1/snapshot", "api/v1/history")
+        assert links >= {f"{root}{path}" for path in there}
 
 
 def test_healthz_needs_no_snapshot(start: Start) -> None:
