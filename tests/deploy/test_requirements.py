@@ -16,6 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 LOCKS = ("run", "build", "sbom")
+RUN_EXTRAS = ("filters", "kubernetes", "otlp")
+"""What a `run` may be asked for; the other extras are for people at a shell."""
+
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 PIP = ("--quiet", "--disable-pip-version-check")
@@ -36,7 +39,8 @@ def wanted(checkout: Path, name: str) -> list[Requirement]:
     project = tomllib.loads((checkout / "pyproject.toml").read_text())
     if name == "run":
         extras = project["project"]["optional-dependencies"]
-        return [*map(Requirement, project["project"]["dependencies"] + extras["kubernetes"])]
+        chosen = [each for extra in RUN_EXTRAS for each in extras[extra]]
+        return [*map(Requirement, project["project"]["dependencies"] + chosen)]
     assert {*project["build-system"]["requires"]} == {*project["dependency-groups"]["build"]}
     return [*map(Requirement, project["dependency-groups"][name])]
 
