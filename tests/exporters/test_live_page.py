@@ -329,6 +329,7 @@ def test_names_of_strangers_are_text(served: ApiServer, show: Show) -> None:
     page.locator("#rows a").first.click()
     expect(page.locator("#labels")).to_contain_text(HOSTILE)
     page.locator("body").press("2")
+    expect(page.locator("#rows a")).to_have_count(1)
     page.locator("#rows a").click()
     expect(page.locator("#labels")).to_contain_text("../x?#&")
     assert page.locator("img").count() == 0
