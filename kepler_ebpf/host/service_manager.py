@@ -19,7 +19,10 @@ PASSED = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class ServiceManager:
-    """Sends READY=1 once and WATCHDOG=1 again and again, to the socket in NOTIFY_SOCKET."""
+    """Sends READY=1 once and WATCHDOG=1 again and again, to the socket in NOTIFY_SOCKET.
+
+    It connects at once: later the program may not have the right any more.
+    """
 
     def __init__(
         self,
@@ -32,16 +35,30 @@ class ServiceManager:
         # The name of an abstract socket begins with NUL, which no environment can hold.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._message = b"READY=1\nWATCHDOG=1"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._connect()
 
     def works(self) -> None:
         """Say that the program works. Costs nothing where nobody wants to know."""
         if not self._address or self._clock() < self._due_s:
             return
         self._due_s = self._clock() + PERIOD_S
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.setblocking(False)
-            manager.sendto(self._message, self._address)
+        try:
+            self._socket.send(self._message)
             self._message = b"WATCHDOG=1"
+        except BlockingIOError:
+            pass
+        except OSError:  # It may have started anew.
+            self._connect()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._socket.close()
+
+    def _connect(self) -> None:
+        with suppress(OSError):
+            self._socket.connect(self._address)
 
 
 def passed_sockets(

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from kepler_ebpf.config.options import Config
@@ -117,6 +117,7 @@ def _build(
     pods = _pods(stack, config)
     names = open_naming(stack, config, measuring.hierarchy, pods)
     housekeeping = stack.enter_context(garbage_rounds())
+    manager = stack.enter_context(closing(ServiceManager()))
     measurer, tracker, meter = measuring.start(), measuring.tracker, measuring.meter
     return Sampler(
         tracker=tracker,
@@ -129,7 +130,7 @@ def _build(
         publisher=publisher,
         exports=exports,
         housekeeping=housekeeping,
-        works=ServiceManager().works,
+        works=manager.works,
         with_cgroups=in_detail,
         parts=parts,
     )

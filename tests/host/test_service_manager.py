@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.setblocking(False)
         listening.bind(address)
-        yield Manager(address, listening)
+        made = Manager(address, listening)
+        yield made
+        made.side.close()
 
 
 def test_manager_learns_that_the_program_works(manager: Manager) -> None:
@@ -65,4 +68,20 @@ def test_full_socket_is_not_waited_for(manager: Manager) -> None:
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/none"}])
 def test_no_manager_is_no_fault(environment: dict[str, str]) -> None:
     """Without one, or where it is gone, nothing happens."""
-    ServiceManager(environment).works()
+    with closing(ServiceManager(environment)) as manager:
+        manager.works()
+
+
+def test_manager_that_starts_anew_is_found(tmp_path: Path) -> None:
+    """Its socket is another one then, at the same address."""
+    address, now_s = str(tmp_path / "notify"), [0.0]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old:
+        old.bind(address)
+        side = ServiceManager({"NOTIFY_SOCKET": address}, lambda: now_s[0])
+    Path(address).unlink()
+    with closing(side), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as new:
+        new.setblocking(False)
+        new.bind(address)
+        for now_s[0] in (PERIOD_S, 2 * PERIOD_S):
+            side.works()
+        assert new.recv(100) == b"READY=1\nWATCHDOG=1"
