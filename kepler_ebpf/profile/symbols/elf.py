@@ -140,7 +140,10 @@ class Elf:
         return found
 
     def symbol_sections(self, kind: int) -> Records:
-        """Return the sections that are tables of symbols: ``SYMTAB`` or ``DYNSYM``."""
+        """Return the section that is a table of symbols, ``SYMTAB`` or ``DYNSYM``, if there is one.
+
+        A file has one of each. Thousands could have the same symbols, and each is loaded.
+        """
         layout = _SYMBOL[self._class]
         is_table = (
             (self.sections["type"] == kind)
@@ -148,7 +151,7 @@ class Elf:
             & (self.sections["size"] >= layout.itemsize)
             & (self.sections["link"] < len(self.sections))
         )
-        return np.compress(is_table, self.sections)
+        return np.compress(is_table, self.sections)[:1]
 
     def functions(self, section: Records) -> Iterator[Records]:
         """Read the defined symbols of one table that may name code, a piece at a time."""

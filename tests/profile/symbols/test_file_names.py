@@ -201,6 +201,29 @@ def test_what_grows_too_large_is_not_unpacked(tmp_path: Path) -> None:
     assert [frame.name for frame in named(path, place)] == ["[known]"]
 
 
+def test_many_tables_of_the_same_symbols(tmp_path: Path) -> None:
+    """A file that lists its one table a thousand times takes no more memory."""
+    path = compiled(tmp_path)
+    once = loaded(path)
+    raw = bytearray(path.read_bytes())
+    count, size = int.from_bytes(raw[60:62], "little"), 64
+    begin = int.from_bytes(raw[40:48], "little")
+    headers = [raw[at : at + size] for at in range(begin, begin + count * size, size)]
+    tables = [each for each in headers if each[4] in {2, 11}] * 500
+    raw[40:48] = len(raw).to_bytes(8, "little")
+    raw[60:62] = (count + len(tables)).to_bytes(2, "little")
+    path.write_bytes(raw + b"".join([*headers, *tables]))
+    assert loaded(path) == once
+
+
+def loaded(path: Path) -> tuple[list[str], int]:
+    """Return the name at a place of a file, and the memory that its tables take."""
+    file = open_code(str(path))
+    assert file
+    place = np.array(offsets_of(path, [symbol(path, "hot")]))
+    return file.names(place, "/absent"), file.nbytes
+
+
 def test_an_unknown_build_id(tmp_path: Path) -> None:
     """A file that was never seen has no name, and is counted."""
     names = Names(debug_directory=str(tmp_path))
