@@ -53,8 +53,9 @@ class Pusher:
         self._thread.join(CLOSE_WAIT_S)
 
     def _push_all(self) -> None:
-        # The key of a client's certificate is often root's alone.
-        give_up(frozenset({"CAP_DAC_READ_SEARCH"} if self._receiver.key else ()))
+        # Files of TLS are read for each request, and may be root's alone.
+        files = self._receiver.ca or self._receiver.certificate
+        give_up(frozenset({"CAP_DAC_READ_SEARCH"} if files else ()))
         due_s, is_last = time.monotonic(), False
         while not is_last:
             # A push that took longer than a period takes the place of those that it delayed.

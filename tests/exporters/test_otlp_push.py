@@ -324,3 +324,19 @@ def test_a_rejection_is_no_reason_to_hold_back_the_rest() -> None:
     """It is an error of its own kind."""
     with collector((404, b"no such path", {})) as server, pytest.raises(RejectedError):
         Receiver(url(server)).post(b"")
+
+
+def test_files_that_only_root_may_read(tmp_path: Path) -> None:
+    """The thread that pushes has other rights, and reads a CA and a key with its certificate."""
+    ours = make_certificate(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_text(ours.certificate.read_text() + ours.key.read_text())
+    for path in (both, ours.ca):
+        path.chmod(0o600)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ours.ca))
+    context.load_cert_chain(ours.certificate, ours.key)
+    with collector(FINE, tls=context) as server:
+        receiver = Receiver(url(server, "https"), ca=str(ours.ca), certificate=str(both))
+        with pushing(receiver) as pusher:
+            until(lambda: sum(pusher.exports.values()))
+        assert not pusher.exports["failed"]
