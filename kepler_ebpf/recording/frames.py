@@ -2,7 +2,8 @@
 
 A mark is a batch without rows. Its metadata have the offset of its group and a running CRC-32 of
 all bytes of the file up to its own end, in which the digits of this CRC count as zeros. So the
-marks cover every byte, and a group that its mark proves can be decoded without doubt.
+marks cover every byte, and a group that its mark proves is as its writer has made it. Who that is
+they do not prove: a group is not decoded where it would be too large.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
 from kepler_ebpf.recording.arrow import pa
-from kepler_ebpf.recording.schema import MARK_KEY, Header, Mark
+from kepler_ebpf.recording.decoded_size import MAX_DECODED_BYTES, decoded_bytes
+from kepler_ebpf.recording.schema import MARK_KEY, Header, Mark, checked
 
 END = b"\xff\xff\xff\xff\0\0\0\0"
 """The end of an Arrow stream."""
@@ -25,7 +27,7 @@ MAX_GROUP_BYTES = 1 << 28
 """More than a second holds: such a length is damage."""
 
 NO_CRC = b"00000000"
-_MARK = re.compile(rb'\{"bytes": (\d+), [^\0]*"crc32": "([0-9a-f]{8})"\}')
+_MARK = re.compile(rb'\{"bytes": \d+, [^\0]*"crc32": "([0-9a-f]{8})"\}')
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 3), emit_dictionary_deltas=True)
 
 
@@ -135,12 +137,13 @@ class Groups:
 
     def _next(self, crc: int) -> tuple[bytes, int] | None:
         """Return the next group and the CRC up to its end; None where there is no whole one."""
-        source = self._source
+        source, decoded = self._source, 0
         source.taken.clear()
         while True:
             begin = len(source.taken)
             try:
                 message = pa.ipc.read_message(self._stream)
+                decoded += decoded_bytes(message, MAX_DECODED_BYTES - decoded)
             except (pa.ArrowException, OSError, EOFError, ValueError) as error:
                 self._ended(bytes(source.taken[begin:]), error, is_between=begin == 0)
                 return None
@@ -153,18 +156,25 @@ class Groups:
         self, raw: bytes, begin: int, found: re.Match[bytes], crc: int
     ) -> tuple[bytes, int] | None:
         """Return the group *raw*, whose mark begins at *begin*, if its mark is right."""
-        offset, digits = found.groups()
+        digits = found[1]
         key = b'"crc32": "'
         at = raw.rindex(key + digits, begin) + len(key)
         unsigned = raw[:at] + NO_CRC + raw[at + len(NO_CRC) :]
-        if int(offset) != self.whole_bytes or crc32(unsigned, crc) != int(digits, 16):
+        if crc32(unsigned, crc) != int(digits, 16):
             self._damaged("its checksum is not that of its bytes")
             return None
-        fields = json.loads(found[0])
-        known = Mark.__dataclass_fields__.keys() & fields
-        self.mark = Mark(**{name: fields[name] for name in known})
+        try:
+            self.mark = _mark_of(found[0], self.whole_bytes)
+        except (ValueError, TypeError, RecursionError) as error:
+            self._damaged(f"its mark is not right ({error})")
+            return None
         self.whole_bytes += len(raw)
         return raw, crc32(raw, crc)
+
+    def refuse(self, group: Group, problem: str) -> None:
+        """Take the last *group* for damage: its bytes are proven, and it is none of ours."""
+        self.whole_bytes -= len(group.raw)
+        self._damaged(problem)
 
     def _ended(self, rest: bytes, error: Exception, *, is_between: bool) -> None:
         """Judge an end of the messages: *rest* are the bytes of the last one, which is none."""
@@ -181,6 +191,14 @@ class Groups:
 
     def _damaged(self, problem: str) -> None:
         self.state, self.problem = State.DAMAGED, problem
+
+
+def _mark_of(text: bytes, offset: int) -> Mark:
+    """Return the mark of the group at *offset*. Raises ValueError or TypeError for another."""
+    fields = json.loads(text)
+    if fields["bytes"] != offset:
+        raise ValueError(f"it is that of byte {fields['bytes']}")
+    return Mark(**checked(Mark, fields))
 
 
 class _Source:

@@ -14,7 +14,7 @@ from kepler_ebpf.errors import SetupError
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.recording.arrow import pa
-from kepler_ebpf.recording.decode import Decoder, learn_names, measured_of
+from kepler_ebpf.recording.decode import MALFORMED, Decoder, learn_names, measured_of
 from kepler_ebpf.recording.frames import Groups, State
 from kepler_ebpf.recording.names import Names
 from kepler_ebpf.recording.schema import (
@@ -67,7 +67,7 @@ class Recording:
 
     ``names`` and ``endings`` grow while ``batches`` is iterated: after it the names are the best
     that there are, and each part has its ending. Names and all that is decoded come from groups
-    whose checksum was right.
+    whose checksum was right, and whose figures the host of the header can have.
     """
 
     def __init__(self, parts: Sequence[Path]) -> None:
@@ -114,15 +114,19 @@ class Recording:
 
     def _batches_of(self, path: Path, file: BinaryIO) -> Iterator[Batch]:
         groups, decoder = Groups(file), None
-        for raw, mark in groups:
-            if decoder is None:
-                decoder = Decoder(raw)
-                continue
-            rows = decoder.rows(raw)
-            learn_names(rows, self.names)
-            measured, ends_s = measured_of(rows)
+        for group in groups:
+            try:
+                if decoder is None:
+                    decoder = Decoder(group.raw)
+                    continue
+                rows = decoder.rows(group.raw)
+                measured, ends_s = measured_of(rows, self.header)
+                learn_names(rows, self.names)
+            except MALFORMED as error:
+                groups.refuse(group, f"there are no such rows ({error})".splitlines()[0])
+                break
             if measured.intervals:
-                yield Batch(measured, ends_s, mark)
+                yield Batch(measured, ends_s, group.mark)
         self.endings.append(_ending(path, file, groups))
 
 
@@ -176,7 +180,7 @@ def _header(file: BinaryIO, path: Path) -> Header:
             f"{path} is damaged at its beginning: nothing of it is whole",
             "take another part or a copy of it",
         )
-    return header_of(metadata)
+    return header_of(metadata, str(path))
 
 
 def _ending(path: Path, file: BinaryIO, groups: Groups) -> Ending:

@@ -13,6 +13,7 @@ import numpy as np
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.attributed import Attribution
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, Zone
 from kepler_ebpf.recording.models import Model
 from kepler_ebpf.recording.reader import Recording
@@ -122,4 +123,6 @@ def _pairs(kinds: tuple[str, ...], pair: Floats) -> dict[str, Any]:
 
 def _line(title: str, live_j: float, new_j: float) -> str:
     percent = f"{100 * (new_j / live_j - 1):+.2f} %" if live_j else ""
-    return f"{live_j:>12.4f} {new_j:>12.4f} {new_j - live_j:>+12.4f} {percent:>10} {title}"
+    return (
+        f"{live_j:>12.4f} {new_j:>12.4f} {new_j - live_j:>+12.4f} {percent:>10} {harmless(title)}"
+    )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.model.energy import NS_PER_S, Zone
 from kepler_ebpf.recording.arrow import pa
 
@@ -67,6 +68,19 @@ COLUMNS = (
 )
 
 
+MAX_UNIX_S = 1e11
+"""Times are before it."""
+
+TYPES: Mapping[Any, Any] = {
+    "str": str,
+    "int": int,
+    "int | None": int | None,
+    "float": float | int,
+    "bool": bool,
+}
+"""By the text of an annotation, what JSON has for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """How, where and since when was recorded. Each part of a recording has it.
@@ -116,13 +130,34 @@ def require_known_format(metadata: Mapping[bytes, bytes], path: str) -> None:
         )
 
 
-def header_of(metadata: Mapping[bytes, bytes]) -> Header:
-    """Read the header from the *metadata* of a schema that is ours, and whole."""
-    fields = json.loads(metadata[HEADER_KEY])
-    known = {name: fields[name] for name in Header.__dataclass_fields__ if name in fields}
-    known["zones"] = tuple(Zone(**zone) for zone in known["zones"])
-    known["command"] = tuple(known["command"])
-    return Header(**known)
+def header_of(metadata: Mapping[bytes, bytes], path: str) -> Header:
+    """Read the header from the *metadata* of a schema. Raises SetupError where it is none."""
+    try:
+        found = checked(Header, json.loads(metadata[HEADER_KEY]))
+        found["zones"] = tuple(Zone(**checked(Zone, zone)) for zone in found["zones"])
+        found["command"] = tuple(map(str, found.get("command", ())))
+        header = Header(**found)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        problem = f"{path} has a header that is not understood: {error}"
+        raise SetupError(problem, "take another recording") from error
+    if not header.zones or not 0 <= header.began_s < MAX_UNIX_S:
+        raise SetupError(f"{path} has a header of no host", "take another recording")
+    return header
+
+
+def checked(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the fields *given* that a dataclass has; texts without control characters.
+
+    Raises TypeError or ValueError for a field of another type.
+    """
+    found = {}
+    for each in fields(kind):
+        if each.name in given:
+            value = given[each.name]
+            if not isinstance(value, TYPES.get(each.type, object)):
+                raise TypeError(each.name)
+            found[each.name] = harmless(value) if isinstance(value, str) else value
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

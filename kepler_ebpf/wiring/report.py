@@ -113,6 +113,7 @@ def _read(recording: Recording, asked: Asked) -> Report:
         click.echo(" " * 40 + "\r", nl=False, err=True)
     if (found := account.report(recording.names)) is None:
         has = f"it has {_at(first_s)} to {_at(last_s)}" if last_s > 0 else "it has no interval"
+        has = "; ".join([has, *recording.problems])
         raise ConfigError(f"{asked.recording} has nothing of that time", has)
     return found
 

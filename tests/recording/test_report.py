@@ -312,6 +312,17 @@ def test_the_recording_is_not_written_over(path):
     assert path.read_bytes() == before
 
 
+def test_more_days_than_steps():
+    """A year is shown by day: there is no longer step."""
+    adding = Account(HEADER.zones, "comm", None)
+    (measured,) = batches_of(1, 1)
+    for day in range(module.MAX_STEPS + 10):
+        adding.add(measured, BEGAN_S + 86_400 * day + np.arange(5) / 100)
+    found = adding.report(Names())
+    assert found
+    assert (found.step_s, len(found.steps)) == (86_400, module.MAX_STEPS + 10)
+
+
 def test_too_many_steps_are_refused(path, monkeypatch):
     """A step that would make an endless table is named."""
     monkeypatch.setattr(module, "MAX_STEPS_ASKED_FOR", 3)

@@ -63,6 +63,10 @@ class Account:
     def _length_s(self) -> float:
         return self.step_s or STEPS_S[self._level]
 
+    @property
+    def _can_coarsen(self) -> bool:
+        return not self.step_s and self._level + 1 < len(STEPS_S)
+
     def _new(self) -> _Sum:
         return _Sum(Sums(self.by), np.zeros((3, len(zone_kinds(self.zones)))))
 
@@ -89,7 +93,7 @@ class Account:
         if self.step_s and len(self._steps) > MAX_STEPS_ASKED_FOR:
             problem = f"--step {self.step_s:g}s makes more than {MAX_STEPS_ASKED_FOR} steps"
             raise ConfigError(problem, "choose a longer step, or a shorter time")
-        while not self.step_s and len(self._steps) > MAX_STEPS:
+        while self._can_coarsen and len(self._steps) > MAX_STEPS:
             self._coarsen()
 
     def _add_to_steps(
@@ -114,7 +118,7 @@ class Account:
         """Return the sums, with the groups' names; None where nothing was added."""
         if not self._intervals:
             return None
-        while not self.step_s and self._length_s < self._longest_s:
+        while self._can_coarsen and self._length_s < self._longest_s:
             self._coarsen()
         rows = [
             Row(title, labels, float(summed[-1]) / NS_PER_S, summed[:-1] / UJ_PER_J)
