@@ -258,7 +258,7 @@ def test_full_disk_ends_it_and_not_the_command(tmp_path):
         'mount -t tmpfs -o size=64k none "$0" && "$@"; status=$?; '
         'cp "$0"/r "$0".copy && exit $status'
     )
-    command = "for i in $(seq 60); do /bin/true; sleep 0.05; done; echo ended"
+    command = "for i in $(seq 300); do /bin/true; sleep 0.01; done; echo ended"
     record = (*RECORD, "-o", f"{tmp_path}/r", "--interval", "10ms")
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, tmp_path, *record, "--", "sh", "-c", command],
