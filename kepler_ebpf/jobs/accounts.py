@@ -27,6 +27,10 @@ PAUSES = 9
 """And no sooner than so many times what the last time has cost: a tenth of a CPU at most."""
 
 
+MAX_IDS = 4_096
+"""Marks of a job, beyond which those are forgotten that no task has any more."""
+
+
 class State(Enum):
     """Where a job is in its life; ``JobAccounts.turn`` takes it on."""
 
@@ -66,8 +70,8 @@ class Job:
         ticks = records["process_start_ns"] // NS_PER_TICK
         is_own = (records["tgid"] == self.process.pid) & (ticks == self.process.start_ticks)
         wanted = records["pid"] == self.thread if self.thread is not None else is_own
-        marks = records["flags"] >> np.uint32(JOB_SHIFT)
-        is_in = np.isin(marks, list(self.ids))
+        marks, place = np.unique(records["flags"] >> np.uint32(JOB_SHIFT), return_inverse=True)
+        is_in = np.array([mark in self.ids for mark in marks.tolist()], np.bool_)[place]
         chosen: Bools = np.where(is_own, wanted & (not self.only_children), is_in)
         return chosen
 
@@ -160,14 +164,21 @@ class Accounts:
         with self._lock:
             self._jobs.remove(job)
 
-    def of(self, process: Process) -> list[Job]:
-        """Return the jobs of *process* that go on and have its children."""
+    def having(self, mark: int) -> list[Job]:
+        """Return the jobs that go on and have tasks with *mark*."""
         over = {State.ENDING, State.ENDED}
-        return [
-            job
-            for job in self._jobs
-            if job.process == process and job.children and job.state not in over
-        ]
+        return [job for job in self._jobs if mark in job.ids and job.state not in over]
+
+    def forget_marks(self, live: Callable[[], set[int]]) -> None:
+        """Forget the marks that no task has, where there are many; those that have are *live*.
+
+        At a turn: what had them before is credited.
+        """
+        large = [job for job in self._jobs if len(job.ids) > MAX_IDS]
+        if large:
+            has = live()
+            for job in large:
+                job.ids &= has
 
     @property
     def are_none(self) -> bool:

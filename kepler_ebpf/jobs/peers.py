@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -54,26 +55,33 @@ class Marker:
         self._procfs = procfs
         self._last = 0
 
-    def mark(self, process: Process) -> dict[int, int]:
-        """Give each thread of *process* a new id, and return the ids by thread.
+    def mark(self, process: Process) -> Iterator[tuple[int, int, int]]:
+        """Give each thread of *process* a new id; yield it with that before, 0 for none, and this.
 
         Raises KeplerError where they are too many, or the process has ended.
         """
-        marked: dict[int, int] = {}
         for thread in self._threads(process):
             self._last = self._last % MAX_JOB + 1
+            before = self._jobs.id_of(thread)
             self._jobs.mark(thread, self._last)
-            marked[thread] = self._last
-            if not self._is_of(process, thread):  # It ended, and another may have its number.
+            if self._is_of(process, thread):
+                yield thread, before, self._last
+            else:  # It ended, and another may have its number.
                 self._jobs.unmark(thread)
-                del marked[thread]
-        return marked
 
-    def unmark(self, process: Process) -> None:
-        """Take away the marks of its threads: what they start from now on is in no job."""
-        with suppress(OSError, SetupError):
+    def unmark(self, process: Process, is_used: Callable[[int], bool]) -> None:
+        """Take away the marks of its threads but those whose id *is_used* by a job that goes on.
+
+        What they start from now on is in no job.
+        """
+        with suppress(OSError, SetupError, ConfigError):
             for each in self._threads(process):
-                self._jobs.unmark(each)
+                if not is_used(self._jobs.id_of(each)):
+                    self._jobs.unmark(each)
+
+    def live(self) -> set[int]:
+        """Return the ids of tasks that were not freed."""
+        return self._jobs.ids()
 
     def clear(self) -> None:
         """Take all marks away."""

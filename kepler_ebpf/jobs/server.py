@@ -111,6 +111,7 @@ class JobServer:
                 self._attempt(key.data, self._read)
             else:
                 os.eventfd_read(self._event)
+                self._accounts.forget_marks(self._marker.live)
         now_s = time.monotonic()
         for caller in tuple(self._callers):
             if caller.job:
@@ -193,10 +194,11 @@ class JobServer:
         caller.stream.close()
         if caller.job:
             self._accounts.drop(caller.job)
-            with suppress(KeplerError):  # The process has ended, and its threads with it.
-                self._marks_of(caller.job)
             if self._accounts.are_none:
                 self._marker.clear()
+            elif caller.job.children:
+                having = self._accounts.having
+                self._marker.unmark(caller.job.process, lambda mark: bool(having(mark)))
 
     def _send(self, caller: Caller, message: dict[str, object]) -> None:
         """Send a line, which fits in the buffer of a caller that reads."""
@@ -220,20 +222,20 @@ class JobServer:
         )
         caller.job, caller.lost = job, self._marker.lost
         self._accounts.add(job)
-        self._marks_of(job)
+        if job.children:
+            self._mark(job)
 
-    def _marks_of(self, job: Job) -> None:
-        """Mark the threads of the job's process anew: for the jobs that it has now."""
-        if not job.children:
-            return
-        jobs = self._accounts.of(job.process)
-        if not jobs:
-            self._marker.unmark(job.process)
-            return
-        for thread, number in self._marker.mark(job.process).items():
-            for each in jobs:
-                if each.thread in {None, thread}:
-                    each.ids.add(number)
+    def _mark(self, job: Job) -> None:
+        """Mark the threads of a new job's process anew.
+
+        What they start is in the job, and in each that had them: of this process, or of one that
+        has started it.
+        """
+        for thread, before, mark in self._marker.mark(job.process):
+            for each in self._accounts.having(before):
+                each.ids.add(mark)
+            if job.thread in {None, thread}:
+                job.ids.add(mark)
 
     def _answer(self, caller: Caller) -> None:
         """Answer where the job has come to the state that was asked for."""

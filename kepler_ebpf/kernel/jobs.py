@@ -67,14 +67,26 @@ class Jobs:
     def marks(self, jobs: Container[int] | None = None) -> Iterator[Mark]:
         """Yield the tasks of these *jobs*, or of the last, that were not freed; some have ended."""
         wanted = (self._job,) if jobs is None else jobs
+        return (Mark(pid, start_ns) for pid, job, start_ns in self._all() if job in wanted)
+
+    def ids(self) -> set[int]:
+        """Return the jobs of which a task was not freed."""
+        return {job for _, job, _ in self._all()}
+
+    def id_of(self, pid: int) -> int:
+        """Return the job of the thread *pid*, 0 for none."""
+        mark = np.zeros(1, JOB_MARK)
+        library().bpf_map_lookup_elem(self._fd, byref(c_uint32(pid)), mark.ctypes.data)
+        return int(mark["job"][0])
+
+    def _all(self) -> Iterator[tuple[int, int, int]]:
+        """Yield pid, job and start of each task with a mark."""
         key, following, mark = c_uint32(), c_uint32(), np.zeros(1, JOB_MARK)
         calls, last = library(), None
         while calls.bpf_map_get_next_key(self._fd, last, byref(following)) == 0:
             key.value, last = following.value, byref(key)
-            found = calls.bpf_map_lookup_elem(self._fd, last, mark.ctypes.data) == 0
-            job = int(mark["job"][0])
-            if found and job in wanted:
-                yield Mark(key.value, int(mark["start_ns"][0]))
+            if calls.bpf_map_lookup_elem(self._fd, last, mark.ctypes.data) == 0:
+                yield key.value, int(mark["job"][0]), int(mark["start_ns"][0])
 
     def select(self, records: Records) -> Bools:
         """Return which of *records* (N,), of dtype ``layout.TASK``, belong to the job."""

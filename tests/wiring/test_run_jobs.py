@@ -165,6 +165,30 @@ def test_tree_with_daemons(path, stopwatch):
     assert lost == 0
 
 
+def test_a_child_with_a_job_of_its_own(path, stopwatch):
+    """What it starts is in both jobs, while its own goes on and after it."""
+    whole_s, inner_s = result(
+        begun(
+            path,
+            """
+            inner = (
+                "import json, subprocess, sys; from kepler_ebpf import measure\\n"
+                "run = lambda s: subprocess.run([sys.executable, '-Ssc', %r.format(s)])\\n"
+                "with measure(children=True) as block: run(0.3)\\n"
+                "run(0.3); print(block.cpu_s)"
+            ) % BURN
+            with measure() as alone, measure(children=True) as whole:
+                command = [sys.executable, "-c", inner]
+                found = subprocess.run(command, capture_output=True, text=True, check=True)
+            print(json.dumps([whole.cpu_s - alone.cpu_s, float(found.stdout)]))
+            """,
+        )
+    )
+    assert stopwatch.agree(inner_s, 0.3, 0.6)
+    # The child imports a library too.
+    assert stopwatch.agree(whole_s, 0.6, 2.5)
+
+
 def test_callers_see_only_their_own(path, stopwatch):
     """Two users at once have each their own children, and not those of the other."""
     script = """
