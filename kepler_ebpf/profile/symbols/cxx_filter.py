@@ -18,6 +18,8 @@ MAX_BYTES = 4_096
 _MEMORY_BYTES = 128 * 2**20
 _CPU_S = 1
 _NOBODY = 65_534
+_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION = 0x20080522
 
 
 def main() -> None:
@@ -25,12 +27,16 @@ def main() -> None:
     demangle = ctypes.CDLL("libstdc++.so.6")["__cxa_demangle"]
     demangle.restype = ctypes.c_void_p
     demangle.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-    free = ctypes.CDLL(None).free
+    libc = ctypes.CDLL(None)
+    free = libc.free
     free.argtypes = [ctypes.c_void_p]
     with suppress(OSError):
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    # Without root there may be capabilities that came from a service manager.
+    libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

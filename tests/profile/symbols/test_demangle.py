@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,23 @@ def base_62(number: int) -> str:
     """Write a number as the mangling does."""
     digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return (base_62(number // 62) if number >= 62 else "") + digits[number % 62]
+
+
+def test_the_program_has_no_capabilities() -> None:
+    """Also where a user has some, and not root's right to become another one."""
+    rights = ["--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace"]
+    user = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", *rights]
+    command = [*user, sys.executable, "-I", "-S", str(demangle.FILTER)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write(b"_Z3hotv\n")
+        running.stdin.flush()
+        assert running.stdout.readline() == b"hot()\n"
+        status = Path(f"/proc/{running.pid}/status").read_text()
+        running.stdin.close()
+    for kind in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+        assert f"{kind}:\t{0:016x}" in status
 
 
 def test_without_the_library_names_stay_mangled(
