@@ -136,6 +136,11 @@ class Connection:
         return self.state in {State.WAITING, State.WRITING}
 
     @property
+    def bodies(self) -> list[bytes | bytearray]:
+        """What the client has not read: a body, and of a stream the newest event."""
+        return [each for each in (self.body, self._newest) if each]
+
+    @property
     def bytes_per_s(self) -> float:
         """How fast the client has read its answer up to now."""
         return self._sent / max(time.monotonic() - self.began_s, 1e-9)

@@ -258,6 +258,7 @@ class ServerThread:
         for connection in [each for each in self._connections if each.channel == channel]:
             connection.push(event)
             self._advance(connection)
+        self._bound_answers()
 
     def _expire(self, connection: Connection) -> None:
         if connection.state is State.OPEN:
@@ -269,8 +270,8 @@ class ServerThread:
     def _bound_answers(self) -> None:
         """Cut the slowest readers while the bodies that are being written are too large."""
         while True:
-            readers = [each for each in self._connections if each.body]
-            sizes = {id(each.body): len(each.body) for each in readers}
+            readers = [each for each in self._connections if each.bodies]
+            sizes = {id(body): len(body) for each in readers for body in each.bodies}
             if len(sizes) <= 1 or sum(sizes.values()) <= MAX_ANSWER_BYTES:
                 return
             self._cut(min(readers, key=lambda each: each.bytes_per_s))

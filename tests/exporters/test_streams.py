@@ -1,11 +1,13 @@
 """Streams of intervals, over real sockets: slow readers, many readers, and those who leave."""
 
+import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from api_servers import ApiServer, Stream, api_server, wait_until
+from api_servers import GIVE_UP_S, ApiServer, Stream, api_server, wait_until
 from http_clients import PROBE, SCRAPE, ask, read_all
 from snapshots import Row, process, snapshot
 
@@ -82,6 +84,43 @@ def test_a_slow_reader_skips_and_gets_the_number(served: ApiServer, opened: Exit
     assert skipped > 0
     assert len(seen) - 1 + skipped == published
     assert seen[1:] == sorted(set(seen[1:]))
+
+
+def test_slow_readers_of_different_streams_are_bounded(
+    served: ApiServer, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of events that differ only so many are held; who reads keeps its stream."""
+    rows = [Row(process(pid)) for pid in range(1, 1001)]
+    monkeypatch.setattr("kepler_ebpf.exporters.server.MAX_ANSWER_BYTES", 1 << 20)
+    quick, slow = opened.enter_context(closing(served.stream("top=1"))), []
+    for number in range(MAX_STREAMS_OF_ONE_ADDRESS - 1):
+        slow.append(opened.enter_context(socket.socket()))
+        slow[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow[-1].connect(served.address)
+        slow[-1].settimeout(GIVE_UP_S)
+        query = f"level=process&top={1000 - number}"
+        slow[-1].sendall(f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert slow[-1].recv(1)
+    quick.event()
+    for number in range(5):
+        served.publish(snapshot(rows, at_s=2000.0 + number, end_s=100.0 + number))
+        assert quick.event()["data"]
+    assert any_ends(slow)
+    served.publish()
+    assert quick.event()["data"]
+
+
+def any_ends(readers: list[socket.socket]) -> bool:
+    """Read what there is until one of the streams ends; False where they all go on."""
+    give_up_s = time.monotonic() + GIVE_UP_S
+    while time.monotonic() < give_up_s:
+        for reader in select.select(readers, [], [], 1.0)[0]:
+            try:
+                if not reader.recv(1 << 16):
+                    return True
+            except ConnectionResetError:
+                return True
+    return False
 
 
 def test_streams_take_no_place_of_probes(served: ApiServer, opened: ExitStack) -> None:
