@@ -97,11 +97,11 @@ def _url(endpoint: str, variables: _Variables) -> str:
         address = urlsplit(url)
         is_valid = address.scheme in {"http", "https"} and bool(address.hostname)
         is_valid &= address.port != 0 and not address.username and url.isprintable()
-        is_valid &= " " not in url
+        is_valid &= " " not in url and not address.query and not address.fragment
     except ValueError:
         is_valid = False
     if not is_valid:
-        remedy = "want http://HOST:PORT or https://HOST:PORT, without a user"
+        remedy = "want http://HOST:PORT or https://HOST:PORT, without a user or a query"
         raise ConfigError(f"{source}: no address of a receiver", remedy)
     return url
 

@@ -102,6 +102,7 @@ def test_a_collector_behind_tls_that_wants_a_certificate(
         ("ENDPOINT", "localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT: no address"),
         ("METRICS_ENDPOINT", "ftp://h", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: no address"),
         ("ENDPOINT", "http://user:secret@h", "without a user"),
+        ("ENDPOINT", "http://h?key=secret", "without a user or a query"),
         ("ENDPOINT", "http://h:99999", "no address"),
         ("PROTOCOL", "grpc", "'grpc' is not supported"),
         ("COMPRESSION", "zstd", "want one of gzip, none"),
