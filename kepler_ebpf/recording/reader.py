@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.recording.arrow import pa
@@ -157,7 +158,8 @@ def _recording_and_part(path: Path) -> tuple[str, int]:
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        # A FIFO in the directory of a stranger would never be open.
+        return os.fdopen(open_regular(path), "rb")
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror}"
         raise SetupError(problem, "name a file that `record` has written") from None

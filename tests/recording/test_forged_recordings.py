@@ -1,5 +1,6 @@
 """Recordings whose checksums are right, and which no recorder has written: anybody can make one."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,13 @@ def test_header_of_no_host(tmp_path: Path, fields: dict[str, Any]) -> None:
     write(tmp_path / "r", batches_of(1, 1), header=replace(HEADER, **fields))
     with pytest.raises(SetupError, match="/r has a header"):
         open_recording(tmp_path / "r")
+
+
+def test_a_part_that_is_a_fifo(tmp_path: Path) -> None:
+    """It is an error, and nobody waits for who might write to it."""
+    os.mkfifo(tmp_path / "r-0001.arrows")
+    with pytest.raises(SetupError, match="Not a regular file"):
+        open_recording(tmp_path)
 
 
 def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
