@@ -1,6 +1,8 @@
 """What every test shares: root is required, and hypothesis runs the same way everywhere."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,17 @@ def pytest_configure() -> None:
     """Refuse to start without root: a skipped BPF test would look like a passed one."""
     if os.geteuid() != 0:
         raise pytest.UsageError("the tests load BPF programs, so they need root: sudo scripts/test")
+
+
+@pytest.fixture(autouse=True)
+def _log_stays() -> Iterator[None]:
+    """Undo what a command that was called in this process did to the log."""
+    root, ours = logging.getLogger(), logging.getLogger("kepler_ebpf")
+    levels, handlers = (root.level, ours.level), root.handlers.copy()
+    yield
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    root.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -82,8 +82,12 @@ def test_functions_have_their_shares(program):
     assert hot + warm > 0.8 * sum(stacks.values())
     (comm,) = {stack[0] for stack in stacks}
     assert comm == "two_functions"
-    (path,) = {stack[-4:] for stack in stacks if stack[-1] == "hot"}
-    assert path[-3:] == ("main", "work", "hot")
+    paths: Counter[tuple[str, ...]] = Counter()
+    for stack, value in stacks.items():
+        if stack[-1] == "hot":
+            paths[stack[-3:]] += value
+    # A sample may fall on the first instructions of a function, before it has a frame.
+    assert paths["main", "work", "hot"] > 0.9 * paths.total()
 
 
 @pytest.mark.parametrize("way", ["fork", "exec"])

@@ -245,7 +245,8 @@ def test_job_is_credited_with_what_the_ledger_gets(folder, tmp_path):
 def test_stat_without_rights(path, stopwatch):
     """The result has the form that it has with rights, and the command is as it would be alone."""
     burn = "import time\nwhile time.process_time() < 0.3: pass"
-    shell = f"{sys.executable} -Ssc '{burn}'; sleep 1; sleep 60 >/dev/null 2>&1 & echo $!; exit 7"
+    left = "sleep 60 >/dev/null 2>&1 & echo $!"
+    shell = f"{left}; {sys.executable} -Ssc '{burn}'; sleep 1; exit 7"
     done = stat(path, "--", "sh", "-c", shell)
     assert done.returncode == 7
     os.kill(int(done.stdout), signal.SIGKILL)
