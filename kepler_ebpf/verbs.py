@@ -43,7 +43,6 @@ MEASURING = frozenset(
         "ebpf.loader",
         "ebpf.mapEntries",
         "ebpf.cgroupHierarchy",
-        "ebpf.jobsSocket",
     ]
 )
 """The settings of verbs that measure and serve nothing."""
@@ -53,13 +52,18 @@ VERBS = (
         "run",
         "kepler_ebpf.wiring.run:run",
         "Measure, attribute and serve until stopped by SIGINT or SIGTERM.",
+        examples=(
+            "kepler-ebpf run --interval 5s --metrics node --metrics container",
+            "kepler-ebpf run --web.listen-address 127.0.0.1:28282 --exporter.stdout",
+        ),
         rereads=True,
     ),
     Verb(
         "check",
         "kepler_ebpf.check.gather:check",
         "Show what this host offers and lacks; exit status 0 when `run` can work with these flags.",
-        (click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, not a table."),),
+        (click.Option(["--json", "as_json"], is_flag=True, help="Write JSON."),),
+        examples=("kepler-ebpf check", "kepler-ebpf check --meter rapl --kube.enable"),
     ),
     Verb(
         "stat",
@@ -74,7 +78,7 @@ VERBS = (
             "kepler-ebpf stat --json -o result.json -- ./program",
             "kepler-ebpf stat --container web --timeout 60",
         ),
-        settings=MEASURING,
+        settings=MEASURING | {"ebpf.jobsSocket"},
     ),
     Verb(
         "compare",
@@ -88,7 +92,7 @@ VERBS = (
             "kepler-ebpf compare --shell 'gzip -1 <f >/dev/null' 'gzip -9 <f >/dev/null'",
             "kepler-ebpf compare before.json after.json",
         ),
-        settings=MEASURING,
+        settings=MEASURING | {"ebpf.jobsSocket"},
     ),
     Verb(
         "events",
@@ -97,6 +101,10 @@ VERBS = (
         "has used, until SIGINT.",
         EVENTS_FLAGS,
         log_level="error",
+        examples=(
+            "kepler-ebpf events --comm gzip",
+            "kepler-ebpf events --min-joules 1 --json --timeout 60 >minute.jsonl",
+        ),
         settings=MEASURING,
     ),
     Verb(
@@ -110,16 +118,16 @@ VERBS = (
         examples=(
             "kepler-ebpf profile -- make -j2",
             "kepler-ebpf profile -F 997 -o program.pb.gz -- ./program input",
-            "kepler-ebpf profile --container web --duration 30 -o web.svg",
-            "kepler-ebpf profile -a --duration 10 -o - --format folded | head",
+            "kepler-ebpf profile --container web --timeout 30 -o web.svg",
+            "kepler-ebpf profile -a --timeout 10 -o - --format folded | head",
         ),
-        settings=MEASURING - {"ebpf.jobsSocket"},
+        settings=MEASURING,
     ),
     Verb(
         "top",
         "kepler_ebpf.wiring.run:top",
-        "Show what uses energy now: processes, containers, pods, VMs, units or cgroups by watts, "
-        "and that they and the rest add up to the meter.",
+        "Show what uses energy now: processes, tasks, containers, pods, VMs, units or cgroups by "
+        "watts, and that they and the rest add up to the meter.",
         TOP_FLAGS,
         log_level="error",
         examples=(

@@ -38,9 +38,7 @@ class Compared:
         return self.ratios["joules"].verdict(self.least)
 
 
-def compared(
-    a: Result, b: Result, *, zone: str | None, least: float, interleaved: bool
-) -> Compared:
+def compared(a: Result, b: Result, *, zone: str, least: float, interleaved: bool) -> Compared:
     """Compare two results; *least* is the least difference that matters, as a part.
 
     Raises ConfigError where they cannot be compared.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kepler_ebpf.config.flags import ZONE, flag, rows_at_most
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 
 SORTS = ("watts", "joules", "cpu", "name")
@@ -19,35 +20,34 @@ def _filter(_: click.Context, __: click.Parameter, text: str) -> str:
 
 
 TOP_FLAGS: tuple[click.Parameter, ...] = (
-    click.Option(["--once"], is_flag=True, help="Print one interval, and end."),
-    click.Option(["--batch"], is_flag=True, help="Print each interval: JSON lines."),
-    click.Option(
-        ["-n", "--count"], type=click.IntRange(1), help="End after so many intervals of --batch."
-    ),
-    click.Option(
-        ["--format", "form"],
+    flag("--once", is_flag=True, help="Print one interval, and end."),
+    flag("--batch", is_flag=True, help="Print each interval."),
+    flag("-n", "--count", type=click.IntRange(1), help="Print so many intervals, and end."),
+    flag(
+        "--format",
+        "form",
         type=click.Choice(["text", "json", "csv"]),
-        help="Form of what is printed: by default text, and json for --batch.",
+        help="Form of what is printed; by default text, and json with --batch.",
     ),
-    click.Option(
-        ["--view"],
+    flag(
+        "--view",
         type=click.Choice([*WORKLOAD_LEVELS, "cgroup", "task"]),
         default="process",
-        help="What the rows are: process by default.",
+        help="What the rows are.",
     ),
-    click.Option(
-        ["--sort"],
+    flag(
+        "--sort",
         type=click.Choice(SORTS),
         default="watts",
-        help="watts and CPU time of the interval, joules since the start; by default watts.",
+        help="Order: by watts or CPU time of the interval, joules since the start, or name.",
     ),
-    click.Option(["--top"], type=click.IntRange(1), help="Print so many rows at most."),
-    click.Option(
-        ["--filter"],
+    rows_at_most(),
+    flag(
+        "--filter",
         default="",
         metavar="TEXT",
         callback=_filter,
         help="Only rows whose name has this in it, or matches a pattern with * and ?.",
     ),
-    click.Option(["--zone"], default="", metavar="KIND", help="The zone; by default the widest."),
+    ZONE,
 )

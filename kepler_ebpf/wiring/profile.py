@@ -47,7 +47,7 @@ class Asked:
     """The flags of `profile`, see ``profile.flags``. Raises ConfigError where they contradict."""
 
     frequency: int
-    duration: float | None
+    timeout: float | None
     pid: str | None
     cgroup: str | None
     container: str | None
@@ -55,7 +55,7 @@ class Asked:
     everything: bool
     output: str | None
     form: str | None
-    zone: str | None
+    zone: str
     user: str | None
     command: tuple[str, ...]
 
@@ -68,8 +68,8 @@ class Asked:
                 "profile: there is nothing to profile",
                 "give a command, or --pid, --cgroup, --container, --comm or -a",
             )
-        if self.command and self.duration:
-            raise ConfigError("profile: --duration with a command", "its end ends the profile")
+        if self.command and self.timeout:
+            raise ConfigError("profile: --timeout with a command", "its end ends the profile")
         if not self.form and self.output and not format_of(self.output):
             problem = f"-o: the ending of {self.output!r} stands for no format"
             raise ConfigError(problem, f"give --format, one of: {', '.join(FORMATS)}")
@@ -100,7 +100,7 @@ def profile(config: Config, **flags: Any) -> int:
         ring = ring_bytes(os.cpu_count() or 1, asked.frequency, STEP_S)
         opened = open_session(stack, config, ring)
         zones = opened.measuring.meter.zones
-        require_zone(asked.zone or "", zones)
+        require_zone(asked.zone, zones)
         kind = asked.zone or primary_kind(zone_kinds(zones))
         try:
             status, profiled = _profiled(stack, asked, opened, stopped, kind)
@@ -163,7 +163,7 @@ def _run(
         return opened.run(asked.command, asked.user).exit_status or 0
     if not asked.command:
         waits = [stopped.within, *([ends] if ends else [])]
-        opened.session.attach(select, any_within(waits, asked.duration))
+        opened.session.attach(select, any_within(waits, asked.timeout))
         return 0
     command = Command(asked.command, asked.user)
     with command.forwarded_signals():

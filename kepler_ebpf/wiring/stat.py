@@ -107,6 +107,8 @@ def _refuse_contradictions(asked: Asked) -> None:
         )
     if asked.attached and (asked.repeat > 1 or asked.warmup):
         raise ConfigError("stat: -r and --warmup repeat commands only", "leave them out")
+    if asked.timeout and not asked.attached:
+        raise ConfigError("stat: --timeout with a command alone", "its end ends the measurement")
     if asked.output and asked.log_fd is not None:
         raise ConfigError("stat: --output and --log-fd", "give one of them")
     if asked.separator is not None and len(asked.separator) != 1:

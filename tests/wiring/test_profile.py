@@ -328,7 +328,7 @@ def test_reader_that_has_had_enough_is_no_fault():
         (("--cgroup", "/no/such"), "/no/such"),
         (("--container", "no-such"), "no-such"),
         (("-a", "--comm", "x"), "-a"),
-        (("--duration", "1", "--", "true"), "--duration"),
+        (("--timeout", "1", "--", "true"), "--timeout"),
         (("-o", "/no/such/folder/x.svg", "--", "true"), "/no/such/folder/x.svg"),
         (("-o", "x.unknown", "--", "true"), "x.unknown"),
         (("--zone", "no-such", "--", "true"), "no-such"),
