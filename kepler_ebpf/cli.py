@@ -104,9 +104,12 @@ class VerbCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let click parse, with each ``--no-X`` spelled ``--X=false``; not of a command to run."""
         ours = args.index("--") if "--" in args else len(args)
-        return super().parse_args(
-            ctx, [*(NEGATED.get(arg, arg) for arg in args[:ours]), *args[ours:]]
-        )
+        spelled = [*(NEGATED.get(arg, arg) for arg in args[:ours]), *args[ours:]]
+        try:
+            return super().parse_args(ctx, spelled)
+        except click.UsageError as error:
+            error.exit_code = self._verb.error_status or error.exit_code
+            raise
 
     def _call(self, **params: Any) -> None:
         with reported_errors(self._verb.error_status):

@@ -103,6 +103,14 @@ def test_verb_ends_with_the_status_of_its_function(
     assert result.exit_code == 7
 
 
+@pytest.mark.parametrize(
+    ("verb", "status"), [("run", 2), ("top", 2), ("stat", 125), ("record", 125), ("profile", 125)]
+)
+def test_wrong_flag_has_the_status_that_errors_of_the_verb_have(verb: str, status: int) -> None:
+    """Where other statuses are those of a command, a flag that does not exist is no exception."""
+    assert CliRunner().invoke(cli.main, [verb, "--no-such-flag"]).exit_code == status
+
+
 # --- signals while it gets ready ----------------------------------------------------------------
 
 

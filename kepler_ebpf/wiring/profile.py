@@ -80,6 +80,13 @@ class Asked:
         return [*attached(self), *(["-a"] if self.everything else [])]
 
     @property
+    def subject(self) -> str:
+        """What is profiled, for people."""
+        if self.everything:
+            return "all tasks"
+        return self.chosen[0] if self.chosen else shlex.join(self.command)
+
+    @property
     def format_name(self) -> str:
         """The format of the file."""
         return self.form or (format_of(self.output) if self.output else None) or DEFAULT_FORMAT
@@ -139,7 +146,7 @@ def _profiled(
         click.echo("finding names …", err=True)
     meter = opened.measuring.meter
     about = About(
-        subject=asked.chosen[0] if asked.chosen else shlex.join(asked.command),
+        subject=asked.subject,
         kinds=zone_kinds(meter.zones),
         kind=kind,
         meter=meter.stats,
