@@ -108,8 +108,10 @@ class VerbCommand(click.Command):
         try:
             return super().parse_args(ctx, spelled)
         except click.UsageError as error:
-            error.exit_code = self._verb.error_status or error.exit_code
-            raise
+            if self._verb.error_status is None:
+                raise
+            error.show()
+            ctx.exit(self._verb.error_status)
 
     def _call(self, **params: Any) -> None:
         with reported_errors(self._verb.error_status):
