@@ -16,6 +16,11 @@ EPOCH = re.compile(r"@\d{1,10}(\.\d+)?|\d{9,10}(\.\d+)?")
 OF_DAY = re.compile(r"(today|yesterday|y+)? ?(\d{1,2}:\d{2}(?::\d{2})?)?")
 
 
+def moment_text(unix_s: float) -> str:
+    """Return a Unix time in local time, as ``parse_moment`` reads it."""
+    return f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M:%S}"  # noqa: DTZ006  local
+
+
 def parse_moment(text: str, now_s: float) -> float:
     """Return the Unix time that *text* means at the moment *now_s*. Raises ValueError.
 

@@ -71,3 +71,13 @@ class Measured:
     records: Records
     interval_of: Ints
     intervals: tuple[Interval, ...]
+
+    @property
+    def lost_ns(self) -> int:
+        """CPU time without any owner."""
+        return sum(sum(each.usage.sockets.lost_ns) for each in self.intervals)
+
+    @property
+    def overflow_ns(self) -> int:
+        """CPU time whose cgroup is known, but not its task."""
+        return int(self.records["cpu_ns"][self.records["tgid"] == 0].sum())

@@ -63,8 +63,7 @@ class Recorder:
             return
         attribution, records = attribute(measured, self._zones), measured.records
         chosen = self._select(records)
-        lost_ns = sum(sum(each.usage.sockets.lost_ns) for each in measured.intervals)
-        self.untracked_ns += lost_ns + int(records["cpu_ns"][records["tgid"] == 0].sum())
+        self.untracked_ns += measured.lost_ns + measured.overflow_ns
         columns = np.array([[z.kind == kind for kind in attribution.kinds] for z in self._zones])
         unowned_uj = attribution.unattributed_uj.sum(axis=0) @ columns
         cpu_ns = records["cpu_ns"][chosen].astype(np.float64)
@@ -76,7 +75,7 @@ class Recorder:
             records[~chosen],
             cpu_ns * kept,
             attribution.shares_uj[chosen] * kept,
-            lost_ns * float(self._with_unowned),
+            measured.lost_ns * float(self._with_unowned),
             unowned_uj * float(self._with_unowned),
         )
         self._learn(part.records, sampled.heads, execs)

@@ -132,10 +132,8 @@ class Recorder:
             rows=self.mark.rows + len(records),
             intervals=self.mark.intervals + len(measured.intervals),
             late=self._late,
-            lost_ns=self.mark.lost_ns
-            + sum(sum(each.usage.sockets.lost_ns) for each in measured.intervals),
-            untracked_ns=self.mark.untracked_ns
-            + int(records["cpu_ns"][records["tgid"] == 0].sum()),
+            lost_ns=self.mark.lost_ns + measured.lost_ns,
+            untracked_ns=self.mark.untracked_ns + measured.overflow_ns,
             events_lost=stats.exec_events_lost + stats.process_ends_lost + stats.cgroup_events_lost,
             meter_errors={f"{path}: {reason}": count for (path, reason), count in errors},
         )

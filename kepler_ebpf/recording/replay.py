@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.config.moment import moment_text
 from kepler_ebpf.model.arrays import Floats
 from kepler_ebpf.model.attributed import Attribution
 from kepler_ebpf.model.bounds import harmless
@@ -71,7 +71,7 @@ def _node_uj(attribution: Attribution, zones: tuple[Zone, ...]) -> Floats:
 def table(found: Replayed, kind: str, by: str, top: int) -> str:
     """Return the sums of one *kind* of zone for people, of the *top* groups that differ most."""
     column = found.kinds.index(kind)
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.recording.header.began_s))
+    began = moment_text(found.recording.header.began_s)
     rows = [
         (f"[{part}]", live_j, new_j)
         for part, live_j, new_j in zip(PARTS, *found.node_j[:, :, column].tolist(), strict=True)

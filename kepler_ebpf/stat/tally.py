@@ -85,12 +85,11 @@ def attributed_span(
     length_s = sum(interval.length_s for interval in measured.intervals)
     drawn_uj = np.array([each.energy_uj for each in measured.intervals]).sum(axis=0)
     unread = np.array([each.unread for each in measured.intervals]).any(axis=0)
-    lost_ns = sum(sum(each.usage.sockets.lost_ns) for each in measured.intervals)
     return Span(
         length_s=length_s,
         cpu_ns=int(records["cpu_ns"][chosen].sum()),
         switches=int(records["switches"][chosen].sum()),
-        untracked_ns=lost_ns + int(records["cpu_ns"][records["tgid"] == 0].sum()),
+        untracked_ns=measured.lost_ns + measured.overflow_ns,
         energy_uj=np.array([job_uj, *node_uj]),
         power_w=drawn_uj / (UJ_PER_J * length_s),
         peak_w=job_uj / (UJ_PER_J * length_s) * (length_s >= MIN_PEAK_S),

@@ -107,8 +107,7 @@ class Watch:
         if not self._asked.arguments:
             execs = [each._replace(arguments=()) for each in execs]
         records = measured.records
-        lost_ns = sum(sum(each.usage.sockets.lost_ns) for each in measured.intervals)
-        self._untracked_ns += lost_ns + int(records["cpu_ns"][records["tgid"] == 0].sum())
+        self._untracked_ns += measured.lost_ns + measured.overflow_ns
         return self._lives.add(
             records,
             attribute(measured, self._meter.zones).shares_uj,

@@ -20,7 +20,6 @@ from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.kernel.samples import ring_bytes
 from kepler_ebpf.model.arrays import Bools, Records
-from kepler_ebpf.model.energy import primary_kind
 from kepler_ebpf.profile.formats.registry import FORMATS, format_of, render
 from kepler_ebpf.profile.model import Profile
 from kepler_ebpf.profile.recorder import Recorder
@@ -32,7 +31,7 @@ from kepler_ebpf.stat.stop import Stop
 from kepler_ebpf.stat.tally import Select
 from kepler_ebpf.wiring.selection import any_within, attached, selection
 from kepler_ebpf.wiring.session import Opened, open_session
-from kepler_ebpf.wiring.top import require_zone
+from kepler_ebpf.wiring.zones import chosen_kind
 
 DEFAULT_FORMAT = "html"
 STANDARD_OUTPUT = "-"
@@ -106,9 +105,7 @@ def profile(config: Config, **flags: Any) -> int:
         stopped = Stop(stack)
         ring = ring_bytes(os.cpu_count() or 1, asked.frequency, STEP_S)
         opened = open_session(stack, config, ring)
-        zones = opened.measuring.meter.zones
-        require_zone(asked.zone, zones)
-        kind = asked.zone or primary_kind(zone_kinds(zones))
+        kind = chosen_kind(asked.zone, opened.measuring.meter.zones)
         try:
             status, profiled = _profiled(stack, asked, opened, stopped, kind)
         except CommandError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,12 @@ import click
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError
-from kepler_ebpf.model.energy import primary_kind
 from kepler_ebpf.recording.models import Model
 from kepler_ebpf.recording.reader import open_recording
 from kepler_ebpf.recording.replay import json_text, replayed, table
+from kepler_ebpf.wiring.zones import chosen_kind, require_kind
+
+WHERE = "in the recording"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,10 @@ def replay(config: Config, **flags: Any) -> int:  # noqa: ARG001 - as every verb
     """Print both figures and their difference; the status is that of the recording's state."""
     asked = Asked(**flags)
     recording = open_recording(asked.recording)
-    header, kinds = recording.header, zone_kinds(recording.header.zones)
-    kind, watts = asked.zone or primary_kind(kinds), dict(map(_idle_watts, asked.idle_watts))
-    _require_kinds("--zone", [kind], kinds)
-    _require_kinds("--idle-watts", list(watts), kinds)
+    header, watts = recording.header, dict(map(_idle_watts, asked.idle_watts))
+    kind = chosen_kind(asked.zone, header.zones, WHERE)
+    for each in watts:
+        require_kind("--idle-watts", each, zone_kinds(header.zones), WHERE)
     if watts and asked.split == "all":
         raise ConfigError("replay: --idle-watts and --split all", "give one of them")
     found = replayed(recording, Model(asked.split, watts or None, asked.weight), asked.by)
@@ -51,15 +52,6 @@ def replay(config: Config, **flags: Any) -> int:  # noqa: ARG001 - as every verb
     for problem in recording.problems:
         click.echo(f"warning: {problem}", err=True)
     return recording.exit_status
-
-
-def _require_kinds(flag: str, wanted: Sequence[str], kinds: Sequence[str]) -> None:
-    unknown = [kind for kind in wanted if kind not in kinds]
-    if unknown:
-        raise ConfigError(
-            f"{flag}: there is no zone {unknown[0]!r} in the recording",
-            f"want one of: {', '.join(kinds)}",
-        )
 
 
 def _idle_watts(text: str) -> tuple[str, float]:

@@ -14,16 +14,16 @@ from typing import Any
 
 import click
 
-from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.config.moment import moment_text
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
-from kepler_ebpf.model.energy import primary_kind
 from kepler_ebpf.recording.reader import Recording, open_recording
 from kepler_ebpf.recording.report import chart, page, records, text
 from kepler_ebpf.recording.report.account import Account, limited
 from kepler_ebpf.recording.report.flags import FORMS
 from kepler_ebpf.recording.report.model import Report
 from kepler_ebpf.recording.report.view import Source, View
+from kepler_ebpf.wiring.zones import chosen_kind
 
 WRITERS: Mapping[str, Callable[[View], str | bytes]] = {
     "text": text.text,
@@ -76,11 +76,7 @@ def report(config: Config, **flags: Any) -> int:  # noqa: ARG001  as every verb 
     if form in {"png", "svg"}:
         chart.require()
     recording = open_recording(asked.recording)
-    kinds = zone_kinds(recording.header.zones)
-    zone = asked.zone or primary_kind(kinds)
-    if zone not in kinds:
-        problem = f"--zone: there is no zone {zone!r} in the recording"
-        raise ConfigError(problem, f"want one of: {', '.join(kinds)}")
+    zone = chosen_kind(asked.zone, recording.header.zones, "in the recording")
     if asked.output and any(_is_same(asked.output, part) for part in recording.parts):
         raise ConfigError(f"--output {asked.output} is the recording", "name another file")
     found = _read(recording, asked)
@@ -108,11 +104,13 @@ def _read(recording: Recording, asked: Asked) -> Report:
             account.add(measured, ends_s)
         if is_shown and time.monotonic() - shown_s > SHOW_EVERY_S:
             shown_s = time.monotonic()
-            click.echo(f"read up to {_at(last_s)}\r", nl=False, err=True)
+            click.echo(f"read up to {moment_text(last_s)}\r", nl=False, err=True)
     if is_shown and shown_s:
         click.echo(" " * 40 + "\r", nl=False, err=True)
     if (found := account.report(recording.names)) is None:
-        has = f"it has {_at(first_s)} to {_at(last_s)}" if last_s > 0 else "it has no interval"
+        has = "it has no interval"
+        if last_s > 0:
+            has = f"it has {moment_text(first_s)} to {moment_text(last_s)}"
         has = "; ".join([has, *recording.problems])
         raise ConfigError(f"{asked.recording} has nothing of that time", has)
     return found
@@ -141,7 +139,3 @@ def _is_same(output: str, part: Path) -> bool:
     with suppress(OSError):
         return part.samefile(output)
     return False
-
-
-def _at(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))

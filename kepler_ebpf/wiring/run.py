@@ -33,6 +33,7 @@ from kepler_ebpf.wiring.exporters import start_printer, start_pushing, start_ser
 from kepler_ebpf.wiring.measuring import Measuring, open_measuring
 from kepler_ebpf.wiring.naming import open_naming
 from kepler_ebpf.wiring.view import hidden_cgroups, hidden_processes
+from kepler_ebpf.wiring.zones import chosen_kind
 
 LOG = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def _jobs_socket(stack: ExitStack, config: Config) -> UnixListener | None:
 
 def top(config: Config, **flags: Any) -> None:
     """Show each interval until SIGINT or SIGTERM, or the wanted number. Raises KeplerError."""
-    from kepler_ebpf.wiring.top import Asked, listing_all, require_zone, start_view  # noqa: PLC0415
+    from kepler_ebpf.wiring.top import Asked, listing_all, start_view  # noqa: PLC0415
 
     asked, config = Asked(**flags), listing_all(config)
     with suppress(BrokenPipeError), ExitStack() as stack:
@@ -94,7 +95,7 @@ def top(config: Config, **flags: Any) -> None:
         stack.callback(ticker.close)
         publisher = Publisher(config.staleness_s, ticker.refresh)
         measuring = open_measuring(stack, config, read_cpu_info(config.procfs, config.sysfs))
-        require_zone(asked.zone, measuring.meter.zones)
+        chosen_kind(asked.zone, measuring.meter.zones)
         start_view(stack, asked, publisher, ticker.stop)
         sampler = _build(stack, measuring, publisher, in_detail=True)
         sampler.run(ticker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,6 @@ from kepler_ebpf.exporters.query import Query
 from kepler_ebpf.exporters.reduced import frame_of
 from kepler_ebpf.host.signals import end_on_signals
 from kepler_ebpf.loop.publisher import Publisher
-from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.levels import LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.top import records, text
@@ -70,15 +69,6 @@ def listing_all(config: Config) -> Config:
         process_top_n=0,
         process_min_j=0.0,
     )
-
-
-def require_zone(kind: str, zones: Sequence[Zone]) -> None:
-    """Raise ConfigError where the meter has no zone of the *kind* that was asked for."""
-    kinds = dict.fromkeys(zone.kind for zone in zones)
-    if kind and kind not in kinds:
-        raise ConfigError(
-            f"--zone: there is no zone {kind!r} here", f"want one of: {', '.join(kinds)}"
-        )
 
 
 def start_view(

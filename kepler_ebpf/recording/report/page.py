@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kepler_ebpf.config.moment import moment_text
 from kepler_ebpf.exporters.workload_text import clean
 from kepler_ebpf.recording.report.stacked import Series, Stacked, levels, runs, stacked
 from kepler_ebpf.recording.report.text import heading, plural
@@ -107,7 +108,7 @@ def _pairs(found: Stacked) -> list[tuple[float, float]]:
 
 def _clock(unix_s: float) -> str:
     part = f"{unix_s % 1:.1f}".removeprefix("0") if unix_s % 1 else ""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s)) + part
+    return moment_text(unix_s) + part
 
 
 class _Scale:

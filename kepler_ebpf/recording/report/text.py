@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
+from kepler_ebpf.config.moment import moment_text
 from kepler_ebpf.model.levels import WORKLOAD_LEVELS
 from kepler_ebpf.recording.report.view import (
     IDLE,
@@ -38,8 +38,9 @@ def heading(view: View) -> list[str]:
     is_off = abs(off) > LEAST * max(1.0, sums.energy_j)
     lines = [
         (
-            f"{_at(report.began_s)} to {_at(report.ended_s)}, {report.length_s:.1f} s in "
-            f"{report.intervals:,} intervals of node {source.node or 'unknown'}"
+            f"{moment_text(report.began_s)} to {moment_text(report.ended_s)}, "
+            f"{report.length_s:.1f} s in {report.intervals:,} intervals of node "
+            f"{source.node or 'unknown'}"
         ),
         (
             f"meter {source.meter} ({source.kind}), zone {view.zone}, "
@@ -73,13 +74,9 @@ def _of_steps(view: View) -> Iterator[str]:
     for began_s, _, length_s, sums in spans(view):
         watts = (sums.energy_j, sums.rest[IDLE], sums.rest[NO_OWNER])
         figures = " ".join(f"{joules / length_s:>z9.3f}" for joules in watts)
-        yield f"{_at(began_s)} {figures}  {_highest(sums, length_s)}"
+        yield f"{moment_text(began_s)} {figures}  {_highest(sums, length_s)}"
 
 
 def _highest(sums: Sums, length_s: float) -> str:
     highest = sorted(sums.rows.items(), key=lambda row: -row[1])[:HIGHEST]
     return ", ".join(f"{name_of(title)} {joules / length_s:.3f}" for title, joules in highest)
-
-
-def _at(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
