@@ -135,7 +135,8 @@ def _refuse_receiver(endpoint: str) -> None:
         from kepler_ebpf.config.otlp import read_receiver, read_resource  # noqa: PLC0415
     except ImportError:
         problem = "--exporter.otlp needs the package opentelemetry-proto"
-        raise ConfigError(problem, "install kepler-ebpf[otlp]") from None
+        remedy = "install it: pip install 'kepler-ebpf[otlp]'"
+        raise ConfigError(problem, remedy) from None
     read_receiver(endpoint, os.environ)
     read_resource(os.environ)
 

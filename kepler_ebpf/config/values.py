@@ -124,7 +124,8 @@ def pattern(text: str) -> str:
         raise ValueError(f"a regular expression of RE2; this has a fault: {error}") from None
     except ImportError:
         problem = "regular expressions need the package google-re2"
-        raise ConfigError(problem, "install kepler-ebpf[filters]") from None
+        remedy = "install it: pip install 'kepler-ebpf[filters]'"
+        raise ConfigError(problem, remedy) from None
     return text
 
 

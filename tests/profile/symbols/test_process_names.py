@@ -203,10 +203,11 @@ def test_a_library_that_was_loaded_later() -> None:
 
 
 @contextmanager
-def perf_map(pid: int, text: str) -> Iterator[Path]:
-    """Write the perf map of a process."""
+def perf_map(pid: int, text: str = "") -> Iterator[Path]:
+    """Write the perf map of a process, or without a *text* take its own; it is removed."""
     path = Path(f"/tmp/perf-{pid}.map")  # noqa: S108  it is where runtimes write it
-    path.write_text(text)
+    if text:
+        path.write_text(text)
     try:
         yield path
     finally:
@@ -292,13 +293,15 @@ def test_node_names_its_functions(tmp_path: Path) -> None:
         "console.log('0'); require('fs').readSync(0, Buffer.alloc(1));\n"
     )
     names = Names()
-    with running("node", "--perf-basic-prof", script, cwd=tmp_path) as (pid, _):
-        text = Path(f"/tmp/perf-{pid}.map").read_text()  # noqa: S108
+    with (
+        running("node", "--perf-basic-prof", script, cwd=tmp_path) as (pid, _),
+        perf_map(pid) as made,
+    ):
+        text = made.read_text()
         start_ns = start_ns_of(pid)
         names.learn(pid, start_ns)
         lines = [line.split(None, 2) for line in text.splitlines() if "*spinner" in line]
         found = names_at(names, pid, start_ns, *(int(line[0], 16) + 4 for line in lines))
-    Path(f"/tmp/perf-{pid}.map").unlink()  # noqa: S108
     assert lines
     assert all("spinner" in name for name in found)
 
