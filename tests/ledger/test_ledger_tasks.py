@@ -47,7 +47,7 @@ def test_what_ended_is_listed_once():
     assert shown.cpu_ns.sum() == 7
 
 
-def test_bounded(monkeypatch):
+def test_tasks_with_a_row_are_bounded(monkeypatch):
     """Where there is no place those that did not run make it, and the rest is one row."""
     monkeypatch.setattr(tasks, "MAX_TASKS", 3)
     world = World(with_tasks=True)
@@ -81,7 +81,7 @@ def test_nothing_is_lost(intervals):
             np.testing.assert_allclose(shown.ran_uj.sum(axis=0), wanted.ran_uj.sum(axis=0))
 
 
-def test_only_on_request():
+def test_there_are_tasks_only_on_request():
     """Who does not look at tasks does not count them."""
     world = World()
     world.interval(record(10, 5))

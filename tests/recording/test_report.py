@@ -215,7 +215,7 @@ def test_rows_are_described(path):
     assert ("web.service", "systemd") in {(row["unit"], row["kind"]) for row in units}
 
 
-def test_text(path):
+def test_text_has_the_sum_and_the_rows(path):
     """People see when it was, the sum, and the highest rows first."""
     done = report(path, "--top", "3")
     lines = done.stdout.splitlines()
@@ -241,7 +241,7 @@ def test_an_estimate_is_labelled(tmp_path):
         assert word in report(tmp_path / "e.arrows", "--format", form).stdout
 
 
-def test_range(path):
+def test_a_range_has_the_intervals_that_ended_in_it(path):
     """Only the intervals of the time that was asked for are in it."""
     middle = BEGAN_S + 0.25
     whole, early, late = (
