@@ -21,19 +21,18 @@ from kepler_ebpf.profile.model import Profile
 class Format(NamedTuple):
     """A kind of file. Names in the profile are printable when ``write`` gets it."""
 
-    meaning: str
     endings: tuple[str, ...]
     write: Callable[[Profile, str], bytes]
 
 
 FORMATS = {
-    "html": Format("flame graph to look into, one page", (".html", ".htm"), flamegraph.write),
-    "svg": Format("flame graph as a picture", (".svg",), svg.write),
-    "folded": Format("folded stacks in µJ", (".folded", ".collapsed", ".txt"), folded.write),
-    "speedscope": Format("speedscope", (".speedscope.json", ".speedscope"), speedscope.write),
-    "pprof": Format("go tool pprof", (".pprof", ".pb.gz"), pprof.write),
-    "firefox": Format("Firefox Profiler", (".firefox.json.gz", ".json.gz"), firefox.write),
-    "perfetto": Format("UI of Perfetto", (".pftrace", ".perfetto-trace"), perfetto.write),
+    "html": Format((".html", ".htm"), flamegraph.write),
+    "svg": Format((".svg",), svg.write),
+    "folded": Format((".folded", ".collapsed", ".txt"), folded.write),
+    "speedscope": Format((".speedscope.json", ".speedscope"), speedscope.write),
+    "pprof": Format((".pprof", ".pb.gz"), pprof.write),
+    "firefox": Format((".firefox.json.gz", ".json.gz"), firefox.write),
+    "perfetto": Format((".pftrace", ".perfetto-trace"), perfetto.write),
 }
 
 
