@@ -36,6 +36,7 @@ from benchmarks import (
     rate,
     recording,
     residual,
+    serving,
     shares,
     short_containers,
     short_exe,
@@ -99,6 +100,10 @@ FIGURES: dict[str, Measure] = {
     "replay_identity": recording.replay_identity,
     "profile_names": profile_names.measure,
     "job_cost": jobs.jobs,
+    "scrape_ms_10k": serving.measure,
+    "scrape_ms_10k_tls": serving.measure,
+    "rss_mb_10k": serving.measure,
+    "lateness_under_scrape": serving.lateness,
 }
 
 
