@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from trackers import LOADERS, LOADS
 
-from kepler_ebpf.kernel import rings, slots
+from kepler_ebpf.kernel import slots
 from kepler_ebpf.kernel.layout import ARGUMENTS_LEN, CONTROL, PATH_LEN
 from kepler_ebpf.kernel.loaders import choice
 from kepler_ebpf.kernel.programs import LoadRequest
@@ -291,7 +291,7 @@ def ring(monkeypatch):
     page, size = mmap.PAGESIZE, mmap.PAGESIZE
     file = os.memfd_create("ring")
     os.ftruncate(file, 2 * page + 2 * size)
-    monkeypatch.setattr(rings, "map_entries", lambda _: size)
+    monkeypatch.setattr("kepler_ebpf.kernel.ring.map_entries", lambda _: size)
     ring = ExecEvents(file)
 
     def append(tgid: int, flags: int = 0) -> None:
