@@ -57,5 +57,6 @@ def watched(what: str, *arguments: str) -> Iterator[Watch]:
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-") as directory:
         path = Path(directory, "notes.json")
         program = ("-m", "benchmarks.recorder", what, str(path))
-        with running(*arguments, program=program) as exporter:
+        # At its end it writes into a folder of ours.
+        with running("--keep-privileges", *arguments, program=program) as exporter:
             yield Watch(exporter, path)
