@@ -17,7 +17,7 @@ import numpy as np
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.frame import Frame
 from kepler_ebpf.exporters.history import MAX_POINTS, History, Points
-from kepler_ebpf.exporters.page import Page, joined
+from kepler_ebpf.exporters.page import PAUSE_S, Page, joined
 from kepler_ebpf.exporters.query import Query, Row, key_of, picture
 from kepler_ebpf.exporters.records import labels_record, parts_record, row_record, zone_records
 from kepler_ebpf.exporters.reduced import frame_of
@@ -36,9 +36,6 @@ MAX_TEXT_CHARS = 512
 MAX_FIELDS = 16
 DIGITS = 4
 """Digits after the point of watts in the history."""
-
-PAUSE_S = 50e-6
-"""Pause between two pieces of a page, in which a waiting loop gets the GIL."""
 
 PIECE_ROWS = 64
 

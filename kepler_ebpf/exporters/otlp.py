@@ -22,7 +22,8 @@ from kepler_ebpf.exporters.catalog import OTHERS
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import SampledMetric
 from kepler_ebpf.exporters.own_metrics import OWN_METRICS
-from kepler_ebpf.exporters.workload_text import CHUNK_LINES, PAUSE_S, clean
+from kepler_ebpf.exporters.page import PAUSE_S
+from kepler_ebpf.exporters.workload_text import CHUNK_LINES, clean
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
 from kepler_ebpf.model.levels import NODE, WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot

@@ -15,6 +15,9 @@ GZIP_WBITS = 31
 GZIP_LEVEL = 1
 """Pages repeat themselves so much that a higher level only costs CPU."""
 
+PAUSE_S = 50e-6
+"""Pause between two pieces of a page, in which a waiting loop gets the GIL."""
+
 OPENMETRICS = "application/openmetrics-text"
 OLD_VERSION = re.compile(r"version=(?![1-9])")
 TEXT = frozenset({"text/plain", "text/*", "*/*"})

@@ -20,9 +20,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from kepler_ebpf.exporters import catalog
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import Host, Metric, Samples
-from kepler_ebpf.exporters.page import Page, Variant, joined
+from kepler_ebpf.exporters.page import PAUSE_S, Page, Variant, joined
 from kepler_ebpf.exporters.web_config import WebReload
-from kepler_ebpf.exporters.workload_text import PAUSE_S, WorkloadText, clean
+from kepler_ebpf.exporters.workload_text import WorkloadText, clean
 from kepler_ebpf.model.snapshot import Snapshot
 
 EOF = b"# EOF\n"

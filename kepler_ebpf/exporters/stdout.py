@@ -10,6 +10,7 @@ import numpy as np
 
 from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.records import labels_record, mean_watts, zone_records
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.model.levels import LEVELS, NODE, WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
@@ -104,9 +105,6 @@ def _top_lines(level: str, view: WorkloadView, snapshot: Snapshot, top: int) -> 
     for index in _order(view, snapshot)[:top]:
         title = view.labels[int(view.ran_rows[index])].title
         watts = mean_watts(snapshot, snapshot.kinds, view.ran_uj[index])
-        yield f"{_printable(title):<{NAME_WIDTH}}{''.join(_cell(power, 12) for power in watts)}"
-
-
-def _printable(title: str) -> str:
-    # A terminal obeys control characters, and a process chooses its own name.
-    return "".join(char if char.isprintable() else "?" for char in title)[: NAME_WIDTH - 1]
+        # A terminal obeys control characters, and a process chooses its own name.
+        name = harmless(title)[: NAME_WIDTH - 1]
+        yield f"{name:<{NAME_WIDTH}}{''.join(_cell(power, 12) for power in watts)}"

@@ -22,9 +22,6 @@ from kepler_ebpf.model.workloads import State, WorkloadView
 CHUNK_LINES = 256
 """Lines of one piece: about 64 kB of text, and a fraction of a millisecond under the GIL."""
 
-PAUSE_S = 50e-6
-"""Pause between two pieces, in which a waiting loop gets the GIL."""
-
 _SPECIAL = re.compile(r'[\\"\n\0]')
 _ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\0": "\N{REPLACEMENT CHARACTER}"}
 """Characters of a label value that need an escape. Prometheus reads NUL as the end of a page."""

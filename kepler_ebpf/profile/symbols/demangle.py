@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.profile.symbols.rust import demangle_rust
 
 FILTER = Path(__file__).with_name("cxx_filter.py")
@@ -75,5 +76,5 @@ class Demangler:
 
 def readable(name: str) -> str:
     """Return a name as it may be shown: one line, not endless."""
-    text = name if name.isprintable() else "".join(c if c.isprintable() else "?" for c in name)
+    text = harmless(name)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
