@@ -19,6 +19,7 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("kepler")
+settings.register_profile("deep", settings.get_profile("kepler"), max_examples=2_000)
 
 
 def pytest_configure() -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kepler_ebpf.ledger.records import pid_of
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.selection import Selection
 
@@ -20,7 +21,7 @@ MARGIN = 1.5
 """A process takes the place of another when its score is so many times as high."""
 
 REST_S = 600.0
-"""A process whose row was given to another gets none for so long.
+"""A pid whose row was given to another gets none for so long, whichever process has it.
 
 Its series starts at 0 then. That is after Prometheus has forgotten the earlier series (5 minutes).
 """
@@ -56,18 +57,22 @@ class Candidates:
         return float(0.5 ** (elapsed_s / HALF_LIFE_S))
 
     def rested(self, identities: list[int]) -> Bools:
-        """Return which processes may have a row as far as they had one before."""
-        if not self._resting:
-            return np.ones(len(identities), np.bool_)
-        until = self._resting.get
-        return np.array([until(identity, 0.0) <= self._now_s for identity in identities])
+        """Return which processes may have a row as far as their pid had one before."""
+        until, now_s = self._resting.get, self._now_s
+        return np.array([until(pid_of(one), 0.0) <= now_s for one in identities], np.bool_)
 
     def choose(
-        self, identities: list[int], energy_uj: Floats, may_enter: Bools, listed: Floats
+        self,
+        identities: list[int],
+        energy_uj: Floats,
+        may_enter: Bools,
+        succeeds: Bools,
+        listed: Floats,
     ) -> Chosen:
         """Add *energy_uj* (processes,), and choose those that get a row.
 
-        *listed* are the scores of all rows, in rising order, but ``inf`` for one that stays.
+        One that *succeeds* a listed process takes no other's place. *listed* are the scores of all
+        rows, in rising order, but ``inf`` for one that stays.
         """
         slots = self._slots_of(identities)
         figures = self._figures[slots]
@@ -78,8 +83,9 @@ class Candidates:
         enters = may_enter & (figures[:, TOTAL_UJ] >= self._min_uj)
         if not self._top_n:
             return Chosen(enters, 0)
-        scores = np.where(enters, figures[:, SCORE], 0.0)
-        ranked = np.argsort(-scores, kind="stable")[: np.count_nonzero(enters)]
+        competes = enters & ~succeeds
+        scores = np.where(competes, figures[:, SCORE], 0.0)
+        ranked = np.argsort(-scores, kind="stable")[: np.count_nonzero(competes)]
         free = max(self._top_n - len(listed), 0)
         waiting = ranked[free : free + len(listed)]
         is_higher = scores[waiting] > MARGIN * listed[: len(waiting)]
@@ -91,19 +97,19 @@ class Candidates:
         """Return the score of a process that gets a row, and count it here no longer."""
         slot = self._slots.get(identity)
         score = 0.0 if slot is None else float(self._figures[slot, SCORE])
+        self._resting.pop(pid_of(identity), None)
         self.forget([identity])
         return score
 
     def rest(self, identities: Iterable[int]) -> None:
         """Note processes that have lost their row."""
-        self._resting.update(dict.fromkeys(identities, self._now_s + REST_S))
+        self._resting.update(dict.fromkeys(map(pid_of, identities), self._now_s + REST_S))
         while len(self._resting) > MAX_CANDIDATES:
             del self._resting[next(iter(self._resting))]
 
     def forget(self, identities: Iterable[int]) -> None:
         """Note processes that have ended, or have a row."""
         for identity in identities:
-            self._resting.pop(identity, None)
             slot = self._slots.pop(identity, None)
             if slot is not None:
                 self._figures[slot] = 0.0

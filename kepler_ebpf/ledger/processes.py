@@ -179,7 +179,9 @@ class ProcessTotals:
         new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
         used_uj = records.weights[:, rank]
         new, leaving = self._selector.choose(records, rows, new, used_uj, self._may_enter)
-        self._unlist(leaving)
+        if len(leaving):
+            self._unlist(leaving)
+            rows = table.rows_of(records.identities)
         # New ones first: one whose pid was used before shares the series of the earlier process.
         # If that were relabelled before, the series would start again at 0.
         if len(new):

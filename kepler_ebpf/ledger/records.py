@@ -93,6 +93,11 @@ def identity_of(tgid: int, start_ns: int) -> int:
     return start_ns << _PID_BITS | tgid
 
 
+def pid_of(identity: int) -> int:
+    """Return the pid of a process from its number."""
+    return identity & (1 << _PID_BITS) - 1
+
+
 def identities_of(tgids: Pids, starts: Starts) -> list[int]:
     """Return the number of each process."""
     # Spelled out: a call for each record is most of the cost.

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from kepler_ebpf.ledger.candidates import Candidates
-from kepler_ebpf.ledger.records import LinkedRecords, comm_of
-from kepler_ebpf.ledger.table import Table
+from kepler_ebpf.ledger.records import LinkedRecords, comm_of, pid_of
+from kepler_ebpf.ledger.series import RETIRED_ROW, ProcessTable
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.selection import Selection
-from kepler_ebpf.model.workloads import ProcessLabels
 
 NO_ROWS = np.zeros(0, np.int64)
 
@@ -22,7 +21,7 @@ class Selector:
     A process of a virtual machine keeps its row: the machine's is made of it.
     """
 
-    def __init__(self, table: Table[ProcessLabels], selection: Selection) -> None:
+    def __init__(self, table: ProcessTable, selection: Selection) -> None:
         self._table = table
         self._selection = selection
         self._candidates = Candidates(selection)
@@ -53,9 +52,12 @@ class Selector:
         identities, used_uj = list(seen), np.zeros(len(seen))
         np.add.at(used_uj, index, energy_uj[new])
         allowed = may_enter(identities, used_uj) & self._candidates.rested(identities)
-        ranked, stays = self._ranked()
+        # A pid has one owner. The newer one goes on with the series of the earlier, if it is alike.
+        earlier = np.array([table.newest(pid_of(one)) for one in identities], np.int64)
+        ranked, stays = self._ranked(earlier)
         listed: Floats = np.where(stays, np.inf, scores[ranked])
-        chosen = self._candidates.choose(identities, used_uj, allowed, listed)
+        succeeds = earlier != RETIRED_ROW
+        chosen = self._candidates.choose(identities, used_uj, allowed, succeeds, listed)
         enters = chosen.enters[index] | (records.tasks["tgid"][new] == self._selection.always)
         return new[enters], ranked[: chosen.leaving]
 
@@ -81,11 +83,14 @@ class Selector:
         """Note that processes are gone."""
         self._candidates.forget(identities)
 
-    def _ranked(self) -> tuple[Ints, Bools]:
-        """Return the rows of processes, those that may be freed first and by score; which stay."""
+    def _ranked(self, kept: Ints) -> tuple[Ints, Bools]:
+        """Return the rows of processes, those that may be freed first and by score; which stay.
+
+        Among those that stay are the rows *kept*.
+        """
         columns = self._table.columns
         rows = np.flatnonzero(columns["tgid"])
-        of_vms = columns["vm"][rows] != 0
-        stays = of_vms | (columns["tgid"][rows] == self._selection.always)
+        stays = (columns["vm"][rows] != 0) | np.isin(rows, kept)
+        stays |= columns["tgid"][rows] == self._selection.always
         order = np.lexsort((columns["score"][rows], stays))
         return rows[order], stays[order]

@@ -202,3 +202,41 @@ def test_processes_without_a_row_are_remembered_up_to_a_number() -> None:
     assert everything(world.processes)[1] == 2 * (400_000 + count - 1)
     world.interval(record(1, 600_000, start=int(records["process_start_ns"][0])))
     assert pids(world) == {1}
+
+
+def test_a_pid_that_is_used_again_goes_on_with_its_series() -> None:
+    """Even by a process that would take the earlier one's place: no counter falls."""
+    world = World(selection=Selection(top_n=1))
+    world.interval(record(1, 10, start=1))
+    world.interval(record(1, 100, start=2))
+    assert by(world.processes, "pid")[1][0] == 110.0
+
+
+def test_a_pid_rests_whichever_process_has_it() -> None:
+    """A series starts again at 0, so not before Prometheus has forgotten it."""
+    world = World(selection=Selection(top_n=1))
+    world.interval(record(1, 10, start=1))
+    world.interval(record(2, 100))
+    world.interval(record(1, 1_000, start=2))
+    assert pids(world) == {2}
+    world.interval(seconds=REST_S)
+    world.interval(record(1, 1_000, start=2))
+    assert pids(world) == {1}
+
+
+def test_batches_without_a_process_that_waits_are_credited() -> None:
+    """After one has lost its row, too."""
+    world = World(selection=Selection(top_n=1))
+    world.interval(record(1, 10))
+    world.interval(record(2, 100))
+    world.interval(record(2, 100))
+    assert by(world.processes, "pid")[2][0] == 200.0
+
+
+def test_who_loses_a_row_while_it_is_named_anew_is_in_others() -> None:
+    """A process that called exec in the batch in which another takes its place."""
+    world = World(selection=Selection(top_n=1))
+    world.interval(record(1, 10))
+    world.interval(record(1, 10, exec_id=1), record(2, 1_000))
+    assert pids(world) == {2}
+    assert of_comm(world, OTHERS) == 20.0
