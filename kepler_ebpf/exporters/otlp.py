@@ -23,7 +23,7 @@ from kepler_ebpf.exporters.exported import exported
 from kepler_ebpf.exporters.metric import SampledMetric
 from kepler_ebpf.exporters.own_metrics import OWN_METRICS
 from kepler_ebpf.exporters.page import PAUSE_S
-from kepler_ebpf.exporters.workload_text import CHUNK_LINES, clean
+from kepler_ebpf.exporters.workload_text import clean
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J
 from kepler_ebpf.model.levels import NODE, WORKLOAD_LEVELS
 from kepler_ebpf.model.snapshot import Snapshot
@@ -31,6 +31,9 @@ from kepler_ebpf.model.workloads import State, WorkloadView
 
 MAX_POINTS = 4_000
 """Data points of one message: about a megabyte; receivers refuse larger ones (20 MiB)."""
+
+PIECE_POINTS = 256
+"""Data points made under the GIL without a pause."""
 
 
 class Point(NamedTuple):
@@ -86,7 +89,7 @@ class Messages:
                 as_double=point.value,
             )
             points += 1
-            if points % CHUNK_LINES == 0:
+            if points % PIECE_POINTS == 0:
                 # A waiting loop gets the interpreter.
                 time.sleep(PAUSE_S)
         self._before_ns = at_ns

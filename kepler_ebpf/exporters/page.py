@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from isal import isal_zlib
 
 from kepler_ebpf.exporters.accept import accepted
 
@@ -63,7 +64,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 def joined(chunks: Iterable[bytes], *, compress: bool) -> bytearray:
     """Join the chunks, compressed piece by piece: the whole text is not held beside that."""
-    packer = zlib.compressobj(level=GZIP_LEVEL, wbits=GZIP_WBITS) if compress else None
+    packer = isal_zlib.compressobj(level=GZIP_LEVEL, wbits=GZIP_WBITS) if compress else None
     body = bytearray()
     for chunk in chunks:
         body += packer.compress(chunk) if packer else chunk

@@ -101,7 +101,9 @@ FIGURES: dict[str, Measure] = {
     "profile_names": profile_names.measure,
     "job_cost": jobs.jobs,
     "scrape_ms_10k": serving.measure,
+    "scrape_ms_10k_gzip": serving.measure,
     "scrape_ms_10k_tls": serving.measure,
+    "scrape_ms_10k_tls_gzip": serving.measure,
     "rss_mb_10k": serving.measure,
     "lateness_under_scrape": serving.lateness,
 }

@@ -1,4 +1,4 @@
-"""What readers cost: a page of 10,000 processes, with and without TLS and a password.
+"""What readers cost: a page of 10,000 processes, with and without gzip, TLS and a password.
 
 ``scrape_ms_10k`` is CPU time of the exporter for each page, less what it uses without readers.
 ``lateness_under_scrape`` is how late ticks of 100 ms are beside four readers without a pause.
@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import bcrypt
 import numpy as np
 
-from benchmarks.exporter import HOST, Exporter, starting
+from benchmarks.exporter import HOST, starting
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.length import scaled
 from benchmarks.processes import sleepers
@@ -39,13 +40,19 @@ USER, COST = "bench", 10
 
 def measure() -> Iterator[Figure]:
     """The cost of a page, and the memory that is held for it."""
-    plain_ms, rss_mb, size = _scraped(())
+    rss_mb = 0.0
     with web_config() as config:
-        tls_ms, _, _ = _scraped(("--web.config-file", config))
-    details = {"processes": PROCESSES, "zones": 3, "page_mb": rounded(size / 1e6)}
-    yield Figure("scrape_ms_10k", plain_ms, "ms of CPU", Bar(30), details)
-    yield Figure("scrape_ms_10k_tls", tls_ms, "ms of CPU", Bar(60), details)
-    yield Figure("rss_mb_10k", rss_mb, "MB", Bar(90), details)
+        for suffix, config_file, encoding, bar_ms in (
+            ("", "", "identity", 30),
+            ("_gzip", "", "gzip", 30),
+            ("_tls", config, "identity", 60),
+            ("_tls_gzip", config, "gzip", 60),
+        ):
+            cost_ms, held_mb, size = _scraped(config_file, encoding)
+            rss_mb = max(rss_mb, held_mb)
+            details = {"processes": PROCESSES, "zones": 3, "sent_mb": rounded(size / 1e6)}
+            yield Figure(f"scrape_ms_10k{suffix}", cost_ms, "ms of CPU", Bar(bar_ms), details)
+    yield Figure("rss_mb_10k", rss_mb, "MB", Bar(90), {"processes": PROCESSES})
 
 
 def lateness() -> Iterator[Figure]:
@@ -54,7 +61,7 @@ def lateness() -> Iterator[Figure]:
         time.sleep(SETTLE_S)
         stop = threading.Event()
         readers = [
-            threading.Thread(target=_read, args=(watch.exporter, stop)) for _ in range(READERS)
+            threading.Thread(target=_read, args=(watch.exporter.port, stop)) for _ in range(READERS)
         ]
         for reader in readers:
             reader.start()
@@ -68,45 +75,45 @@ def lateness() -> Iterator[Figure]:
     yield Figure("lateness_under_scrape", p99_ms, "ms, p99", Bar(10), details)
 
 
-def _scraped(arguments: tuple[str, ...]) -> tuple[float, float, int]:
-    """Return the CPU ms of a page, the resident MB, and the size of a page."""
+def _scraped(config_file: str, encoding: str) -> tuple[float, float, int]:
+    """Return the CPU ms of a page, the resident MB, and the size of a page as it is sent."""
+    arguments = ("--web.config-file", config_file) if config_file else ()
     with starting("--interval", "1s", *LISTED, *arguments) as exporter, sleepers(PROCESSES):
         time.sleep(SETTLE_S)
-        size = len(_fetch(exporter))
+        connect = partial(_connect, exporter.port, secure=bool(config_file))
+        size = len(_fetch(connect(), encoding))
         time.sleep(2 * PERIOD_S)
         idle = exporter.share(SCRAPES * PERIOD_S / 2)
         cpu_s, began_s = exporter.cpu_s(), time.monotonic()
         for _ in range(SCRAPES):
-            _fetch(exporter)
+            _fetch(connect(), encoding)
             time.sleep(PERIOD_S)
         used_s = exporter.cpu_s() - cpu_s - idle * (time.monotonic() - began_s)
         return used_s / SCRAPES * 1000, exporter.memory().rss_mb, size
 
 
-def _read(exporter: Exporter, stop: threading.Event) -> None:
+def _read(port: int, stop: threading.Event) -> None:
     while not stop.is_set():
-        _fetch(exporter)
+        _fetch(_connect(port, secure=False), "identity")
 
 
-def _fetch(exporter: Exporter) -> bytes:
-    """Return the page, over TLS where that is spoken."""
+def _connect(port: int, *, secure: bool) -> http.client.HTTPConnection:
+    if not secure:
+        return http.client.HTTPConnection(HOST, port, timeout=30)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(HOST, port, timeout=30, context=context)
+
+
+def _fetch(connection: http.client.HTTPConnection, encoding: str) -> bytes:
+    """Return the page as it was sent."""
     token = base64.b64encode(f"{USER}:{USER}".encode()).decode()
-    for secure in (True, False):
-        connection = (
-            http.client.HTTPSConnection(HOST, exporter.port, timeout=30, context=context)
-            if secure
-            else http.client.HTTPConnection(HOST, exporter.port, timeout=30)
-        )
-        try:
-            connection.request("GET", "/metrics", headers={"Authorization": f"Basic {token}"})
-            return connection.getresponse().read()
-        except ssl.SSLError:
-            continue
-        finally:
-            connection.close()
-    raise RuntimeError("the exporter speaks neither TLS nor HTTP")
+    headers = {"Authorization": f"Basic {token}", "Accept-Encoding": encoding}
+    try:
+        connection.request("GET", "/metrics", headers=headers)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 @contextmanager
