@@ -21,8 +21,8 @@
 		struct cgroup *cgroup;                                                             \
 		struct kernfs_node *kn;                                                            \
                                                                                                    \
-		if (v1_subsys != KEPLER_NO_SUBSYS) {                                               \
-			struct cgroup_subsys_state *css = GET(set, subsys[v1_subsys]);             \
+		if (knobs.v1_subsys != KEPLER_NO_SUBSYS) {                                         \
+			struct cgroup_subsys_state *css = GET(set, subsys[knobs.v1_subsys]);       \
 			__u64 id;                                                                  \
                                                                                                    \
 			cgroup = GET(css, cgroup);                                                 \

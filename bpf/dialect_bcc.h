@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The same maps, fields and entries as dialect_co_re.h, as bcc wants them. The loader defines
- * TASK_ENTRIES, CPU_ENTRIES, EXECS_BYTES, ENDS_BYTES, JOB_ENTRIES, v1_subsys and, where tasks are
+ * TASK_ENTRIES, CPU_ENTRIES, EXECS_BYTES, ENDS_BYTES, JOB_ENTRIES, V1_SUBSYS and, where tasks are
  * sampled, SAMPLES_BYTES, and puts kernel_types.h, made from the running kernel's BTF or its
  * headers, before this.
  */
@@ -40,6 +40,8 @@
 #endif
 
 #define OFFSET_OF(type, field) __builtin_offsetof(type, field)
+
+static const struct knobs knobs = { V1_SUBSYS, CPU_ENTRIES };
 
 #define ENTRY(name, section) int name(struct bpf_raw_tracepoint_args *ctx)
 #define ARG(type, n) ((type)ctx->args[n])

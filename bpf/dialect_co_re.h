@@ -57,8 +57,8 @@
 	int name(unsigned long long *ctx)
 #define ARG(type, n) ((type)ctx[n])
 
-/* A knob of the loader's, constant to the verifier. */
-const volatile __u32 v1_subsys SEC(".rodata.knobs") = KEPLER_NO_SUBSYS;
+/* Set by the loader, constant to the verifier. */
+const volatile struct knobs knobs SEC(".rodata.knobs") = { KEPLER_NO_SUBSYS, CPU_ENTRIES };
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

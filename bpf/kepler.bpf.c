@@ -163,7 +163,7 @@ ENTRY(on_cgroup_attach_task, "raw_tp/cgroup_attach_task")
 
 	if (!control || !is_counted(READ(root, hierarchy_id), control))
 		return 0;
-	for (cpu = 0; cpu < MAX_CPUS; cpu++) {
+	for (cpu = 0; cpu < knobs.cpus && cpu < MAX_CPUS; cpu++) {
 		slot = get_slot(cpu);
 		if (!slot)
 			break;

@@ -90,6 +90,12 @@ struct cpu_slot {
 	__u64 moved_ns;		 /* when the running task was moved to another; any CPU writes */
 };
 
+/* What is fixed at load. */
+struct knobs {
+	__u32 v1_subsys; /* index of the v1 controller, KEPLER_NO_SUBSYS for none */
+	__u32 cpus;
+};
+
 struct control {
 	__u64 epoch;
 	__u64 self_start_ns; /* the sampler's own process, in the host's terms */
@@ -175,6 +181,7 @@ KEPLER_SIZE(cgroup_key, 16);
 KEPLER_SIZE(cgroup_usage, 24);
 KEPLER_SIZE(process_end, 24);
 KEPLER_SIZE(cpu_slot, 128);
+KEPLER_SIZE(knobs, 8);
 KEPLER_SIZE(control, 144);
 KEPLER_SIZE(job_mark, 16);
 KEPLER_SIZE(sample, 5128);

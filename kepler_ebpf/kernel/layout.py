@@ -71,6 +71,9 @@ CPU_SLOT = np.dtype(
     ]
 )
 
+NO_SUBSYS = 0xFFFFFFFF
+KNOBS = np.dtype([("v1_subsys", "<u4"), ("cpus", "<u4")])
+
 CONTROL = np.dtype(
     [
         ("epoch", "<u8"),
@@ -150,6 +153,7 @@ STRUCTS = {
     "cgroup_usage": CGROUP_USAGE,
     "process_end": PROCESS_END,
     "cpu_slot": CPU_SLOT,
+    "knobs": KNOBS,
     "control": CONTROL,
     "job_mark": JOB_MARK,
     "sample": SAMPLE,

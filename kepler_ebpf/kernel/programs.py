@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kepler_ebpf.errors import ReadError, SetupError
 from kepler_ebpf.host.rights import give_up
+from kepler_ebpf.kernel.layout import NO_SUBSYS
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library, map_entries
 
 MAPS = (
@@ -96,6 +97,11 @@ class LoadRequest:
     def maps(self) -> tuple[str, ...]:
         """The maps that user space reads or writes."""
         return (*MAPS, *(SAMPLE_MAPS if self.samples_bytes else ()))
+
+    @property
+    def subsys_word(self) -> int:
+        """``v1_subsys`` as the programs have it."""
+        return NO_SUBSYS if self.v1_subsys is None else self.v1_subsys
 
     @property
     def job_entries(self) -> int:

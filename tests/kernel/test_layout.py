@@ -58,6 +58,7 @@ def test_limits_are_those_of_the_header():
     assert defined["KEPLER_ENDED"] == f"{layout.FLAG_ENDED}U"
     assert defined["KEPLER_PATH_UNKNOWN"] == f"{layout.PATH_UNKNOWN}U"
     assert defined["KEPLER_PATH_DELETED"] == f"{layout.PATH_DELETED}U"
+    assert defined["KEPLER_NO_SUBSYS"] == f"{layout.NO_SUBSYS:#x}U"
     assert defined["CGROUP_ENTRIES"] == str(programs.CGROUP_ENTRIES)
     assert np.uint64(1 << 63) == layout.CGROUP_V1
 

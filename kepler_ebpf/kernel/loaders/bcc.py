@@ -31,7 +31,6 @@ from kepler_ebpf.kernel.programs import (
 )
 
 DISTRIBUTION_PACKAGES = "/usr/lib/python3/dist-packages"
-_NO_SUBSYS = 0xFFFFFFFF
 _COMPILE_REMEDY = "use --bpf-loader core, or report this with the versions of bcc and the kernel"
 
 _STAND_INS = {
@@ -199,7 +198,6 @@ def types_with_offsets(declarations: str, btf: Btf) -> str:
 
 
 def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
-    subsys = _NO_SUBSYS if request.v1_subsys is None else request.v1_subsys
     flags = [
         "-DKEPLER_BCC",
         f"-DTASK_ENTRIES={request.task_entries}",
@@ -207,7 +205,7 @@ def _compile(bcc: ModuleType, source: str, request: LoadRequest) -> Any:
         f"-DEXECS_BYTES={request.execs_bytes}",
         f"-DENDS_BYTES={request.ends_bytes}",
         f"-DJOB_ENTRIES={request.job_entries}",
-        f"-Dv1_subsys={subsys}u",
+        f"-DV1_SUBSYS={request.subsys_word}u",
     ]
     if request.samples_bytes:
         flags.append(f"-DSAMPLES_BYTES={request.samples_bytes}")

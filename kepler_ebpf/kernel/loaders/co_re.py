@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.kernel.layout import KNOBS
 from kepler_ebpf.kernel.libbpf import describe_errno, last_errno, library
 from kepler_ebpf.kernel.programs import (
     OPTIONAL,
@@ -93,10 +95,9 @@ def _configure(handle: int, request: LoadRequest) -> None:
     for name in OPTIONAL:
         program = _found(handle, name, lib.bpf_object__find_program_by_name)
         lib.bpf_program__set_autoload(program, name in request.programs)
-    if request.v1_subsys is not None:
-        knob = ctypes.c_uint32(request.v1_subsys)
-        bpf_map = find_map(handle, b".rodata.knobs")
-        lib.bpf_map__set_initial_value(bpf_map, ctypes.byref(knob), ctypes.sizeof(knob))
+    knobs = np.array((request.subsys_word, request.cpus), KNOBS)
+    constants = _found(handle, ".rodata.knobs", find_map)
+    lib.bpf_map__set_initial_value(constants, knobs.ctypes.data, knobs.nbytes)
 
 
 def _load(handle: int) -> None:
