@@ -42,7 +42,7 @@
 
 /* A field of a pointer that the tracepoint itself handed over: a plain load, no helper call. */
 #define LOAD(ptr, field) ((ptr)->field)
-#define SWITCH "tp_btf/sched_switch"
+#define BY_TYPE_INFO(tracepoint) "tp_btf/" tracepoint
 
 #define CURRENT_PID(task) LOAD(task, pid)
 

@@ -17,17 +17,18 @@ static __always_inline void mark_child(struct task_struct *parent, struct task_s
 
 	if (!control || !control->jobs)
 		return;
-	mark = get_mark(READ(parent, pid));
-	if (!mark || (mark->start_ns && mark->start_ns != READ(parent, start_boottime)))
+	mark = get_mark(CURRENT_PID(parent));
+	if (!mark || (mark->start_ns && mark->start_ns != LOAD(parent, start_boottime)))
 		return;
-	fresh.start_ns = READ(child, start_boottime);
+	fresh.start_ns = LOAD(child, start_boottime);
 	fresh.job = mark->job;
 	if (mark->flags & KEPLER_JOB_ARMED) {
 		fresh.flags = KEPLER_JOB_PENDING;
-		drop_mark(READ(parent, pid));
+		control->pending_pid = LOAD(child, pid);
+		drop_mark(CURRENT_PID(parent));
 	}
 	__sync_fetch_and_add(&control->job_tasks, 1);
-	if (put_mark(READ(child, pid), &fresh))
+	if (put_mark(LOAD(child, pid), &fresh))
 		__sync_fetch_and_add(&control->marks_lost, 1);
 }
 
@@ -35,18 +36,18 @@ static __always_inline void mark_child(struct task_struct *parent, struct task_s
 static __always_inline void note_exec(struct task_struct *task)
 {
 	struct cpu_slot *slot = get_slot(bpf_get_smp_processor_id());
+	struct task_key key = { .pid = READ(task, pid) };
 	struct control *control = get_control();
 	struct task_usage *usage;
-	struct task_key key = {};
 	struct job_mark *mark;
 
-	if (!control || !slot || !control->jobs)
+	if (!control || !slot || key.pid != control->pending_pid)
 		return;
-	mark = get_mark(READ(task, pid));
+	control->pending_pid = 0;
+	mark = get_mark(key.pid);
 	if (!mark || !(mark->flags & KEPLER_JOB_PENDING))
 		return;
 	mark->flags = 0;
-	key.pid = READ(task, pid);
 	key.start_ns = READ(task, start_boottime);
 	key.cgroup_id = slot->running_cgroup_id;
 	key.socket = slot->socket;
@@ -57,13 +58,13 @@ static __always_inline void note_exec(struct task_struct *task)
 static __always_inline void drop_mark_of(struct task_struct *task)
 {
 	struct control *control = get_control();
-	__u32 pid = READ(task, pid);
+	__u32 pid = LOAD(task, pid);
 	struct job_mark *mark;
 
 	if (!control || !control->jobs)
 		return;
 	mark = get_mark(pid);
-	if (mark && (!mark->start_ns || mark->start_ns == READ(task, start_boottime)))
+	if (mark && (!mark->start_ns || mark->start_ns == LOAD(task, start_boottime)))
 		drop_mark(pid);
 }
 

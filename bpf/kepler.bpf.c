@@ -29,7 +29,7 @@
 
 #define MAX_CPUS 1024 /* of one loop: the verifier follows each branch of each round */
 
-ENTRY(on_switch, SWITCH)
+ENTRY(on_switch, BY_TYPE_INFO("sched_switch"))
 {
 	struct task_struct *prev = ARG(struct task_struct *, 1);
 	struct task_struct *next = ARG(struct task_struct *, 2);
@@ -183,7 +183,7 @@ ENTRY(on_exec, "raw_tp/sched_process_exec")
 }
 
 /* The next four are loaded only where jobs are measured. */
-ENTRY(on_fork, "raw_tp/sched_process_fork")
+ENTRY(on_fork, BY_TYPE_INFO("sched_process_fork"))
 {
 	mark_child(ARG(struct task_struct *, 0), ARG(struct task_struct *, 1));
 	return 0;
@@ -195,7 +195,7 @@ ENTRY(on_job_exec, "raw_tp/sched_process_exec")
 	return 0;
 }
 
-ENTRY(on_free, "raw_tp/sched_process_free")
+ENTRY(on_free, BY_TYPE_INFO("sched_process_free"))
 {
 	drop_mark_of(ARG(struct task_struct *, 0));
 	return 0;

@@ -114,6 +114,7 @@ struct control {
 	__u64 job_tasks; /* tasks that were started in a job */
 	__u64 marks_lost;
 	__u64 pre_exec_ns; /* what the first task of the last job ran before its exec */
+	__u64 pending_pid; /* that task, until its exec */
 	__u64 sample_all;  /* also tasks of no job; user space sets it */
 	__u64 samples_lost;
 };
@@ -182,7 +183,7 @@ KEPLER_SIZE(cgroup_usage, 24);
 KEPLER_SIZE(process_end, 24);
 KEPLER_SIZE(cpu_slot, 128);
 KEPLER_SIZE(knobs, 8);
-KEPLER_SIZE(control, 144);
+KEPLER_SIZE(control, 152);
 KEPLER_SIZE(job_mark, 16);
 KEPLER_SIZE(sample, 5128);
 KEPLER_SIZE(cgroup_event, 520);

@@ -93,6 +93,7 @@ CONTROL = np.dtype(
         ("job_tasks", "<u8"),
         ("marks_lost", "<u8"),
         ("pre_exec_ns", "<u8"),
+        ("pending_pid", "<u8"),
         ("sample_all", "<u8"),
         ("samples_lost", "<u8"),
     ]

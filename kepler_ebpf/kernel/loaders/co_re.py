@@ -70,7 +70,7 @@ def load(request: LoadRequest) -> Programs:
         loader="core",
         maps=maps,
         programs=programs,
-        by_type_info=frozenset({"on_switch"}),
+        by_type_info=frozenset({"on_switch", "on_fork", "on_free"}),
         unload=lambda: lib.bpf_object__close(handle),
     )
 
