@@ -47,9 +47,9 @@ def _lines(result: Result, run: Run) -> Iterator[str]:
     running = f", {run.running} still running" if run.running else ""
     yield from aligned(rows)
     yield (
-        f" CPU {run.cpu_s:.3f} s in {run.tasks:,} {'task' if run.tasks == 1 else 'tasks'}{running}"
-        f", {run.switches:,} context switches; {run.cpu_s / run.wall_s:.2f} CPUs over "
-        f"{_digits(run.wall_s, 4)} s"
+        f" CPU {run.cpu_s:.3f} s in {counted(run.tasks, 'task')}{running}"
+        f", {counted(run.switches, 'context switch', 'es')}; "
+        f"{run.cpu_s / run.wall_s:.2f} CPUs over {_digits(run.wall_s, 4)} s"
     )
     kind = primary(run)
     zone = run.zones[kind]
@@ -184,6 +184,11 @@ def joules(value: float, error: float | None = None) -> str:
     if error:
         return f"{value:,.{_decimals(error)}f}"
     return _digits(value, 4)
+
+
+def counted(count: int, noun: str, plural: str = "s") -> str:
+    """Return so many of a thing, in the singular or with the ending of the *plural*."""
+    return f"{count:,} {noun}{'' if count == 1 else plural}"
 
 
 def percent(part: float, whole: float) -> str:

@@ -60,8 +60,9 @@ class RemoteSession:
         job = RemoteJob(self.path, begin)
         with closing(job):
             self._meter = job.meter
-            command = Command(arguments, user)
+            # Its CPU time counts from the fork on, so its time does too.
             began_s = time.monotonic()
+            command = Command(arguments, user)
             with command.forwarded_signals():
                 command.ends_within(None)
                 wall_s = time.monotonic() - began_s

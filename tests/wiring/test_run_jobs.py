@@ -263,6 +263,12 @@ def test_stat_without_rights(path, stopwatch):
             assert zone["rest_joules"] is None
 
 
+def test_time_holds_the_cpu_time_of_a_short_command(path):
+    """One thread has no more CPU time than time: both begin at the fork."""
+    run = json.loads(stat(path, "--json", "--", "true").stderr)["runs"][0]
+    assert 0 < run["cpu_s"] <= run["wall_s"]
+
+
 def test_jobs_and_rest_are_the_active_energy(path):
     """For each zone the command's joules and the rest's parts are all that the node drew."""
     result_ = json.loads(stat(path, "--json", "--", "sleep", "1.2").stderr)
