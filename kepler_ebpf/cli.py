@@ -80,8 +80,19 @@ class VerbCommand(click.Command):
 
     def __init__(self, verb: Verb) -> None:
         self._verb = verb
-        params: list[click.Parameter] = [
-            *verb.flags,
+        super().__init__(
+            verb.name,
+            callback=self._call,
+            help=verb.help,
+            epilog="\b\nExamples:\n  " + "\n  ".join(verb.examples) if verb.examples else None,
+            # What follows the first word of a command to run is the command's.
+            context_settings={"allow_interspersed_args": all(f.nargs > 0 for f in verb.flags)},
+        )
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its flags, made when they are asked for: those of all verbs take time."""
+        self.params = self.params or [
+            *self._verb.flags,
             click.Option(
                 ["--config.file", CONFIG_FILE],
                 metavar="FILE",
@@ -89,17 +100,9 @@ class VerbCommand(click.Command):
                 help="YAML file with Kepler's keys; flags override it.  "
                 f"[default: the environment's {CONFIG_VARIABLE}]",
             ),
-            *(_flag(option, verb.settings) for option in FLAGGED),
+            *(_flag(option, self._verb.settings) for option in FLAGGED),
         ]
-        super().__init__(
-            verb.name,
-            callback=self._call,
-            params=params,
-            help=verb.help,
-            epilog="\b\nExamples:\n  " + "\n  ".join(verb.examples) if verb.examples else None,
-            # What follows the first word of a command to run is the command's.
-            context_settings={"allow_interspersed_args": all(f.nargs > 0 for f in verb.flags)},
-        )
+        return super().get_params(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let click parse, with each ``--no-X`` spelled ``--X=false``; not of a command to run."""

@@ -10,7 +10,6 @@ from itertools import chain
 
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.stat.result import Result, Run, ZoneEnergy
-from kepler_ebpf.stat.statistics import CONFIDENCE, spread
 from kepler_ebpf.stat.tally import JOB, Span
 
 MIN_UNTRACKED_S = 0.001
@@ -94,6 +93,9 @@ def _error(zone: ZoneEnergy, *, is_estimate: bool) -> str:
 
 
 def _summary(result: Result) -> Iterator[str]:
+    # It takes time to import, and a single run has none of it.
+    from kepler_ebpf.stat.statistics import CONFIDENCE, spread  # noqa: PLC0415
+
     runs = result.runs
     yield f" {len(runs)} runs of: {result.subject}"
     header = ("", "mean", "", "standard deviation", f"{CONFIDENCE:.0%} interval of the mean")

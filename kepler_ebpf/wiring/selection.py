@@ -10,8 +10,6 @@ from typing import Protocol
 
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.kernel.jobs import Jobs
-from kepler_ebpf.names.cgroups.paths import CgroupPaths
-from kepler_ebpf.stat import select
 from kepler_ebpf.stat.tally import Select
 from kepler_ebpf.wiring.measuring import Measuring
 
@@ -49,6 +47,10 @@ def selection(
 
     Raises KeplerError where it does not exist.
     """
+    # A command that is measured waits for what is imported above.
+    from kepler_ebpf.names.cgroups.paths import CgroupPaths  # noqa: PLC0415
+    from kepler_ebpf.stat import select  # noqa: PLC0415
+
     config, hierarchy = measuring.config, measuring.hierarchy
     if asked.pid:
         pids = [int(pid) for pid in asked.pid.split(",") if pid.isdigit()]
