@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from kepler_ebpf.kernel.jobs import Jobs
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
@@ -20,8 +21,12 @@ from kepler_ebpf.stat.tally import Select, Span, run_of, span_of
 MAX_STEP_S = 0.25
 """Intervals end at least so often: the map of tasks must not fill unseen, and a peak be found."""
 
-Shown = Callable[[float, Span], None]
-"""Shows the end of an interval that was asked for: seconds since the start, and what was used."""
+
+class Shown(Protocol):
+    """Shows what an interval has used."""
+
+    def __call__(self, at_s: float, step: Span, *, is_last: bool) -> None:
+        """Take in the interval that ended *at_s* seconds after the start."""
 
 
 Taken = Callable[[Measured, list[ExecEvent]], None]
@@ -107,7 +112,7 @@ class Session:
             has_ended = ends_within(self.step_s)
             step = self.close(select)
             if self.shown:
-                self.shown(time.monotonic() - began_s, step)
+                self.shown(time.monotonic() - began_s, step, is_last=has_ended)
             if span is None:
                 span = step
             else:

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
 from kepler_ebpf.stat.result import Result, Run, ZoneEnergy
@@ -130,13 +129,14 @@ def _joules_of(kind: str) -> Callable[[Run], float]:
 # --- intervals --------------------------------------------------------------------------------
 
 
-def interval_row(at_s: float, span: Span, kinds: tuple[str, ...]) -> str:
+def interval_row(at_s: float, span: Span, kinds: tuple[str, ...], *, is_estimate: bool) -> str:
     """Return one interval as a line: when it ended, and what was used in it."""
-    watts = (
-        f"{kind} {uj / UJ_PER_J:.3f} J {uj / UJ_PER_J / span.length_s:.2f} W"
+    unit = "J estimate" if is_estimate else "J"
+    figures = (
+        f"{kind} {uj / UJ_PER_J:9.4f} {unit} {uj / UJ_PER_J / span.length_s:8.3f} W"
         for kind, uj in zip(kinds, span.energy_uj[JOB].tolist(), strict=True)
     )
-    return f"{at_s:10.3f} s  " + "  ".join(chain(watts, (f"CPU {span.cpu_ns / NS_PER_S:.3f} s",)))
+    return "  ".join((f"{at_s:10.3f} s", *figures, f"CPU {span.cpu_ns / NS_PER_S:.3f} s"))
 
 
 # --- for programs -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import click
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.model.energy import Meter
 from kepler_ebpf.stat import text
 from kepler_ebpf.stat.command import Command, CommandError
 from kepler_ebpf.stat.result import Result, Run
@@ -79,9 +80,8 @@ def stat(config: Config, **flags: Any) -> int:
         if asked.needs_rights:
             opened = open_session(stack, config)
             if asked.rows:
-                kinds = zone_kinds(opened.measuring.meter.zones)
                 opened.session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
-                opened.session.shown = _Rows(asked.rows / MS_PER_S, kinds, out)
+                opened.session.shown = _Rows(asked.rows / MS_PER_S, opened.measuring.meter, out)
             runner: Opened | RemoteSession = opened
         else:
             runner = open_runner(stack, config)
@@ -190,20 +190,22 @@ def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run]
 
 
 class _Rows:
-    """Prints what was used in each *every_s* seconds."""
+    """Prints what was used in each *every_s* seconds, and in the rest of them at the end."""
 
-    def __init__(self, every_s: float, kinds: tuple[str, ...], out: TextIO) -> None:
-        self._every_s, self._kinds, self._out = every_s, kinds, out
+    def __init__(self, every_s: float, meter: Meter, out: TextIO) -> None:
+        self._every_s, self._meter, self._out = every_s, meter, out
         self._span: Span | None = None
 
-    def __call__(self, at_s: float, step: Span) -> None:
+    def __call__(self, at_s: float, step: Span, *, is_last: bool) -> None:
         """Take in an interval that ended *at_s* seconds after the start."""
         if self._span is None:
             self._span = replace(step)
         else:
             self._span.add(step)
         # Half an interval early is nearer than half an interval late.
-        if self._span.length_s >= self._every_s - step.length_s / 2:
-            self._out.write(text.interval_row(at_s, self._span, self._kinds) + "\n")
+        if is_last or self._span.length_s >= self._every_s - step.length_s / 2:
+            kinds, is_estimate = zone_kinds(self._meter.zones), self._meter.stats.is_estimate
+            row = text.interval_row(at_s, self._span, kinds, is_estimate=is_estimate)
+            self._out.write(row + "\n")
             self._out.flush()
             self._span = None

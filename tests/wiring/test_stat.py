@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -213,12 +214,17 @@ def test_prepare_and_cleanup_are_not_measured(tmp_path):
 
 
 def test_rows_add_up_to_the_run():
-    """-I prints what each interval used."""
-    done = stat("-I", "100", "--", "sleep", "0.55")
-    rows = [
-        line for line in done.stderr.splitlines() if line.rstrip().endswith(" s") and "CPU" in line
-    ]
-    assert len(rows) >= 4
+    """-I prints what each interval used, and at the end the rest."""
+    done = stat(
+        "-I", "100", "--meter", "fake", "--json", "--", sys.executable, "-c", BURN.format(0.33)
+    )
+    rows = [line for line in done.stderr.splitlines() if re.search(r"CPU [\d.]+ s$", line)]
+    (run,) = json.loads(done.stderr.removeprefix("\n".join(rows)))["runs"]
+    assert len(rows) >= 3
+    assert all("J estimate" in row for row in rows)
+    cpu_s = sum(float(row.split()[-2]) for row in rows)
+    # The first row has the start of the command too, and each is rounded.
+    assert run["cpu_s"] - 0.0005 * len(rows) <= cpu_s < run["cpu_s"] + 0.1
 
 
 def test_running_process_is_measured():
