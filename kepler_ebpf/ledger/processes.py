@@ -29,9 +29,9 @@ from kepler_ebpf.ledger.records import (
     identity_of,
 )
 from kepler_ebpf.ledger.selector import Selector
-from kepler_ebpf.ledger.series import RETIRED_ROW, ProcessTable
+from kepler_ebpf.ledger.series import ProcessTable
 from kepler_ebpf.ledger.sums import SumRows, make_label
-from kepler_ebpf.ledger.table import Retention, frozen
+from kepler_ebpf.ledger.table import RETIRED_ROW, Retention, frozen
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.names import Naming, ProcessIdentity, ProcessName
 from kepler_ebpf.model.selection import Selection
@@ -177,8 +177,8 @@ class ProcessTotals:
         self._ended.update([records.identities[index] for index in has_ended])
         is_overflow = tasks["tgid"] == 0
         new = np.flatnonzero((rows == RETIRED_ROW) & ~is_overflow)
-        used_uj = records.weights[:, rank]
-        new, leaving = self._selector.choose(records, rows, new, used_uj, self._may_enter)
+        rank_uj, rules = records.weights[:, rank], (self._may_enter, table.newest)
+        new, leaving = self._selector.choose(records, rows, new, rank_uj, *rules)
         if len(leaving):
             self._unlist(leaving)
             rows = table.rows_of(records.identities)
@@ -267,7 +267,7 @@ class ProcessTotals:
 
     def _may_enter(self, identities: list[int], energy_uj: Floats) -> Bools:
         """Return which new processes may be listed; of ended ones those that would stay listed."""
-        is_alive = np.array([identity not in self._ended for identity in identities], np.bool_)
+        is_alive = np.array([each not in self._ended for each in identities], np.bool_)
         return is_alive | self._retention.chosen(~is_alive, energy_uj)
 
     def _open(self, records: LinkedRecords, index: int) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from kepler_ebpf.ledger.candidates import Candidates
 from kepler_ebpf.ledger.records import LinkedRecords, comm_of, pid_of
-from kepler_ebpf.ledger.series import RETIRED_ROW, ProcessTable
+from kepler_ebpf.ledger.table import RETIRED_ROW, Table
 from kepler_ebpf.model.arrays import Bools, Floats, Ints
 from kepler_ebpf.model.selection import Selection
+from kepler_ebpf.model.workloads import ProcessLabels
 
 NO_ROWS = np.zeros(0, np.int64)
 
@@ -21,7 +22,7 @@ class Selector:
     A process of a virtual machine keeps its row: the machine's is made of it.
     """
 
-    def __init__(self, table: ProcessTable, selection: Selection) -> None:
+    def __init__(self, table: Table[ProcessLabels], selection: Selection) -> None:
         self._table = table
         self._selection = selection
         self._candidates = Candidates(selection)
@@ -34,11 +35,13 @@ class Selector:
         new: Ints,
         energy_uj: Floats,
         may_enter: Callable[[list[int], Floats], Bools],
+        newest: Callable[[int], int],
     ) -> tuple[Ints, Ints]:
         """Return those of the records *new* whose process gets a row, and the rows to be freed.
 
         *rows* and *energy_uj* are of all records; *new* index those of processes without a row.
-        Of these, *may_enter* returns which may be listed, from identities and energy.
+        Of these, *may_enter* returns which may be listed, from identities and energy. *newest*
+        returns the row of a pid.
         """
         if self._selects_all:
             return new, NO_ROWS
@@ -53,7 +56,7 @@ class Selector:
         np.add.at(used_uj, index, energy_uj[new])
         allowed = may_enter(identities, used_uj) & self._candidates.rested(identities)
         # A pid has one owner. The newer one goes on with the series of the earlier, if it is alike.
-        earlier = np.array([table.newest(pid_of(one)) for one in identities], np.int64)
+        earlier = np.array([newest(pid_of(one)) for one in identities], np.int64)
         ranked, stays = self._ranked(earlier)
         listed: Floats = np.where(stays, np.inf, scores[ranked])
         succeeds = earlier != RETIRED_ROW

@@ -7,12 +7,9 @@ import numpy as np
 from kepler_ebpf.ledger.groups import NONE, GroupTable
 from kepler_ebpf.ledger.places import Places
 from kepler_ebpf.ledger.records import identity_of
-from kepler_ebpf.ledger.table import START_ROWS, Table
+from kepler_ebpf.ledger.table import RETIRED_ROW, START_ROWS, Table
 from kepler_ebpf.model.arrays import Floats, Ints, Records
 from kepler_ebpf.model.workloads import ProcessLabels, State, VmLabels
-
-RETIRED_ROW = 0
-"""The row with the processes of no container that are listed no longer."""
 
 COLUMNS = [
     ("start_ns", "u8"),

@@ -20,6 +20,9 @@ Array = TypeVar("Array", bound=NDArray[Any])
 
 START_ROWS = 64
 
+RETIRED_ROW = 0
+"""Of processes: the row with those of no container that are listed no longer."""
+
 SHOWN, OPEN = 0, 1
 """Indexes in ``Table.recent``: the interval that views show, and the one after it."""
 
