@@ -376,6 +376,47 @@ def test_without_a_place_for_a_stream_the_page_polls(served: ApiServer, show: Sh
         expect(page.locator("#rows tr")).to_have_count(3)
 
 
+def test_what_is_small_is_not_0(served: ApiServer, show: Show) -> None:
+    """Who used little is told from who used nothing, and rounding adds no digit."""
+    used_uj = {"full": 499_999.0, "small": 100.0, "unused": 0.0}
+    rows = [
+        Row(process(pid, name), ran_uj=(uj, 0)) for pid, (name, uj) in enumerate(used_uj.items())
+    ]
+    served.publish(snapshot(rows))
+    page = show(served.port)
+    for name, power, share in [
+        ("full", "1.00 W", "17 %"),
+        ("small", "<0.001 W", "<0.1 %"),
+        ("unused", "0.000 W", "0.0 %"),
+    ]:
+        row = page.locator("#rows tr", has=page.get_by_role("link", name=name))
+        expect(row.locator("td.number").nth(0)).to_have_text(power)
+        expect(row.locator("td.number").nth(1)).to_have_text(share)
+
+
+def test_the_first_link_skips_to_the_workloads(served: ApiServer, show: Show) -> None:
+    """Who needs no pointer gets past the node, and the view and its address stay."""
+    page = show(served.port, "#/container?q=web")
+    expect(page.locator("#rows a")).to_have_text(["web"])
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#panel")).to_be_focused()
+    assert page.url.endswith("#/container?q=web")
+    page.locator("#rows a").click()
+    expect(page.locator("#detail-title")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+
+
+def test_a_list_without_rows_says_so(served: ApiServer, show: Show) -> None:
+    """A search that finds nothing, and a kind of which nothing ran."""
+    served.publish(snapshot(containers=[]))
+    page = show(served.port, "#/container")
+    expect(page.locator("#rest tr").first).to_contain_text("none ran in the last interval")
+    page.goto(f"http://127.0.0.1:{served.port}/#/process?q=nobody")
+    expect(page.locator("#rest tr").first).to_contain_text("none matches; 1 other row")
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1600])
 def test_every_width_fits(width: int, served: ApiServer, show: Show) -> None:
     """Nothing is wider than the screen, in the list and in the details."""
@@ -435,7 +476,10 @@ def test_everything_has_a_name(served: ApiServer, show: Show) -> None:
     tree = page.locator("body").aria_snapshot()
     assert 'slider "Power of the node over the last minutes"' in tree
     assert 'searchbox "Search by name, pid or executable"' in tree
-    assert 'table "Processes by watts, 1 of 1, power in zone package"' in tree
+    caption = "Processes by power, in zone package: 1 of 1 that ran in the last interval"
+    assert f'table "{caption}"' in tree
+    assert 'cell "worker 100"' in tree
+    assert 'tab "Processes 1"' in tree
     assert re.search(r"- (button|link|tab|slider|searchbox)(:| \[|$)", tree, re.MULTILINE) is None
 
 

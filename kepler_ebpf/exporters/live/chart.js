@@ -1,10 +1,12 @@
 // Drawing: stacked areas over time with a cursor, and lines of the size of a word.
 
 const SVG = "http://www.w3.org/2000/svg";
-const LEFT = 44;
+const LEFT = 58;
 const BOTTOM = 20;
 const TOP = 8;
 const GAP_S = 60;
+// What is smaller is what arithmetic with rounded numbers leaves of 0.
+const MAX_ROUNDING = 1e-9;
 
 export function svg(name, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, name);
@@ -24,7 +26,11 @@ export const date = (at) => DATED.format(1000 * at);
 export function watts(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3);
+  if (size > MAX_ROUNDING && size < 0.0005) return "<0.001";
+  // As many digits as the rounded value needs: 0.9999 is 1.00, not 1.000.
+  const rounded = +size.toPrecision(3);
+  const digits = rounded >= 100 ? 0 : rounded >= 10 ? 1 : rounded >= 1 ? 2 : 3;
+  return (size > MAX_ROUNDING ? value : 0).toFixed(digits);
 }
 
 /** Runs of indexes without an unknown value and without a gap in time. */

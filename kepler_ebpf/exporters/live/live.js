@@ -14,6 +14,11 @@ const LEVELS = {
 const SORTS = ["watts", "joules", "cpu", "name"];
 const FIGURES = new Set(["key", "start_ns", "state", "watts", "joules", "cpu_seconds"]);
 const PARENTS = { container_id: "container", pod_id: "pod", vm_id: "vm" };
+const ORDERS = { watts: "power", joules: "energy", cpu: "CPU", name: "name" };
+const ESTIMATES = {
+  estimate: "No energy counter works here: the watts are a model of CPU time. Compare workloads with each other.",
+  fake: "The meter “fake” makes its watts up, to try this program out.",
+};
 const FIRST_ROWS = 20;
 const SUMMARY_MS = 15000;
 
@@ -48,8 +53,11 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
-const percent = (part, whole) =>
-  part === null || !whole ? "–" : `${((100 * part) / whole).toFixed(part / whole < 0.0995 ? 1 : 0)} %`;
+function percent(part, whole) {
+  if (part === null || !whole) return "–";
+  const share = (100 * part) / whole;
+  return `${share > 1e-9 && share < 0.05 ? "<0.1" : share.toFixed(share < 9.95 ? 1 : 0)} %`;
+}
 
 function energy(joules) {
   if (joules === undefined) return "–";
@@ -232,7 +240,7 @@ function render() {
   document.title = `${watts(node.watts)} W · ${shown.node || "kepler-ebpf"}`;
   for (const tag of document.querySelectorAll("[data-estimate]")) tag.hidden = !shown.estimate;
   $("estimate").hidden = !shown.estimate;
-  say("estimate-why", `No energy counter is in use here (meter “${shown.meter}”).`);
+  say("estimate-why", ESTIMATES[shown.meter] ?? ESTIMATES.estimate);
   renderTabs();
   if (route.key) renderDetail(level, kind, node);
   else {
@@ -303,7 +311,7 @@ function renderFacts(kind, node) {
   say("lost-more", `${lost.events} events, ${lost.meter_errors} faults of the meter, ${lost.failed_intervals} failed intervals`);
   const isBad = lost.events + lost.meter_errors + lost.failed_intervals > 0 || lost.cpu_seconds > elapsed / 1000;
   $("lost").parentElement.parentElement.classList.toggle("warn", isBad);
-  say("interval", seconds(shown.interval_s));
+  say("interval", `${watts(shown.interval_s)} s`);
   say("interval-more", `ended ${clock(shown.at_s)}; meter ${shown.meter}, since ${date(shown.since_s)}`);
 }
 
@@ -316,7 +324,7 @@ function renderTabs() {
     }
     if (!tabs.has(level)) {
       const count = make("span");
-      const tab = make("button", { type: "button", id: `tab-${level}` }, title, count);
+      const tab = make("button", { type: "button", id: `tab-${level}` }, title, " ", count);
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-controls", "panel");
       tab.addEventListener("click", () => go({ level, key: "" }));
@@ -341,7 +349,7 @@ function rowOf(key) {
     cells[name] = make("td", { className: name === "watts" ? "number" : "number wide" });
   }
   const trend = make("td", { className: "trend" }, line);
-  const name = make("td", {}, link, more);
+  const name = make("td", {}, link, " ", more);
   const element = make("tr", {}, name, cells.watts, trend, cells.share, cells.joules, cells.cpu);
   const row = { element, link, more, line, cells };
   rows.set(key, row);
@@ -383,16 +391,20 @@ function renderRows(level, kind, node) {
     if (header.dataset.sort !== route.sort) header.removeAttribute("aria-sort");
     else header.setAttribute("aria-sort", route.sort === "name" ? "ascending" : "descending");
   }
-  const title = LEVELS[route.level][0];
-  say("caption", `${title} by ${route.sort}, ${level.rows.length} of ${level.found}, power in zone ${kind}`);
+  const [title] = LEVELS[route.level];
+  const found = `${level.found} that ran in the last interval${route.filter ? " and match" : ""}`;
+  say("caption", `${title} by ${ORDERS[route.sort]}, in zone ${kind}: ${level.rows.length} of ${found}`);
   $("more").hidden = level.rows.length >= level.found || top >= 320;
 }
 
 function renderRest(level) {
   const { zone } = level;
+  const [title] = LEVELS[route.level];
+  const others = level.other_rows === 1 ? "1 other row" : `${level.other_rows} other rows`;
+  const none = route.filter ? `none matches; ${others}` : "none ran in the last interval";
   const rest = [
-    [`${level.other_rows} other ${route.filter ? "rows, or not found" : "rows"}`, zone.other_rows_watts],
-    [`in none of these ${LEVELS[route.level][0].toLowerCase()}`, zone.outside_watts],
+    [level.found ? others : none, zone.other_rows_watts],
+    [`in none of these ${title === "VMs" ? title : title.toLowerCase()}`, zone.outside_watts],
     ["without an owner", zone.no_owner_watts],
     ["idle", zone.idle_watts],
     [`= ${zone.kind}, as the meter has it`, zone.watts],
@@ -402,10 +414,10 @@ function renderRest(level) {
     const blank = ["trend", "wide", "wide", "wide"].map((name) => make("td", { className: name }));
     body.append(make("tr", {}, make("td"), make("td", { className: "number" }), ...blank));
   }
-  rest.forEach(([title, value], index) => {
+  rest.forEach(([name, value], index) => {
     const { cells } = body.rows[index];
-    cells[0].textContent = title;
-    cells[1].textContent = `${watts(Math.abs(value) < 1e-9 && value !== null ? 0 : value)} W`;
+    cells[0].textContent = name;
+    cells[1].textContent = `${watts(value)} W`;
     body.rows[index].className = index === rest.length - 1 ? "sum" : "";
     // Processes are never outside of processes.
     body.rows[index].hidden = index === 1 && route.level === "process";
@@ -481,7 +493,12 @@ function escape() {
 }
 
 const KEYS = {
-  "/": () => (route.key ? go({ key: "" }) : $("search").focus()),
+  "/": () => {
+    if (route.key) window.history.pushState(null, "", address({ key: "" }));
+    if (route.key) follow();
+    returning = "";
+    $("search").focus();
+  },
   "?": () => $("help").showModal(),
   p: () => setPaused(!isPaused),
   s: () => go({ sort: nextOf(SORTS, route.sort) }),
@@ -525,6 +542,11 @@ window.addEventListener("hashchange", follow);
 $("tabs").addEventListener("keydown", moveTab);
 $("search").addEventListener("input", search);
 $("pause").addEventListener("click", () => setPaused(!isPaused));
+// The address names the view, so it cannot name the place in it as well.
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $(route.key ? "detail-title" : "panel").focus();
+});
 $("help-button").addEventListener("click", KEYS["?"]);
 $("help-close").addEventListener("click", () => $("help").close());
 $("more").addEventListener("click", () => {
