@@ -20,12 +20,13 @@ from kepler_ebpf.top.lines import ASCII_BARS, UTF8_BARS, cut, sparkline, wrapped
 MIN_COLUMNS, MIN_LINES = 30, 8
 BOLD, REVERSE = "\x1b[1m", "\x1b[7m"
 
-HINT = "q quit s sort f filter v view z zoom o zone p pause J time ? help"
+HINT = "? help q quit s sort f filter v view z zoom o zone p pause J time"
 ASKS = {"filter": "Enter keeps it, Esc clears it", "go to": "-30s, 5m ago, 14:03:20; Esc: stay"}
 """What can be typed, and what is said of it."""
 
 HELP = """\
-up, down, j, k, PgUp, PgDn, Home, End   choose a row; the choice stays with it
+up, down, j, k, PgUp, PgDn, End   choose a row; the choice stays with it
+Home       the first row, whichever it is
 Enter      what is known of the row, and its last minutes
 s          next order: watts, joules, cpu, name
 v, 1 to 7  next view; process, container, vm, pod, unit, cgroup, task
@@ -51,8 +52,10 @@ class Screen:
         self._stop = stop
         self._bars = UTF8_BARS if is_utf8 else ASCII_BARS
         self._selected: Hashable = None
+        self._is_chosen = False
         self._at = self._skip = 0
         self._page = 1
+        self._columns = self._sum_lines = 0
         self._row: Row | None = None
         self._count = 0
         self._pane = ""
@@ -63,7 +66,7 @@ class Screen:
             **dict.fromkeys(("down", "j"), lambda: self._move(1)),
             "page up": lambda: self._move(-self._page),
             "page down": lambda: self._move(self._page),
-            **dict.fromkeys(("home", "g"), lambda: self._move(-self._count)),
+            **dict.fromkeys(("home", "g"), lambda: self._show(self._query)),
             **dict.fromkeys(("end", "G"), lambda: self._move(self._count)),
             **dict.fromkeys(("left", "t"), lambda: self.history.step(-1)),
             **dict.fromkeys(("right", "T"), lambda: self.history.step(1)),
@@ -136,11 +139,13 @@ class Screen:
         self._show(replace(self._query, view=view, within=None))
 
     def _show(self, query: Query, selected: Hashable = None) -> None:
+        """Show what *query* finds, and follow *selected*; without it the first row stays in view."""
         self._query, self._selected, self._at, self._skip = query, selected, 0, 0
+        self._is_chosen = selected is not None
 
     def _move(self, by: int) -> None:
         self._at = max(0, min(self._at + by, self._count - 1))
-        self._selected = None
+        self._selected, self._is_chosen = None, True
 
     def _zoom(self) -> None:
         if self._row and self._query.view != TASK:
@@ -170,6 +175,7 @@ class Screen:
 
     def _open(self, pane: str) -> None:
         self._pane = pane
+        self._is_chosen |= pane == "detail"
 
     def _back(self) -> None:
         if self._pane:
@@ -189,10 +195,7 @@ class Screen:
         if frame is None:
             return [cut("the first interval has not ended yet; q quits", columns)]
         state = f"PAUSED {self.history.age_s:.0f} s ago  " if self.history.is_held else ""
-        found, sums = self._summed(frame, columns, height, 1)
-        if len(sums) > 1:
-            # The sum takes lines of the rows.
-            found, sums = self._summed(frame, columns, height, len(sums))
+        found, sums = self._summed(frame, columns, height)
         lines = [BOLD + cut(state + text.heading(frame), columns), *sums]
         panes = {"help": lambda: iter(HELP), "detail": lambda: self._detail(frame, found, columns)}
         content = panes[self._pane]() if self._pane else self._table(frame, found, columns)
@@ -200,15 +203,20 @@ class Screen:
         lines = lines[: height - 1]
         return [*lines, *[""] * (height - 1 - len(lines)), cut(self._status(), columns)]
 
-    def _summed(
-        self, frame: Frame, columns: int, height: int, of_sums: int
-    ) -> tuple[Picture, list[str]]:
-        found = self._picture(frame, max(height - 3 - of_sums, 1))
-        return found, wrapped(text.sums(found, self._query.view), columns)
+    def _summed(self, frame: Frame, columns: int, height: int) -> tuple[Picture, list[str]]:
+        """Return the rows and the sum, whose lines the rows lack: as many as it ever had."""
+        if columns != self._columns:
+            self._columns, self._sum_lines = columns, 1
+        while True:
+            found = self._picture(frame, max(height - 3 - self._sum_lines, 1))
+            sums = wrapped(text.sums(found, self._query.view), columns)
+            if len(sums) <= self._sum_lines:
+                return found, [*sums, *[""] * (self._sum_lines - len(sums))]
+            self._sum_lines = len(sums)
 
     def _picture(self, frame: Frame, body: int) -> Picture:
         """Return the rows on the screen, with the one that was chosen among them."""
-        if self._selected is not None:
+        if self._is_chosen and self._selected is not None:
             at = position(frame, self._query, self._selected)
             self._at = self._at if at is None else at
         self._page = body

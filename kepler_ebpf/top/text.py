@@ -24,10 +24,11 @@ def table(frame: Frame, query: Query) -> str:
 
 def heading(frame: Frame) -> str:
     """Return the moment, the meter and whether it measures, and how busy the CPUs are."""
-    kind = "ESTIMATE by CPU time" if frame.is_estimate else "measured"
+    kind = "ESTIMATE" if frame.is_estimate else "measured"
     at = time.strftime("%H:%M:%S", time.localtime(frame.at_s))
     busy = f"CPU busy {100 * frame.usage_ratio:.0f} %"
-    return f"{at}  interval {frame.interval_s:.2f} s  {busy}  meter {frame.meter} ({kind})"
+    # What stands last is cut on a narrow screen.
+    return f"{at}  meter {frame.meter} ({kind})  {busy}  interval {frame.interval_s:.2f} s"
 
 
 def row_line(frame: Frame, found: Picture, row: Row) -> str:

@@ -82,10 +82,38 @@ def test_the_choice_stays_with_the_row():
     assert "task-3" in chosen(shown)
 
 
+def test_without_a_choice_the_highest_row_is_on_the_screen():
+    """Who has pressed nothing sees what uses most now, and Home returns to that."""
+    many = {pid: 200.0 - pid for pid in range(1, 101)}
+    shown = screen(frame(many))
+    assert "task-1" in chosen(shown)
+    shown.history.add(frame({**many, 1: 0.01}))
+    assert "task-2" in chosen(shown)
+    press(shown, "end", "home")
+    shown.history.add(frame(many))
+    assert "task-1" in chosen(shown)
+
+
+def test_the_rows_begin_where_they_began():
+    """A sum that needs fewer lines than the one before it moves no row."""
+    shown = screen(frame({1: 100.0}))
+
+    def line_of_header() -> int:
+        return next(at for at, line in enumerate(shown.lines(82, 24)) if "WATTS" in line)
+
+    before = line_of_header()
+    shown.press("2")
+    wrapped = line_of_header()
+    assert wrapped > before
+    shown.press("1")
+    assert line_of_header() == wrapped
+
+
 def test_the_choice_is_on_the_screen():
     """A chosen row that moves beyond the screen takes the screen with it."""
     many = {pid: 200.0 - pid for pid in range(1, 101)}
     shown = screen(frame(many))
+    press(shown, "down", "up")
     assert "task-1" in chosen(shown)
     shown.history.add(frame({**many, 1: 0.01}))
     assert "task-1" in chosen(shown)

@@ -58,7 +58,7 @@ def _text(text: str) -> str:
 
 def _facts(view: View, facts: list[str]) -> Iterator[str]:
     if view.source.is_estimate:
-        yield '<p class="warn">All energy is an estimate by CPU time: nothing was measured.</p>'
+        yield '<p class="warn">All energy is an estimate: nothing was measured.</p>'
     for problem in view.source.problems:
         yield f'<p class="warn">{_text(problem)}</p>'
     for fact in facts:

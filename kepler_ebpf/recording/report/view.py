@@ -31,7 +31,7 @@ class Source:
     @property
     def kind(self) -> str:
         """Whether the energy is measured, in words."""
-        return "ESTIMATE by CPU time" if self.is_estimate else "measured"
+        return "ESTIMATE" if self.is_estimate else "measured"
 
 
 class Sums(NamedTuple):
