@@ -194,6 +194,13 @@ def _given(params: Mapping[str, Any]) -> dict[str, Setting]:
 @click.group(
     commands=[VerbCommand(verb) for verb in VERBS],
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Begin with:
+  kepler-ebpf check                 what this host offers and lacks
+  kepler-ebpf top                   what uses energy now
+  kepler-ebpf stat -- make -j2      what a command costs
+  kepler-ebpf run                   serve metrics and a live page on :28282
+""",
 )
 @click.version_option(__version__, prog_name="kepler-ebpf")
 def main() -> None:

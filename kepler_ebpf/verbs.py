@@ -20,6 +20,7 @@ class Verb:
     name: str
     function: str
     help: str
+    """Its first sentence alone stands in the list of verbs: 65 characters are not cut."""
     flags: tuple[click.Parameter, ...] = ()
     log_level: str = ""
     """What is logged where nothing else is set."""
@@ -61,14 +62,16 @@ VERBS = (
     Verb(
         "check",
         "kepler_ebpf.check.gather:check",
-        "Show what this host offers and lacks; exit status 0 when `run` can work with these flags.",
+        "Show what this host offers and lacks. The exit status is 0 where `run` can work with these "
+        "flags.",
         (click.Option(["--json", "as_json"], is_flag=True, help="Write JSON."),),
         examples=("kepler-ebpf check", "kepler-ebpf check --meter rapl --kube.enable"),
     ),
     Verb(
         "stat",
         "kepler_ebpf.wiring.stat:stat",
-        "Measure what a command costs, with all that it starts, beside the rest of the machine.",
+        "Measure what a command costs, with all that it starts. The rest of the machine is shown "
+        "beside it.",
         STAT_FLAGS,
         log_level="error",
         error_status=OWN_FAILURE,
@@ -83,7 +86,7 @@ VERBS = (
     Verb(
         "compare",
         "kepler_ebpf.wiring.compare:compare",
-        "Tell whether command B costs more than command A: each is one argument. Two files that "
+        "Tell whether command B costs more than command A. Each is one argument. Two files that "
         "stat --json has written are compared as well.",
         COMPARE_FLAGS,
         log_level="error",
@@ -97,8 +100,8 @@ VERBS = (
     Verb(
         "events",
         "kepler_ebpf.wiring.events:events",
-        "Print a line for each program that is executed and each process that ends, with what it "
-        "has used, until SIGINT.",
+        "Print what each process has used when it ends. Each program that is executed has a line "
+        "too. SIGINT ends it.",
         EVENTS_FLAGS,
         log_level="error",
         examples=(
@@ -110,8 +113,8 @@ VERBS = (
     Verb(
         "profile",
         "kepler_ebpf.wiring.profile:profile",
-        "Show which functions use the energy of a command with all that it starts, of tasks that "
-        "run anyway, or of the machine, as a flame graph that adds up to the account.",
+        "Show which functions use the energy, as a flame graph. It is that of a command with all "
+        "that it starts, of tasks that run anyway, or of the machine, and adds up to the account.",
         PROFILE_FLAGS,
         log_level="error",
         error_status=OWN_FAILURE,
@@ -126,8 +129,8 @@ VERBS = (
     Verb(
         "top",
         "kepler_ebpf.wiring.run:top",
-        "Show what uses energy now: processes, tasks, containers, pods, VMs, units or cgroups by "
-        "watts, and that they and the rest add up to the meter.",
+        "Show what uses energy now, on a terminal or printed. The rows are processes, tasks, "
+        "containers, pods, VMs, units or cgroups; with the rest they add up to the meter.",
         TOP_FLAGS,
         log_level="error",
         examples=(
@@ -140,8 +143,8 @@ VERBS = (
     Verb(
         "record",
         "kepler_ebpf.wiring.record:record",
-        "Record measured intervals into a file or directory, of a command or until SIGINT; needs "
-        "the extra `record`.",
+        "Record measured intervals into a file or directory. It ends with the command, or by "
+        "SIGINT. It needs the extra `record`.",
         RECORD_FLAGS,
         log_level="error",
         error_status=OWN_FAILURE,
@@ -154,8 +157,9 @@ VERBS = (
     Verb(
         "report",
         "kepler_ebpf.wiring.report:report",
-        "Show what a recording has of a range of time, by process, container and others, as text, "
-        "CSV, JSON, Parquet, a picture or a page; needs the extra `record`, for pictures `report`.",
+        "Show what a recording has of a range of time. The rows are processes, containers and "
+        "others; the form is text, CSV, JSON, Parquet, a picture or a page. It needs the extra "
+        "`record`, and `report` for pictures.",
         REPORT_FLAGS,
         log_level="error",
         examples=(
@@ -169,8 +173,7 @@ VERBS = (
     Verb(
         "replay",
         "kepler_ebpf.wiring.replay:replay",
-        "Attribute a recording anew, and show the difference to what was live; needs the extra "
-        "`record`.",
+        "Attribute a recording anew, and show the difference. It needs the extra `record`.",
         REPLAY_FLAGS,
         log_level="error",
         examples=(

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
 def test_version(kepler: Run) -> None:
     """The version is the package's."""
     assert kepler("--version").stdout == f"kepler-ebpf, version {__version__}\n"
+
+
+def test_help_says_what_each_verb_does(kepler: Run) -> None:
+    """The list of verbs has a whole sentence for each."""
+    text = kepler("--help").stdout
+    commands = text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(commands) == len(VERBS)
+    assert [line for line in commands if not re.search(r"[^.]\.$", line)] == []
 
 
 def test_help_names_every_flag_of_ours(kepler: Run) -> None:
