@@ -62,8 +62,8 @@ VERBS = (
     Verb(
         "check",
         "kepler_ebpf.check.gather:check",
-        "Show what this host offers and lacks. The exit status is 0 where `run` can work with these "
-        "flags.",
+        "Show what this host offers and lacks. The exit status is 0 where `run` can work with "
+        "these flags.",
         (click.Option(["--json", "as_json"], is_flag=True, help="Write JSON."),),
         examples=("kepler-ebpf check", "kepler-ebpf check --meter rapl --kube.enable"),
     ),

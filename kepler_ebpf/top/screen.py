@@ -139,7 +139,7 @@ class Screen:
         self._show(replace(self._query, view=view, within=None))
 
     def _show(self, query: Query, selected: Hashable = None) -> None:
-        """Show what *query* finds, and follow *selected*; without it the first row stays in view."""
+        """Show what *query* finds, and follow *selected*; where it is None, show the first rows."""
         self._query, self._selected, self._at, self._skip = query, selected, 0, 0
         self._is_chosen = selected is not None
 
