@@ -107,7 +107,7 @@ def test_search_adds_up(show: Show) -> None:
     expect(page.locator("#found")).to_have_text("6.000 J, 60.00 % in 3 matches")
     page.locator("#search").fill("parse<")
     expect(page.locator("#functions")).to_have_text(
-        re.compile(r"parse<int, char>cc15\.000 J\s+50\.00 %6\.000 J\s+60\.00 %")
+        re.compile(r"parse<int, char>cc15\.000\sJ\s+50\.00\s%6\.000\sJ\s+60\.00\s%")
     )
     page.keyboard.press("Escape")
     expect(page.locator("#found")).to_be_empty()
@@ -173,6 +173,13 @@ def test_dark_is_another_page(show: Show) -> None:
     light = page.evaluate(background)
     page.emulate_media(color_scheme="dark")
     assert page.evaluate(background) != light
+
+
+def test_a_narrow_screen_is_wide_enough(show: Show) -> None:
+    """On a telephone nothing is wider than the screen."""
+    page = show(profile_of(ROWS))
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_names_are_text(show: Show) -> None:

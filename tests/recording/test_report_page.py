@@ -97,3 +97,21 @@ def test_light_and_dark(page, scheme):
     text, ground = (sum(map(int, color[4:-1].split(","))) for color in colors)
     assert (text < ground) == (scheme == "light")
     assert abs(text - ground) > 400
+
+
+def test_the_keyboard_orders_the_rows(page):
+    """Each heading is a button, and the one that orders is known to assistive programs."""
+    page.get_by_role("button", name="comms").press("Enter")
+    names = page.locator("tbody td:last-child").all_inner_texts()
+    assert len(names) == len(MARKUP)
+    expect(page.get_by_role("columnheader", name="comms")).to_have_attribute(
+        "aria-sort", "ascending"
+    )
+    expect(page.locator("th[aria-sort]")).to_have_count(1)
+
+
+def test_a_narrow_screen_has_the_names(page):
+    """On a telephone a name has room, and nothing but the picture is wider than the screen."""
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert page.locator("tbody td:last-child").first.bounding_box()["width"] > 100

@@ -278,7 +278,9 @@ function showFunctions() {
       cell.append(button);
       row.append(cell, element("td", module.split("/").pop(), { title: module }));
       for (const value of [sum.own, sum.all]) {
-        const part = `${percent(value, values[0])}`, bar = element("td", `${figure(value)}  ${part}`);
+        const part = percent(value, values[0]);
+        // A line breaks between the two figures, and never before a unit.
+        const bar = element("td", [figure(value), part].map((each) => each.replace(" ", "\u00a0")).join(" "));
         bar.style.backgroundSize = `${part.replace(" ", "")} 100%`;
         row.append(bar);
       }

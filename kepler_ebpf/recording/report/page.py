@@ -145,6 +145,8 @@ class _Scale:
             at_s = self._began_s + part * (self._ended_s - self._began_s)
             anchor = ("start", "middle", "end")[(part > 0) + (part == 1)]
             shown = time.strftime("%d %b %H:%M:%S", time.localtime(at_s))
+            if self._ended_s - self._began_s < TICKS:
+                shown += f".{int(at_s % 1 * 10)}"
             yield f'<text x="{self.x(at_s):.1f}" y="290" text-anchor="{anchor}">{shown}</text>'
 
     def _area(self, number: int, run: slice) -> str:
