@@ -1,5 +1,7 @@
 """The errors a user can meet. Each names the thing that failed and, apart, what to do about it."""
 
+import sys
+
 
 class KeplerError(Exception):
     """Base of every error that is the host's or the user's, never a bug of ours.
@@ -30,3 +32,8 @@ class SetupError(KeplerError):
 
 class ReadError(KeplerError):
     """A read failed in this interval. The loop survives it: the next interval is longer."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return what installs an extra beside this program: by the pip of its own Python."""
+    return f"install it: {sys.executable} -m pip install 'kepler-ebpf[{extra}]'"

@@ -16,7 +16,7 @@ from kepler_ebpf.config.option import Option, Setting
 from kepler_ebpf.config.options import OPTIONS, Config
 from kepler_ebpf.config.unsupported import UNSUPPORTED, UnsupportedFeature
 from kepler_ebpf.config.values import FALSE_WORDS
-from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.errors import ConfigError, how_to_install
 from kepler_ebpf.exporters.listen import is_local
 from kepler_ebpf.meters import UNSUPPORTED_METERS
 from kepler_ebpf.model.pods import exported_label
@@ -135,8 +135,7 @@ def _refuse_receiver(endpoint: str) -> None:
         from kepler_ebpf.config.otlp import read_receiver, read_resource  # noqa: PLC0415
     except ImportError:
         problem = "--exporter.otlp needs the package opentelemetry-proto"
-        remedy = "install it: pip install 'kepler-ebpf[otlp]'"
-        raise ConfigError(problem, remedy) from None
+        raise ConfigError(problem, how_to_install("otlp")) from None
     read_receiver(endpoint, os.environ)
     read_resource(os.environ)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TypeVar
 
-from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.errors import ConfigError, how_to_install
 from kepler_ebpf.exporters.listen import parse_address
 from kepler_ebpf.meters.zone_names import ZONE_KINDS, kind_of
 from kepler_ebpf.model.selection import compile_pattern
@@ -124,8 +124,7 @@ def pattern(text: str) -> str:
         raise ValueError(f"a regular expression of RE2; this has a fault: {error}") from None
     except ImportError:
         problem = "regular expressions need the package google-re2"
-        remedy = "install it: pip install 'kepler-ebpf[filters]'"
-        raise ConfigError(problem, remedy) from None
+        raise ConfigError(problem, how_to_install("filters")) from None
     return text
 
 

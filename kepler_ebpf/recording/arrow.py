@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kepler_ebpf.errors import SetupError
+from kepler_ebpf.errors import SetupError, how_to_install
 
 try:
     import pyarrow as pa
@@ -10,7 +10,7 @@ try:
 except ImportError:
     raise SetupError(
         "recordings need pyarrow, which is not installed here",
-        "install it: pip install 'kepler-ebpf[record]'",
+        how_to_install("record"),
     ) from None
 
 __all__ = ["pa", "pc"]

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.errors import ConfigError, SetupError, how_to_install
 from kepler_ebpf.names.kubernetes.index import PodIndex
 
 from . import apiserver, kubelet
@@ -96,8 +96,7 @@ def _connection(options: PodSourceOptions) -> Connection:
     if find_spec("kubernetes") is None:
         raise SetupError(
             "Kubernetes is on, but its client for Python is not installed",
-            "install the package kubernetes beside kepler-ebpf (in a checkout: "
-            "pip install '.[kubernetes]')",
+            how_to_install("kubernetes"),
         )
     _check_node_name(options.node_name)
     file, directory = options.kubeconfig, options.service_account_dir

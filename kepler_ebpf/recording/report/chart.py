@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kepler_ebpf.errors import SetupError
+from kepler_ebpf.errors import SetupError, how_to_install
 from kepler_ebpf.recording.report.stacked import MAX_ROWS, levels, runs, stacked
 from kepler_ebpf.recording.report.text import heading, plural
 from kepler_ebpf.recording.report.view import View, name_of
@@ -24,7 +24,7 @@ def require() -> None:
     if find_spec("matplotlib") is None:
         raise SetupError(
             "pictures need matplotlib, which is not installed here",
-            "install it: pip install 'kepler-ebpf[report]'; --format html needs none",
+            f"{how_to_install('report')}; --format html needs none",
         )
 
 

@@ -35,7 +35,7 @@ class TestSetup:
     def test_client_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever installed without the extra is told how to get it."""
         monkeypatch.setitem(sys.modules, "kubernetes", None)
-        with pytest.raises(SetupError, match=r"pip install '\.\[kubernetes\]'"):
+        with pytest.raises(SetupError, match=r"pip install 'kepler-ebpf\[kubernetes\]'"):
             start_pod_source(PodSourceOptions("apiserver", NODE))
 
     def test_kubeconfig_missing(self, tmp_path: Path) -> None:
