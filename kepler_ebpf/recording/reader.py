@@ -36,7 +36,7 @@ NOT_WHOLE = 4
 
 
 class Batch(NamedTuple):
-    """About one second of a recording.
+    """About half a second of a recording, or one interval where that is longer.
 
     ``ends_s`` (intervals,) is the Unix time at which each interval ended. ``mark`` has the counts
     of the part so far.

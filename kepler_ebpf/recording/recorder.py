@@ -1,4 +1,4 @@
-"""Measures intervals and hands them on to be written: a batch a second."""
+"""Measures intervals and hands them on to be written, in batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kepler_ebpf.kernel.tracker import MAX_PENDING_RECORDS, CpuTimeTracker
 from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
 from kepler_ebpf.model.arrays import Records
-from kepler_ebpf.model.energy import Meter
+from kepler_ebpf.model.energy import NS_PER_S, Meter
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.names.naming import HostNaming
 from kepler_ebpf.recording.encode import NamedRows
@@ -22,8 +22,12 @@ from kepler_ebpf.recording.writer import Taken, Writer
 
 LOG = logging.getLogger(__name__)
 
-BATCH_S = 1.0
-"""A batch is of so long. What is not written yet is lost where the recorder is killed."""
+BATCH_NS = NS_PER_S // 2
+"""A batch is handed on at the end of the interval in which it becomes so old.
+
+What is not written yet is lost where the recorder is killed: this, an interval, and what the writer
+needs for a batch. Shorter batches would make a recording larger: each has a frame of 8 kB.
+"""
 
 NAMING_SHARE = 0.1
 """Part of an interval that naming may take inside of a batch."""
@@ -62,7 +66,7 @@ class Recorder:
     mark: Mark = field(init=False, default=Mark())
     """The counts so far."""
     _ends_s: list[float] = field(init=False, default_factory=list)
-    _due_s: float = field(init=False, default=0.0)
+    _due_ns: int = field(init=False, default=0)
     _number: int = field(init=False, default=0)
     _late: int = field(init=False, default=0)
 
@@ -70,7 +74,6 @@ class Recorder:
         """Record, and close the writer."""
         ticker.watch_cgroups(self.tracker.cgroup_notifier)
         ticker.read_counters_within(self.meter.max_wait_s)
-        self._due_s = time.monotonic() + BATCH_S
         for tick in ticker:
             try:
                 self._work(tick)
@@ -107,17 +110,17 @@ class Recorder:
         """Whether the batch must not grow by another interval."""
         execs = self.tracker.exec_events
         return (
-            time.monotonic() >= self._due_s
+            time.monotonic_ns() >= self._due_ns
             or self.tracker.pending_records >= MAX_PENDING_RECORDS
             or execs.pending_bytes >= execs.size_bytes // 2
         )
 
     def _hand_on(self, naming_s: float) -> None:
         """Have the writer write what was measured, with names that take *naming_s* at most."""
-        self._due_s = time.monotonic() + BATCH_S
         measured, ends_s, self._ends_s = self.measurer.take(), self._ends_s, []
         if not ends_s:
             return
+        self._due_ns = measured.intervals[-1].usage.end_ns + BATCH_NS
         self.mark = self._counted(measured)
         names = self.batch_names.of(measured.records, naming_s)
         gone = self.batch_names.gone(measured.records)

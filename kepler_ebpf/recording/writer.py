@@ -90,12 +90,14 @@ class Writer:
                 self._attempt(self._write, taken)
         if not self.error:
             self._attempt(self._part.end, replace(self._mark, is_complete=True))
+        for part in [*(part for part, _ in self._ended), self._part]:
+            self._attempt(PartFile.close, part)
 
     def _attempt(self, do: Callable[[T], None], value: T) -> None:
         try:
             do(value)
         except SetupError as error:
-            self.error = error
+            self.error = self.error or error
 
     def _write(self, taken: Taken) -> None:
         names = taken.names

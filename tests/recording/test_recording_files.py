@@ -1,15 +1,19 @@
 """Where a recording is written to: nobody else's file, bounded, and whole up to the last batch."""
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from queue import Queue
 
 import pytest
 from recordings import HEADER, batches_of, same, write
 
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.recording import files
 from kepler_ebpf.recording.files import PartFile, Target
 from kepler_ebpf.recording.frames import State
 from kepler_ebpf.recording.reader import open_recording
@@ -17,6 +21,7 @@ from kepler_ebpf.recording.schema import Mark
 from kepler_ebpf.recording.writer import Taken, Writer
 
 UNBOUNDED = 1 << 60
+GIVE_UP_S = 30.0
 NAMES = {"cgroup": {7: {"path": "/here"}}}
 
 
@@ -199,10 +204,48 @@ def test_each_part_has_the_names_of_what_goes_on(tmp_path):
 
 
 def test_written_is_soon_on_the_disk(tmp_path, monkeypatch):
-    """Not each batch, but within seconds."""
-    synced: list[int] = []
-    clock = iter(range(1000))
-    monkeypatch.setattr(os, "fdatasync", synced.append)
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    write(tmp_path / "r", batches_of(1, 12), ends=False)
-    assert 3 <= len(synced) <= 12
+    """Not with each batch, but again and again, and in the end."""
+    synced: Queue[int] = Queue()
+    monkeypatch.setattr(os, "fdatasync", lambda _: synced.put((tmp_path / "r").stat().st_size))
+    monkeypatch.setattr(files, "SYNC_S", 0.01)
+    part = write(tmp_path / "r", batches_of(1, 3), ends=False)
+    while synced.get(timeout=GIVE_UP_S) < part.size_bytes:
+        pass
+    monkeypatch.setattr(files, "SYNC_S", 1e6)
+    part.end(Mark(is_complete=True))
+    part.close()
+    assert synced.queue[-1] == part.size_bytes
+
+
+def test_slow_disk_delays_no_batch(tmp_path, monkeypatch):
+    """What a kill cannot take is in the file while the disk is still busy with what was before."""
+    is_stuck, goes_on = threading.Event(), threading.Event()
+
+    def stuck(_):
+        is_stuck.set()
+        goes_on.wait(GIVE_UP_S)
+
+    monkeypatch.setattr(os, "fdatasync", stuck)
+    monkeypatch.setattr(files, "SYNC_S", 0.01)
+    writer = Writer(target(tmp_path / "r"), HEADER)
+    assert is_stuck.wait(GIVE_UP_S)
+    put(writer, batches_of(1, 20))
+    until_s = time.monotonic() + GIVE_UP_S
+    while len(read(tmp_path / "r")[1]) < 20:
+        assert time.monotonic() < until_s
+    goes_on.set()
+    writer.close()
+
+
+def test_disk_that_fails_is_an_error(tmp_path, monkeypatch):
+    """Though it fails when all was written."""
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    writer = Writer(target(tmp_path / "r"), HEADER)
+    put(writer, batches_of(1, 2))
+    writer.close()
+    assert writer.error
+    assert str(tmp_path / "r") in writer.error.problem

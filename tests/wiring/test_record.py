@@ -16,6 +16,7 @@ from trackers import HIERARCHIES
 from kepler_ebpf.kernel.layout import JOB_SHIFT
 from kepler_ebpf.recording.frames import State
 from kepler_ebpf.recording.reader import open_recording
+from kepler_ebpf.recording.recorder import BATCH_NS
 
 RECORD = (sys.executable, "-m", "kepler_ebpf", "record", "--meter", "estimate")
 BURN = "import time\nwhile time.process_time() < {}: pass"
@@ -172,6 +173,17 @@ def test_killed_recorder_leaves_what_it_wrote(tmp_path):
         assert found.state is State.CUT
         assert batches
         assert killed_s - batches[-1].ends_s[-1] < GIVE_UP_S
+
+
+def test_batch_does_not_wait_for_more(tmp_path):
+    """It ends with the interval in which it becomes half a second old, so a kill costs little."""
+    recorded(tmp_path / "r", "--interval", "10ms", "--timeout", "2")
+    _, batches = read(tmp_path / "r")
+    assert len(batches) > 2
+    for batch in batches:
+        first, *_ = intervals = batch.measured.intervals
+        ages_ns = [each.usage.end_ns - first.usage.start_ns for each in intervals]
+        assert max(ages_ns[:-1], default=0) < BATCH_NS
 
 
 def test_container_is_named_in_it(tmp_path, make_cgroup):
