@@ -100,17 +100,11 @@ class Sampler:
 
     def _numbers(self, frames: Records) -> Ints:
         """Return the number of each of *frames*, with those that are new."""
-        unique, index = np.unique(frames.view(_KEY), return_inverse=True)
-        known, found = self._frames, np.empty(len(unique), np.int64)
-        for position, key in enumerate(unique.tolist()):
-            number = known.get(key)
-            if number is None:
-                number = NOT_KEPT
-                if len(known) < MAX_KEPT_FRAMES:
-                    number = known[key] = len(known)
-            found[position] = number
-        numbers: Ints = found[index]
-        return numbers
+        keys, known = frames.view(_KEY).tolist(), self._frames
+        for key in dict.fromkeys(keys):
+            if key not in known and len(known) < MAX_KEPT_FRAMES:
+                known[key] = len(known)
+        return np.array([known.get(key, NOT_KEPT) for key in keys], np.int64)
 
     def _stack_of(self, numbers: Ints) -> int:
         key = numbers.astype(np.int32).tobytes()

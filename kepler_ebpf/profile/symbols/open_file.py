@@ -23,6 +23,12 @@ class OpenFile:
             os.close(self.fd)
             self.fd = -1
 
+    @property
+    def identity(self) -> bytes:
+        """Device and inode, as /proc shows them: of no other file as long as this is open."""
+        found = os.fstat(self.fd)
+        return b"%02x:%02x %d" % (os.major(found.st_dev), os.minor(found.st_dev), found.st_ino)
+
     def read(self, offset: int, size: int) -> bytes:
         """Read up to *size* bytes at *offset*; b"" where that fails."""
         if offset > _HIGHEST_OFFSET:

@@ -113,16 +113,10 @@ def _open(process_fd: int, span: str, key: FileKey, files: KeptFiles[CodeFile]) 
     for path in (f"{place}/map_files/{span}", f"{place}/root{os.fsdecode(key[1])}"):
         with suppress(OSError, ValueError, MalformedError):
             file = OpenFile(open_regular(path))
-            if path.endswith(span) or _is_it(file.fd, key):
+            # What is found by its path may be another file by now.
+            if path.endswith(span) or file.identity == key[0]:
                 return files.keep(CodeFile(_path(key[1]), file.read), key)
     return None
-
-
-def _is_it(fd: int, key: FileKey) -> bool:
-    """Whether a file that was found by its path is the one that is mapped."""
-    found = os.fstat(fd)
-    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
-    return b"%02x:%02x %d" % (major, minor, found.st_ino) == key[0]
 
 
 def _open_perf_map(process_fd: int, start_ns: int) -> OpenFile | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
+from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.names.reader import MAX_STUCK, Reader
-from kepler_ebpf.profile.symbols.code_file import CodeFile, open_code
+from kepler_ebpf.profile.symbols.code_file import CodeFile
+from kepler_ebpf.profile.symbols.elf import MalformedError
 from kepler_ebpf.profile.symbols.kept_files import KeptFiles
 from kepler_ebpf.profile.symbols.open_file import OpenFile
 from kepler_ebpf.profile.symbols.own_code import VDSO, own_maps, read_vdso
@@ -77,9 +80,12 @@ class SeenCode:
         """Note an executable that processes may run which end before they are looked at."""
 
         def read() -> None:
-            file = open_code(path)
-            if file and file.build_id:
-                self.files.keep(file)
+            with suppress(OSError, ValueError, MalformedError):
+                opened = OpenFile(open_regular(path))
+                file, real = CodeFile(path, opened.read), os.readlink(f"/proc/self/fd/{opened.fd}")
+                if file.build_id:
+                    # Known again where a process has it mapped: it is not opened for each of them.
+                    self.files.keep(file, (opened.identity, os.fsencode(real)))
 
         self._reader.request(path, read, lambda _: None)
 
@@ -98,7 +104,7 @@ class SeenCode:
 
     def _exe(self, pid: int) -> str:
         try:
-            return str(Path(f"{self._procfs}/{pid}/exe").readlink())
+            return os.readlink(f"{self._procfs}/{pid}/exe")
         except OSError:
             return ""
 

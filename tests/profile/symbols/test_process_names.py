@@ -15,9 +15,11 @@ from code_files import build_id_of, compiled, functions_of, offsets_of, output_o
 from processes import start_ns_of
 from silent_files import SilentFiles
 
+from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.profile.model import Frame, Origin
-from kepler_ebpf.profile.symbols import kept_files
+from kepler_ebpf.profile.symbols import kept_files, process_code
 from kepler_ebpf.profile.symbols.names import UNKNOWN, Names
+from kepler_ebpf.profile.symbols.seen_code import SeenCode
 
 JIT_AT = 0x5000_0000
 JIT_SOURCE = r"""
@@ -54,6 +56,28 @@ def names_at(names: Names, pid: int, start_ns: int, *addresses: int) -> list[str
     """Return the names at addresses of a process."""
     frames = names.of_addresses(pid, start_ns, np.array(addresses, np.int64))
     return [frame.name for frame in frames]
+
+
+def test_file_that_is_known_is_not_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The libraries that all use are learnt first, and are no work with each process."""
+    opened = []
+
+    def noted(path: str, *, follow: bool = True) -> int:
+        opened.append(path)
+        return open_regular(path, follow=follow)
+
+    seen = SeenCode("/proc")
+    seen.learn_file("/bin/sh")
+    seen.settle()
+    monkeypatch.setattr(process_code, "open_regular", noted)
+    with running("sh", "-c", "echo 1; read line") as (pid, _):
+        start_ns = start_ns_of(pid)
+        seen.learn(pid, start_ns)
+        seen.settle()
+    process = seen.process(pid, start_ns)
+    assert process
+    assert sum(file is not None for file in process.looks[0].files) > 1
+    assert [path for path in opened if "/map_files/" in path] == []
 
 
 @pytest.mark.parametrize("flag", ["-pie", "-no-pie"])
