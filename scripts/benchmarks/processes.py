@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -126,6 +127,16 @@ def group(
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def compiled(source: Path) -> Iterator[str]:
+    """Compile a program in C, into a folder that is gone in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / source.stem)
+        options = ["-O1", "-fno-omit-frame-pointer", "-Wl,--build-id"]
+        subprocess.run(["clang", *options, "-o", path, str(source)], check=True)
+        yield path
 
 
 def cpu_clock_s(pid: int) -> float:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.figure import Bar, Figure, rounded
-from benchmarks.processes import OURS, ROOT, two_cpus, working
+from benchmarks.processes import OURS, ROOT, compiled, two_cpus, working
 from kepler_ebpf.attribution import attribute, zone_kinds
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.kernel.libbpf import enable_stats, program_figures
@@ -63,7 +61,7 @@ class Taken:
 
 def known() -> Iterator[Figure]:
     """Profile two functions of which one uses 70 % of the time, and compare with the account."""
-    with _compiled() as program:
+    with compiled(PROGRAM) as program:
         taken = _taken([program, str(KNOWN_MS)], KNOWN_HZ)
     hot, warm = taken.share(_calls("hot")), taken.share(_calls("warm"))
     hot /= hot + warm
@@ -76,7 +74,7 @@ def known() -> Iterator[Figure]:
 
 def short() -> Iterator[Figure]:
     """Profile 2,000 children of 5 ms, forked and forked to exec: how much has a name."""
-    with _compiled() as program:
+    with compiled(PROGRAM) as program:
         ways = {
             way: _taken([program, str(CHILD_MS), way, str(CHILDREN)], SHORT_HZ)
             for way in ("fork", "exec")
@@ -105,7 +103,7 @@ def missed() -> Iterator[Figure]:
 
 def cost() -> Iterator[Figure]:
     """Sample all tasks at 99 Hz beside two busy CPUs: CPU time of both sides, and memory."""
-    with _compiled() as program, ExitStack() as stack:
+    with compiled(PROGRAM) as program, ExitStack() as stack:
         for _ in two_cpus():
             stack.callback(_kill, subprocess.Popen([program, "1000000"]))
         taken = _taken(None, COST_HZ, COST_S)
@@ -202,16 +200,6 @@ def _all(records: Records) -> Bools:
 def _wait(wait_s: float, end_s: float) -> bool:
     time.sleep(wait_s)
     return time.monotonic() >= end_s
-
-
-@contextmanager
-def _compiled() -> Iterator[str]:
-    """Compile the program, into a folder that is gone in the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / PROGRAM.stem)
-        options = ["-O1", "-fno-omit-frame-pointer", "-Wl,--build-id"]
-        subprocess.run(["clang", *options, "-o", path, str(PROGRAM)], check=True)
-        yield path
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.length import scaled
 from benchmarks.measuring import measuring
-from benchmarks.processes import OURS, cpu_clock_s, grid, group, two_cpus
+from benchmarks.processes import OURS, compiled, cpu_clock_s, grid, group, two_cpus
 from kepler_ebpf.attribution import attribute
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.model.energy import Zone
@@ -32,8 +32,9 @@ from kepler_ebpf.recording.schema import Header, Mark
 SECONDS = 60.0
 FIRST_BYTES = 10_000
 START_S = 60.0
-STORM = "while :; do (:); done"
-"""A shell forks in a tenth of a millisecond, so that there are 10,000 children a second."""
+CHILDREN = Path(__file__).with_name("children.c")
+CHILDREN_PER_S = 5_500
+"""On each CPU. A shell that forks does not reach it everywhere."""
 
 MIN_ROWS_PER_S, MAX_BYTES_PER_ROW, MAX_MB = 10_000, 12.0, 20.0
 MAX_LOST = 0.001
@@ -48,8 +49,9 @@ def record_10ms() -> Iterator[Figure]:
         path = Path(folder, "storm.arrows")
         process = stack.enter_context(_recorder(path))
         _await_first(path)
+        storm = [stack.enter_context(compiled(CHILDREN)), str(CHILDREN_PER_S)]
         for cpu in two_cpus():
-            stack.enter_context(group(["taskset", "-c", str(cpu), "sh", "-c", STORM]))
+            stack.enter_context(group(["taskset", "-c", str(cpu), *storm]))
         began_s, before_s = time.monotonic(), cpu_clock_s(process.pid)
         time.sleep(seconds)
         share = (cpu_clock_s(process.pid) - before_s) / (time.monotonic() - began_s)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.names.reader import MAX_STUCK, Reader
@@ -82,10 +82,11 @@ class SeenCode:
         def read() -> None:
             with suppress(OSError, ValueError, MalformedError):
                 opened = OpenFile(open_regular(path))
-                file, real = CodeFile(path, opened.read), os.readlink(f"/proc/self/fd/{opened.fd}")
+                file = CodeFile(path, opened.read)
                 if file.build_id:
-                    # Known again where a process has it mapped: it is not opened for each of them.
-                    self.files.keep(file, (opened.identity, os.fsencode(real)))
+                    # Where a process has it mapped, it is known again, and not opened.
+                    real = Path(f"/proc/self/fd/{opened.fd}").readlink()
+                    self.files.keep(file, (opened.identity, bytes(real)))
 
         self._reader.request(path, read, lambda _: None)
 
@@ -104,7 +105,7 @@ class SeenCode:
 
     def _exe(self, pid: int) -> str:
         try:
-            return os.readlink(f"{self._procfs}/{pid}/exe")
+            return str(Path(f"{self._procfs}/{pid}/exe").readlink())
         except OSError:
             return ""
 
