@@ -55,6 +55,8 @@ class Decoder:
         for name, type_ in COLUMNS:
             if self._stream.schema.field(name).type != type_:
                 raise TypeError(f"column {name} has another type")
+        self.metadata: Mapping[bytes, bytes] = self._stream.schema.metadata or {}
+        """What says of which recording the file is."""
         self._stream.read_next_batch()
 
     def rows(self, group: bytes) -> Any:

@@ -7,12 +7,14 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from kepler_ebpf.errors import SetupError
 from kepler_ebpf.host.regular_file import open_regular
 from kepler_ebpf.model.arrays import Floats
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.recording.arrow import pa
 from kepler_ebpf.recording.decode import MALFORMED, Decoder, learn_names, measured_of
@@ -105,13 +107,17 @@ class Recording:
     def problems(self) -> list[str]:
         """One sentence for each thing that is wrong, after ``batches``."""
         found = [ending.problem for ending in self.endings if ending.problem]
-        return found + [f"part {number} is missing" for number in self.missing]
+        for first, last in self.missing:
+            one = f"part {first} is missing"
+            found.append(one if first == last else f"parts {first} to {last} are missing")
+        return found
 
     @property
-    def missing(self) -> list[int]:
-        """The numbers of parts that are missing between others."""
-        numbers = [number for _, number in map(_recording_and_part, self.parts) if number]
-        return sorted(set(range(min(numbers), max(numbers))) - set(numbers)) if numbers else []
+    def missing(self) -> list[tuple[int, int]]:
+        """The parts that are missing between others: the first and the last number of each gap."""
+        numbers = sorted(number for _, number in map(_recording_and_part, self.parts) if number)
+        gaps = ((before + 1, after - 1) for before, after in pairwise(numbers))
+        return [(first, last) for first, last in gaps if first <= last]
 
     def _batches_of(self, path: Path, file: BinaryIO) -> Iterator[Batch]:
         groups, decoder = Groups(file), None
@@ -119,16 +125,23 @@ class Recording:
             try:
                 if decoder is None:
                     decoder = Decoder(group.raw)
+                    self._require_ours(header_of(decoder.metadata, str(path)))
                     continue
                 rows = decoder.rows(group.raw)
                 measured, ends_s = measured_of(rows, self.header)
                 learn_names(rows, self.names)
-            except MALFORMED as error:
+            except (*MALFORMED, SetupError) as error:
                 groups.refuse(group, f"there are no such rows ({error})".splitlines()[0])
                 break
             if measured.intervals:
                 yield Batch(measured, ends_s, group.mark)
         self.endings.append(_ending(path, file, groups))
+
+    def _require_ours(self, header: Header) -> None:
+        """Raise ValueError where the *header* of a part is that of another recording."""
+        ours, other = ((each.recording, each.zones) for each in (self.header, header))
+        if ours != other:
+            raise ValueError("it is a part of another recording")
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -153,7 +166,7 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
 def _recording_and_part(path: Path) -> tuple[str, int]:
     """Return the recording's name and the part's number that are in the name of a file."""
     recording, _, number = path.name.removesuffix(SUFFIX).rpartition("-")
-    return recording, int(number) if number.isdigit() and recording else 0
+    return recording, int(number) if number.isdecimal() and recording else 0
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -187,13 +200,14 @@ def _header(file: BinaryIO, path: Path) -> Header:
 
 def _ending(path: Path, file: BinaryIO, groups: Groups) -> Ending:
     size_bytes, state, problem = os.fstat(file.fileno()).st_size, groups.state, groups.problem
+    shown = harmless(str(path))
     whole = f"the first {groups.whole_bytes} of {size_bytes} bytes are whole"
     if state is State.CUT and _is_locked(file):
         state = State.WRITING
     elif state is State.CUT:
-        problem = f"{path} has no end: its recorder was killed, or it was cut; {whole}"
+        problem = f"{shown} has no end: its recorder was killed, or it was cut; {whole}"
     elif state is State.DAMAGED:
-        problem = f"{path} is damaged after byte {groups.whole_bytes}: {problem}; {whole}"
+        problem = f"{shown} is damaged after byte {groups.whole_bytes}: {problem}; {whole}"
     return Ending(path, state, problem, groups.whole_bytes, size_bytes, groups.mark)
 
 
@@ -203,5 +217,7 @@ def _is_locked(file: BinaryIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:
+        return False  # of a file system without locks
     fcntl.flock(file, fcntl.LOCK_UN)
     return False

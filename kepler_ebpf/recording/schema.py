@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from kepler_ebpf.errors import SetupError
-from kepler_ebpf.model.bounds import harmless
+from kepler_ebpf.model.bounds import bounded, harmless
 from kepler_ebpf.model.energy import NS_PER_S, Zone
 from kepler_ebpf.recording.arrow import pa
 
@@ -70,6 +70,9 @@ COLUMNS = (
 
 MAX_UNIX_S = 1e11
 """Times are before it."""
+
+MAX_ZONES = 1_000
+"""Far more than a host has: work and memory grow with the square of their kinds."""
 
 TYPES: Mapping[Any, Any] = {
     "str": str,
@@ -140,13 +143,13 @@ def header_of(metadata: Mapping[bytes, bytes], path: str) -> Header:
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         problem = f"{path} has a header that is not understood: {error}"
         raise SetupError(problem, "take another recording") from error
-    if not header.zones or not 0 <= header.began_s < MAX_UNIX_S:
+    if not 0 < len(header.zones) <= MAX_ZONES or not 0 <= header.began_s < MAX_UNIX_S:
         raise SetupError(f"{path} has a header of no host", "take another recording")
     return header
 
 
 def checked(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the fields *given* that a dataclass has; texts without control characters.
+    """Return those of the fields *given* that a dataclass has; texts bounded and printable.
 
     Raises TypeError or ValueError for a field of another type.
     """
@@ -156,7 +159,7 @@ def checked(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
             value = given[each.name]
             if not isinstance(value, TYPES.get(each.type, object)):
                 raise TypeError(each.name)
-            found[each.name] = harmless(value) if isinstance(value, str) else value
+            found[each.name] = bounded(harmless(value)) if isinstance(value, str) else value
     return found
 
 

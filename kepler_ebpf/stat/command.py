@@ -104,7 +104,7 @@ def _identity(user: str) -> dict[str, Any]:
     import pwd  # noqa: PLC0415 - needed by few
 
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:
         raise ConfigError(f"--user: there is no user {user!r}", "give a name or a uid") from None
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)

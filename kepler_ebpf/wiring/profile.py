@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,6 +212,8 @@ def _write(output: int, path: str, content: bytes) -> None:
     except BrokenPipeError:
         return  # who reads has had enough
     except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(output, 0)  # Half a file may look whole.
         raise _unwritable(path, error) from None
 
 

@@ -130,6 +130,9 @@ def _write(output: str | None, made: str | bytes) -> None:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a device
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
     except OSError as error:
+        if output:
+            with suppress(OSError):
+                os.truncate(output, 0)  # Half a table may look whole.
         where = output or "the standard output"
         problem = f"cannot write to {where}: {error.strerror}"
         raise SetupError(problem, "name a place with room that may be written to") from None

@@ -53,7 +53,7 @@ def selection(
 
     config, hierarchy = measuring.config, measuring.hierarchy
     if asked.pid:
-        pids = [int(pid) for pid in asked.pid.split(",") if pid.isdigit()]
+        pids = [int(pid) for pid in asked.pid.split(",") if pid.isdecimal()]
         if len(pids) != len(asked.pid.split(",")):
             raise ConfigError(f"--pid: {asked.pid!r} is not allowed", "want process ids: 1,23")
         processes = select.ProcessEnd(pids, jobs, config.procfs)

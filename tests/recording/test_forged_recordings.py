@@ -14,12 +14,14 @@ from recordings import HEADER, batches_of, measured_at, write
 
 from kepler_ebpf.cli import main
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.model.bounds import MAX_LABEL_BYTES
+from kepler_ebpf.model.energy import Zone
 from kepler_ebpf.model.usage import Interval, Measured
 from kepler_ebpf.recording import frames
 from kepler_ebpf.recording.encode import Encoder
 from kepler_ebpf.recording.frames import Frames, State
 from kepler_ebpf.recording.reader import NOT_WHOLE, open_recording
-from kepler_ebpf.recording.schema import COLUMNS, FORMAT_KEY, HEADER_KEY, Header, Mark
+from kepler_ebpf.recording.schema import COLUMNS, FORMAT_KEY, HEADER_KEY, MAX_ZONES, Header, Mark
 
 
 def judged(path: Path) -> tuple[State, int]:
@@ -161,8 +163,9 @@ def test_header_of_others(tmp_path: Path, text: str) -> None:
         {"zones": ({"kind": "package", "socket": "0", "path": "p"},)},
         {"began_s": 1e300},
         {"meter": 7},
+        {"zones": tuple(Zone(str(number), 0, "p") for number in range(MAX_ZONES + 1))},
     ],
-    ids=["none", "socket", "time", "type"],
+    ids=["none", "socket", "time", "type", "zones"],
 )
 def test_header_of_no_host(tmp_path: Path, fields: dict[str, Any]) -> None:
     """It is an error that names the file."""
@@ -190,3 +193,9 @@ def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
             assert shown.exit_code == 0
             assert "[2Jx" in shown.output
             assert "\x1b" not in shown.output
+
+
+def test_texts_of_a_header_are_bounded(tmp_path: Path) -> None:
+    """They are in the heading of each report, and in its picture."""
+    write(tmp_path / "r", batches_of(1, 1), header=replace(HEADER, node="n" * 100_000))
+    assert len(open_recording(tmp_path / "r").header.node) == MAX_LABEL_BYTES

@@ -294,6 +294,32 @@ def test_missing_part_is_told(tmp_path):
     assert recording.problems == ["part 3 is missing"]
 
 
+def test_names_of_strangers_in_the_directory(tmp_path):
+    """Numbers of parts may be huge or no numbers to Python, and names no text for a terminal."""
+    parts_of(tmp_path, "r", 1)
+    whole = (tmp_path / "r-0001.arrows").read_bytes()
+    (tmp_path / f"r-{10**100}.arrows").write_bytes(whole)
+    (tmp_path / "r-²\x1b[2J\n.arrows").write_bytes(whole[:-20])
+    (tmp_path / "r-².arrows").write_bytes(whole)
+    recording, found = read(tmp_path)
+    assert (len(found), recording.state) == (4, State.CUT)
+    cut, missing = recording.problems
+    assert "has no end" in cut
+    assert cut.isprintable()
+    assert missing == f"parts 2 to {10**100 - 1} are missing"
+
+
+def test_part_of_another_recording_is_not_read_as_ours(tmp_path):
+    """Its energy would be that of zones of another host."""
+    parts_of(tmp_path, "r", 2)
+    zones = (*HEADER.zones[:2], replace(HEADER.zones[2], kind="core"))
+    (tmp_path / "r-0002.arrows").unlink()
+    write(tmp_path / "r-0002.arrows", batches_of(1, 1), header=replace(HEADER, zones=zones))
+    recording, found = read(tmp_path)
+    assert (len(found), recording.state) == (1, State.DAMAGED)
+    assert "another recording" in recording.problems[0]
+
+
 def test_part_that_is_cut_does_not_hide_the_next(tmp_path):
     """What is whole of all parts is read."""
     parts_of(tmp_path, "r", 3)

@@ -204,6 +204,22 @@ def test_each_form_adds_up(path, tmp_path, zone, options):
     assert [row["name"] for row in table] == [row["name"] for row in rows]
 
 
+def test_no_cell_is_a_formula(tmp_path):
+    """A spreadsheet would run it; other forms have the names as they are."""
+    (measured,) = batches_of(4, 1)
+    names = [b"=1+1", b"+1", b"-1", b"@SUM(1)", b"plain"]
+    comms = [names[at % len(names)] for at in range(len(measured.records))]
+    measured.records["comm"] = measured.records["process_comm"] = comms
+    write(tmp_path / "r", [measured])
+    asked = (tmp_path / "r", "--by", "comm", "--format")
+    rows = rows_of(report(*asked, "csv").stdout)
+    texts = {name.decode() for name in names}
+    shown = {f"'{text}" for text in texts - {"plain"}} | {"plain"}
+    assert {row["name"] for row in rows if row["row"] == "workload"} == shown
+    found = json.loads(report(*asked, "json").stdout)["rows"]
+    assert {row["name"] for row in found if row["row"] == "workload"} == texts
+
+
 def test_rows_are_described(path):
     """A container's row has its id and its pod; what is in none is a row of its own."""
     rows = rows_of(report(path, "--by", "container", "--format", "csv").stdout)

@@ -347,6 +347,22 @@ def test_bad_input_is_named(arguments, named, tmp_path):
     assert not (tmp_path / "profile.html").exists()
 
 
+def test_full_disk_leaves_no_half_file(tmp_path):
+    """Half a picture may look whole: the error names it, and there is none."""
+    script = 'mount -t tmpfs -o size=8k none . && cd "$PWD" && "$0" "$@"; echo $? $(ls)'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, *PROFILE, "-o", "x.html", "--", "true"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=GIVE_UP_S,
+    )
+    assert "cannot write to x.html: No space left on device" in done.stderr
+    assert done.stdout == f"{OWN_FAILURE}\n"
+
+
 @pytest.mark.parametrize("bounding", ["-all", "-perfmon,-sys_admin", "-bpf,-sys_admin"])
 def test_lack_of_rights_is_named(bounding, tmp_path):
     """Without rights nothing is run, and what is lacking is said."""

@@ -36,6 +36,9 @@ LABELS: Mapping[str, tuple[str, ...]] = {
 }
 """The columns that rows of a kind have beside their name."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what a formula begins. Strangers choose names, and who opens a report may have rights."""
+
 INTEGERS = ("pid", "start_ns", "tgid", "process_start_ns")
 
 
@@ -68,13 +71,17 @@ def records(view: View) -> Iterator[dict[str, Any]]:
 
 
 def csv_text(view: View) -> str:
-    """Return the records as CSV; what is not known is empty, and true is 1."""
+    """Return the records as CSV; what is not known is empty, and true is 1.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
     text, writer = io.StringIO(), None
     for record in records(view):
         if writer is None:
             writer = csv.DictWriter(text, list(record), lineterminator="\n")
             writer.writeheader()
-        writer.writerow({**record, "estimate": int(record["estimate"])})
+        cells = {name: _cell(value) for name, value in record.items()}
+        writer.writerow({**cells, "estimate": int(record["estimate"])})
     return text.getvalue()
 
 
@@ -121,6 +128,10 @@ def parquet(view: View) -> bytes:
     table = pa.Table.from_pylist(found, pa.schema([(name, types[name]) for name in found[0]]))
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _value(label: Any) -> Any:
