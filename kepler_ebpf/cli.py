@@ -24,6 +24,7 @@ from kepler_ebpf.config.unsupported import UNSUPPORTED_OPTIONS
 from kepler_ebpf.errors import KeplerError
 from kepler_ebpf.host.log import set_up
 from kepler_ebpf.host.runtime import require_files
+from kepler_ebpf.model.bounds import harmless
 from kepler_ebpf.verbs import VERBS, Verb
 
 LOG = logging.getLogger(__name__)
@@ -39,9 +40,11 @@ def reported_errors(status: int | None = None) -> Iterator[None]:
     try:
         yield
     except KeplerError as error:
-        click.echo(f"error: {error.problem}", err=True)
-        if error.remedy:
-            click.echo(f"hint: {error.remedy}", err=True)
+        # They name files and workloads of strangers.
+        for kind, text in (("error", error.problem), ("hint", error.remedy)):
+            if text:
+                shown = "\n".join(map(harmless, text.splitlines()))
+                click.echo(f"{kind}: {shown}", err=True)
         sys.exit(status or error.exit_code)
 
 

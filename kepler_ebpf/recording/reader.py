@@ -200,15 +200,14 @@ def _header(file: BinaryIO, path: Path) -> Header:
 
 def _ending(path: Path, file: BinaryIO, groups: Groups) -> Ending:
     size_bytes, state, problem = os.fstat(file.fileno()).st_size, groups.state, groups.problem
-    shown = harmless(str(path))
     whole = f"the first {groups.whole_bytes} of {size_bytes} bytes are whole"
     if state is State.CUT and _is_locked(file):
         state = State.WRITING
     elif state is State.CUT:
-        problem = f"{shown} has no end: its recorder was killed, or it was cut; {whole}"
+        problem = f"{path} has no end: its recorder was killed, or it was cut; {whole}"
     elif state is State.DAMAGED:
-        problem = f"{shown} is damaged after byte {groups.whole_bytes}: {problem}; {whole}"
-    return Ending(path, state, problem, groups.whole_bytes, size_bytes, groups.mark)
+        problem = f"{path} is damaged after byte {groups.whole_bytes}: {problem}; {whole}"
+    return Ending(path, state, harmless(problem), groups.whole_bytes, size_bytes, groups.mark)
 
 
 def _is_locked(file: BinaryIO) -> bool:

@@ -125,7 +125,7 @@ class Header:
 
 def require_known_format(metadata: Mapping[bytes, bytes], path: str) -> None:
     """Raise SetupError where the *metadata* of a schema are those of another format."""
-    number = metadata.get(FORMAT_KEY, b"").decode(errors="replace")
+    number = bounded(metadata.get(FORMAT_KEY, b"").decode(errors="replace"))
     if number not in {"", str(FORMAT)}:
         raise SetupError(
             f"{path} has format {number}, this program reads format {FORMAT}",

@@ -129,6 +129,7 @@ def replay_identity() -> Iterator[Figure]:
         for measured in live:
             part.write(part.frames.group(encoder.batch(measured, [0.0], {}), Mark()))
         part.end(Mark(is_complete=True))
+        part.close()
         read = [batch.measured for batch in open_recording(path).batches()]
     worst = max(_difference(*pair, zones) for pair in zip(live, read, strict=True))
     details = {"intervals": len(live), "rows": sum(len(each.records) for each in live)}

@@ -199,3 +199,16 @@ def test_texts_of_a_header_are_bounded(tmp_path: Path) -> None:
     """They are in the heading of each report, and in its picture."""
     write(tmp_path / "r", batches_of(1, 1), header=replace(HEADER, node="n" * 100_000))
     assert len(open_recording(tmp_path / "r").header.node) == MAX_LABEL_BYTES
+
+
+def test_error_is_no_text_for_a_terminal(tmp_path: Path) -> None:
+    """Whoever makes a file chooses its name and its format."""
+    path = tmp_path / "r\x1b[2J-0001.arrows"
+    schema = pa.schema(COLUMNS, metadata={FORMAT_KEY: "\x1b]0;x\x07" + "9" * 100_000})
+    with pa.ipc.new_stream(path, schema):
+        pass
+    done = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert done.exit_code > 0
+    assert all(line.isprintable() for line in done.output.split("\n"))
+    assert "has format" in done.output
+    assert len(done.output) < 1_000

@@ -104,6 +104,7 @@ def write(
         part.write(part.frames.group(batch, mark))
     if ends:
         part.end(replace(mark, is_complete=True))
+        part.close()
     return part
 
 
