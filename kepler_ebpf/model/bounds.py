@@ -12,6 +12,10 @@ from typing import NamedTuple
 LOG = logging.getLogger(__name__)
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what a formula of a spreadsheet begins."""
+
+
 class Limit:
     """Counts how often a limit held something back; the first time is logged."""
 
@@ -66,6 +70,14 @@ def bounded(text: str) -> str:
 def harmless(text: str) -> str:
     """Return *text* without what a terminal obeys."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def no_formula(text: str) -> str:
+    """Return *text* so that a spreadsheet runs none of it: a formula has a ``'`` in front.
+
+    Who opens a table may have rights that those who chose its names lack.
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 class Labels:

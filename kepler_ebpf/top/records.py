@@ -11,6 +11,7 @@ from kepler_ebpf.exporters.frame import Frame
 from kepler_ebpf.exporters.query import Picture, Query, picture
 from kepler_ebpf.exporters.records import parts_record, row_record
 from kepler_ebpf.exporters.workload_text import clean
+from kepler_ebpf.model.bounds import no_formula
 
 
 def json_line(frame: Frame, query: Query) -> str:
@@ -56,7 +57,7 @@ def _csv_rows(frame: Frame, found: Picture) -> Iterator[tuple[str | float | None
     for row in found.rows:
         watts = None if index is None or found.meter_w is None else row.watts[index]
         joules = None if index is None else row.joules[index]
-        name = clean(row.name).strip()
+        name = no_formula(clean(row.name).strip())
         yield "workload", name, row.state, watts, joules, row.cpu_s
     for name, watts in parts_record(found).items():
         if name not in {"watts", "rows_watts"} and watts is not None:

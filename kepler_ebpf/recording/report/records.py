@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from kepler_ebpf.exporters.workload_text import clean
+from kepler_ebpf.model.bounds import no_formula
 from kepler_ebpf.model.workloads import (
     ContainerLabels,
     PodLabels,
@@ -35,9 +36,6 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     },
 }
 """The columns that rows of a kind have beside their name."""
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With what a formula begins. Strangers choose names, and who opens a report may have rights."""
 
 INTEGERS = ("pid", "start_ns", "tgid", "process_start_ns")
 
@@ -80,7 +78,10 @@ def csv_text(view: View) -> str:
         if writer is None:
             writer = csv.DictWriter(text, list(record), lineterminator="\n")
             writer.writeheader()
-        cells = {name: _cell(value) for name, value in record.items()}
+        cells = {
+            name: no_formula(value) if isinstance(value, str) else value
+            for name, value in record.items()
+        }
         writer.writerow({**cells, "estimate": int(record["estimate"])})
     return text.getvalue()
 
@@ -128,10 +129,6 @@ def parquet(view: View) -> bytes:
     table = pa.Table.from_pylist(found, pa.schema([(name, types[name]) for name in found[0]]))
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _value(label: Any) -> Any:
