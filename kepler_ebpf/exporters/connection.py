@@ -152,8 +152,8 @@ class Connection:
                 return self._read()
             if self.state is State.WRITING:
                 self._write()
-            elif self.state in READ_TO_END and not self.stream.recv(HEAD_MAX_BYTES):
-                self.state = State.ENDED
+            elif self.state in READ_TO_END:
+                self._throw_away()
         except BlockingIOError:
             pass
         return None
@@ -161,11 +161,13 @@ class Connection:
     def answer(self, answer: Answer) -> None:
         """Begin to write *answer*."""
         is_stream = answer.channel is not None
+        # That of 304 would be the page's, which the client has.
+        has_no_length = is_stream or answer.status is HTTPStatus.NOT_MODIFIED
         head = [
             ("Server", "kepler-ebpf"),
             ("Date", formatdate(usegmt=True)),
             ("Content-Type", answer.content_type),
-            *(() if is_stream else [("Content-Length", str(len(answer.body)))]),
+            *([] if has_no_length else [("Content-Length", str(len(answer.body)))]),
             # A kept connection would occupy one of the few places between two scrapes.
             ("Connection", "close"),
             *answer.headers.items(),
@@ -219,6 +221,13 @@ class Connection:
             limit = f"at most {HEAD_MAX_BYTES} bytes and {HEAD_MAX_LINES} lines are read"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, limit)
         return None
+
+    def _throw_away(self) -> None:
+        """Read what a client sends after its request: much of it ends a stream."""
+        received = len(self.stream.recv(HEAD_MAX_BYTES))
+        self._room -= received
+        if not received or (self.state is State.OPEN and self._room < 0):
+            self.state = State.ENDED
 
     def _accept(self, event: h11.Request) -> Request | None:
         if event.http_version not in VERSIONS:

@@ -53,14 +53,14 @@ class Series(NamedTuple):
     used: float
 
 
-SeriesByKey = Mapping[tuple[Any, ...], Series]
+SeriesByKey = dict[tuple[Any, ...], Series]
 """By the level and all labels, and by what stays the same when a label changes."""
 
 
 class Messages:
     """Makes the messages of one snapshot after the other. Not for two threads at once.
 
-    It remembers the series of the last snapshot only.
+    It remembers the series of the last snapshot whose messages were all taken.
     """
 
     def __init__(self, resource: Mapping[str, Any], levels: frozenset[str]) -> None:
@@ -68,14 +68,15 @@ class Messages:
         self._resource = resource
         self._levels = levels
         self._start_ns = self._before_ns = time.time_ns()
-        self._series: dict[tuple[Any, ...], Series] = {}
+        self._series: SeriesByKey = {}
 
     def of(self, snapshot: Snapshot) -> Iterator[bytes]:
         """Yield the messages of *snapshot*, each with at most MAX_POINTS data points."""
         snapshot = exported(snapshot, self._levels)
         at_ns = int(snapshot.at_s * NS_PER_S)
         message, family, points = self._message(snapshot), None, 0
-        for point in self._points(snapshot):
+        known: SeriesByKey = {}
+        for point in self._points(snapshot, known):
             if points == MAX_POINTS:
                 yield message.SerializeToString()
                 message, family, points = self._message(snapshot), None, 0
@@ -92,7 +93,8 @@ class Messages:
             if points % PIECE_POINTS == 0:
                 # A waiting loop gets the interpreter.
                 time.sleep(PAUSE_S)
-        self._before_ns = at_ns
+        # Not before: where only the first messages were taken, no series of the others began anew.
+        self._before_ns, self._series = at_ns, known
         yield message.SerializeToString()
 
     def _message(self, snapshot: Snapshot) -> ExportMetricsServiceRequest:
@@ -106,16 +108,15 @@ class Messages:
 
     # --- points
 
-    def _points(self, snapshot: Snapshot) -> Iterator[Point]:
+    def _points(self, snapshot: Snapshot, known: SeriesByKey) -> Iterator[Point]:
         if NODE in self._levels:
             yield from self._of_hardware(snapshot)
             yield from self._of_node(snapshot)
         for metrics, source in ((OTHERS, snapshot), (OWN_METRICS, snapshot.stats)):
             for metric in metrics:
                 yield from self._of_metric(metric, source)
-        before, self._series = self._series, {}
         for level in snapshot.workloads:
-            yield from self._of_level(snapshot, level, before)
+            yield from self._of_level(snapshot, level, known)
 
     def _of_hardware(self, snapshot: Snapshot) -> Iterator[Point]:
         """Yield energy and power of each zone, metric after metric."""
@@ -152,12 +153,12 @@ class Messages:
 
     # --- workloads
 
-    def _of_level(self, snapshot: Snapshot, level: str, before: SeriesByKey) -> Iterator[Point]:
+    def _of_level(self, snapshot: Snapshot, level: str, known: SeriesByKey) -> Iterator[Point]:
         view, owners = snapshot.workloads[level], {}
         if level == "pod":
             owners = {pod.pod_id: names.owner_of(pod) for pod in snapshot.pod_infos}
         rows = np.flatnonzero(view.state != State.FREE)
-        series = [self._follow(level, view, row, before, owners) for row in rows.tolist()]
+        series = [self._follow(level, view, row, known, owners) for row in rows.tolist()]
         energy = names.workload_family(level, is_energy=True)
         for kind, column in zip(snapshot.kinds, (view.energy_uj[rows] / UJ_PER_J).T, strict=True):
             of_zone = key_values({names.ZONE: kind})
@@ -174,10 +175,10 @@ class Messages:
         level: str,
         view: WorkloadView,
         row: int,
-        before: SeriesByKey,
+        known: SeriesByKey,
         owners: Mapping[str, Mapping[str, str]],
     ) -> Series:
-        """Return the series of a row: that of before, or a new one.
+        """Return the series of a row, from now on *known*: that of before, or a new one.
 
         One that has a better name since has another key, and the start that it had.
         """
@@ -185,15 +186,15 @@ class Messages:
         values = attrgetter(*attributes)(labels)
         key, identity = (level, *values), names.identity_of(level, labels)
         used = float(view.energy_uj[row].sum() + view.cpu_ns[row])
-        same = before.get(key)
-        had = same or before.get(identity)
+        same = self._series.get(key)
+        had = same or self._series.get(identity)
         start_ns = had.start_ns if had and had.used <= used else self._before_ns
         if same:
             pairs = same.attributes
         else:
             named = dict(zip(attributes.values(), values, strict=True))
             pairs = key_values({**named, **owners.get(values[0], {})})
-        series = self._series[key] = self._series[identity] = Series(pairs, start_ns, used)
+        series = known[key] = known[identity] = Series(pairs, start_ns, used)
         return series
 
 

@@ -189,6 +189,18 @@ def test_a_series_that_comes_back_begins_anew() -> None:
     assert starts(maker, snapshot([fell], at_s=at_s + 30)) == {1: int((at_s + 20) * NS)}
 
 
+def test_messages_that_were_not_taken_begin_no_series_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver that goes away after those with the processes gets none of the containers."""
+    monkeypatch.setattr(otlp, "MAX_POINTS", 1)
+    maker, at_s, of_container = messages(), now_s(), "kepler_ebpf.container.energy"
+    begun = named(read(maker.of(snapshot(at_s=at_s))), of_container)[0].start_ns
+    sent = maker.of(snapshot(at_s=at_s + 10))
+    while not named(read(iter([next(sent)])), "kepler_ebpf.process.energy"):
+        pass
+    after = named(read(maker.of(snapshot(at_s=at_s + 20))), of_container)[0]
+    assert after.start_ns == begun
+
+
 def test_a_better_name_does_not_change_when_a_series_began() -> None:
     """Its energy is all there under the new name."""
     maker, at_s = messages(), now_s()
