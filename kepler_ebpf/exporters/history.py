@@ -192,6 +192,9 @@ def _used(before: WorkloadView, now: WorkloadView) -> Floats:
             old = before.labels[row]
             if old is None or identity(old) != identity(now.labels[row]):
                 used[row] = now.energy_uj[row]  # another workload has taken the row
+    # One that was listed no longer meanwhile may be in its row again, and counts from 0.
+    is_anew = (used < 0).any(axis=1)
+    used[is_anew] = now.energy_uj[is_anew]
     return used
 
 

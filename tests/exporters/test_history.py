@@ -129,6 +129,12 @@ def test_a_row_that_another_takes_is_another() -> None:
     assert found["101-1"][1:] == [80, 1]
 
 
+def test_a_workload_that_came_back_to_its_row_counts_from_zero() -> None:
+    """Between two points it was listed no longer, and again."""
+    history = taken(at(0.0, [5e6]), at(1.0, [8e6]), at(2.0, [1e6]))
+    assert by_key(history) == {"1-1": [3e6, 1e6]}
+
+
 def test_a_gap_ends_a_workload() -> None:
     """A workload that has no row any more uses nothing, and its minutes stay."""
     history = taken(at(1, [0.0, 0.0]), at(2, [5.0, 3.0]), at(3, [None, 4.0]))
