@@ -5,101 +5,12 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_world import World, container, everything, record, totals_by_series, vm
+from ledger_lives import PLACES, RETENTIONS, SELECTIONS, STEPS
+from ledger_world import KEEP_ALL, World, container, everything, record, totals_by_series
 
-from kepler_ebpf.ledger.ledger import Retention
-from kepler_ebpf.model.bounds import MaxListed
-from kepler_ebpf.model.names import CgroupName, ProcessName
-from kepler_ebpf.model.selection import EVERYTHING, Filter, Selection
-from kepler_ebpf.model.workloads import PodLabels, UnitLabels
-
-PIDS, STARTS, CGROUPS = st.integers(1, 3), st.sampled_from([100, 200]), st.integers(1, 5)
-
-RECORDS = st.lists(
-    st.builds(
-        record,
-        pid=PIDS,
-        start=STARTS,
-        cgroup_id=CGROUPS,
-        cpu_ns=st.integers(1, 1_000),
-        exec_id=st.integers(0, 1),
-        process_comm=st.sampled_from([b"sh", b"work"]),
-        parent_tgid=st.integers(0, 3),
-        ended=st.booleans(),
-    ),
-    max_size=5,
-)
-CGROUP_NAMES = st.builds(
-    lambda container_id, pod_id, unit: CgroupName(
-        "/x",
-        container(container_id, pod_id) if container_id else None,
-        pod_id,
-        (("unit", UnitLabels(unit, "systemd")),) if unit else (),
-        container_id,
-    ),
-    st.sampled_from(["", "a", "b"]),
-    st.sampled_from(["", "p", "q"]),
-    st.sampled_from(["", "u"]),
-)
-PROCESS_NAMES = st.builds(
-    ProcessName, st.sampled_from(["", "/e", "/f"]), st.sampled_from([None, vm("m"), vm("n")])
-)
-
-
-def end_process(world, pid, start_ns):
-    """Note that a process is gone."""
-    world.ledger.ended_processes(np.array([pid], np.uint32), np.array([start_ns], np.uint64))
-
-
-STEPS = st.one_of(
-    st.builds(lambda now: lambda world: world.batch(*now), st.lists(RECORDS, min_size=1)),
-    st.builds(lambda now: lambda world: world.credit(*now), RECORDS),
-    st.builds(lambda s: lambda world: world.interval(seconds=s), st.integers(1, 40)),
-    st.builds(lambda id_: lambda world: world.ledger.ended_cgroups([id_]), CGROUPS),
-    st.builds(lambda *one: lambda world: end_process(world, *one), PIDS, STARTS),
-    st.builds(
-        lambda *name: lambda world: world.ledger.relabel_cgroup(*name), CGROUPS, CGROUP_NAMES
-    ),
-    st.builds(
-        lambda *name: lambda world: world.ledger.relabel_process(*name),
-        PIDS,
-        STARTS,
-        PROCESS_NAMES,
-    ),
-    st.builds(
-        lambda old, new: lambda world: world.ledger.relabel_pod(old, PodLabels(new, "n", "s")),
-        st.sampled_from(["p", "q"]),
-        st.sampled_from(["p", "q", "r"]),
-    ),
-    st.builds(
-        lambda id_, name: lambda world: world.names.cgroups.update({id_: name}),
-        CGROUPS,
-        CGROUP_NAMES,
-    ),
-    st.builds(
-        lambda pid, name: lambda world: world.names.processes.update({pid: name}),
-        PIDS,
-        PROCESS_NAMES,
-    ),
-)
-RETENTIONS = st.builds(
-    Retention,
-    for_s=st.sampled_from([0.0, 1.5, 30.0]),
-    most=st.sampled_from([-1, 0, 1, 2]),
-    min_uj=st.sampled_from([0.0, 600.0]),
-)
-
-
-PLACES = st.builds(MaxListed, st.sampled_from([1, 3, 100]), st.sampled_from([1, 2, 100]))
-SELECTIONS = st.builds(
-    Selection,
-    top_n=st.sampled_from([0, 1, 2]),
-    min_uj=st.sampled_from([0.0, 500.0]),
-    comm=st.sampled_from([EVERYTHING, Filter(deny=["s."]), Filter(allow=["wo.*"])]),
-    cgroup=st.sampled_from([EVERYTHING, Filter(deny=["/[12]"]), Filter(allow=["/x"])]),
-    namespace=st.sampled_from([EVERYTHING, Filter(deny=["s"]), Filter(allow=["s", ""])]),
-    always=st.sampled_from([0, 2]),
-)
+from kepler_ebpf.ledger.candidates import REST_S
+from kepler_ebpf.model.bounds import DEFAULT_MAX
+from kepler_ebpf.model.names import CgroupName
 
 
 @given(st.lists(STEPS, max_size=20), RETENTIONS, st.sampled_from([1.0, 0.1]), PLACES, SELECTIONS)
@@ -119,6 +30,20 @@ def test_nothing_is_lost_doubled_or_taken_back(steps, retention, uj_per_ns, most
         now = totals_by_series(world)
         assert all((now.get(key, total) >= total).all() for key, total in before.items())
         before = now
+
+
+@given(st.lists(STEPS, max_size=20), RETENTIONS, PLACES, SELECTIONS)
+def test_the_rows_of_an_interval_add_up_to_it(steps, retention, most, selection):
+    """Those of processes and those of tasks: what is shown of one interval, and all since start."""
+    world = World(retention, most=most, selection=selection, with_tasks=True)
+    for step in steps:
+        step(world)
+        node = world.ledger.node(0.0)
+        used_uj = node.interval_active_uj - node.interval_unattributed_uj
+        for view in (world.processes, world.tasks):
+            np.testing.assert_allclose(view.ran_uj.sum(axis=0), used_uj, rtol=1e-9, atol=1e-6)
+            credited_uj = node.active_uj - node.unattributed_uj
+            np.testing.assert_allclose(view.energy_uj.sum(axis=0), credited_uj, rtol=1e-9)
 
 
 CONTAINER_OF = {1: "", 2: "", 3: "a", 4: "a", 5: "b"}
@@ -184,3 +109,18 @@ def test_all_that_is_used_rises_once_outside_of_the_retired(batches, retention, 
         rise_uj = sum(uj - before.get(key, 0.0) for key, uj in now.items())
         np.testing.assert_allclose(rise_uj, sum(int(one["cpu_ns"][0]) for one in batch), atol=1e-6)
         before = now
+
+
+@given(st.lists(st.tuples(SHORT_COMMANDS, st.sampled_from([1.0, 400.0])), max_size=12), SELECTIONS)
+def test_a_series_that_comes_back_starts_again_after_ten_minutes(batches, selection):
+    """No sooner has Prometheus forgotten the earlier one."""
+    world = world_of_containers(KEEP_ALL, DEFAULT_MAX, selection)
+    last: dict[Any, tuple[float, float]] = {}
+    for batch, seconds in batches:
+        world.interval(*batch, seconds=seconds)
+        for label, uj in rows_with_uj(world.processes):
+            if label:
+                key = (label.pid, label.comm, label.exe, label.container_id)
+                seen_s, had_uj = last.get(key, (-REST_S, 0.0))
+                assert uj >= had_uj or world.now_s - seen_s >= REST_S
+                last[key] = world.now_s, uj

@@ -157,6 +157,10 @@ class World:
         return self.ledger.views()["unit"]
 
     @property
+    def tasks(self):
+        return self.ledger.tasks()
+
+    @property
     def cgroups(self):
         return self.ledger.groups.cgroups.make_view([GONE])
 
