@@ -87,11 +87,14 @@ class Candidates:
         scores = np.where(competes, figures[:, SCORE], 0.0)
         ranked = np.argsort(-scores, kind="stable")[: np.count_nonzero(competes)]
         free = max(self._top_n - len(listed), 0)
+        # Those that succeed may be listed beside the earlier ones: the lowest make room later.
+        beyond = min(max(len(listed) - self._top_n, 0), int(np.isfinite(listed).sum()))
+        listed = listed[beyond:]
         waiting = ranked[free : free + len(listed)]
         is_higher = scores[waiting] > MARGIN * listed[: len(waiting)]
-        leaving = int(np.count_nonzero(is_higher))
-        enters[ranked[free + leaving :]] = False
-        return Chosen(enters, leaving)
+        replaced = int(np.count_nonzero(is_higher))
+        enters[ranked[free + replaced :]] = False
+        return Chosen(enters, beyond + replaced)
 
     def take(self, identity: int) -> float:
         """Return the score of a process that gets a row, and count it here no longer."""

@@ -212,6 +212,16 @@ def test_a_pid_that_is_used_again_goes_on_with_its_series() -> None:
     assert by(world.processes, "pid")[1][0] == 110.0
 
 
+def test_no_more_are_listed_for_long_where_a_pid_is_used_again() -> None:
+    """By a process of another series: the earlier one is listed beside it, and makes room then."""
+    world = World(selection=Selection(top_n=1))
+    world.interval(record(1, 10, start=1))
+    world.interval(record(1, 100, start=2, process_comm=b"sh"))
+    world.interval(record(1, 1, start=2, process_comm=b"sh"))
+    assert by(world.processes, "comm")["sh"][0] == 101.0
+    assert "work" not in by(world.processes, "comm")
+
+
 def test_a_pid_rests_whichever_process_has_it() -> None:
     """A series starts again at 0, so not before Prometheus has forgotten it."""
     world = World(selection=Selection(top_n=1))
