@@ -23,6 +23,7 @@ from benchmarks import (
     forkstorm,
     hog,
     hostile,
+    hostile_clients,
     jobs,
     kube_memory,
     kube_outage,
@@ -107,6 +108,9 @@ FIGURES: dict[str, Measure] = {
     "scrape_ms_10k_tls_gzip": serving.measure,
     "rss_mb_10k": serving.measure,
     "lateness_under_scrape": serving.lateness,
+    "idle_tls_mb": hostile_clients.idle_tls,
+    "idle_tls_mb_silent": hostile_clients.idle_tls,
+    "wrong_passwords": hostile_clients.wrong_passwords,
 }
 
 

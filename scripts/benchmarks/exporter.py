@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import re
 import socket
@@ -22,6 +23,11 @@ START_S = END_S = 20.0
 SCRAPE_S = 30.0
 PROCESS_SERIES = "\nkepler_process_cpu_seconds_total{"
 KB_PER_MB = 1024
+
+USER = "bench"
+"""The user of web configurations, with the same text as the password."""
+
+CREDENTIALS = {"Authorization": f"Basic {base64.b64encode(f'{USER}:{USER}'.encode()).decode()}"}
 
 Labels = dict[str, str]
 
@@ -72,7 +78,7 @@ class Exporter:
         """The metrics page; OSError where nobody answers."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=SCRAPE_S)
         try:
-            connection.request("GET", "/metrics")
+            connection.request("GET", "/metrics", headers=CREDENTIALS)
             return connection.getresponse().read().decode()
         finally:
             connection.close()

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ssl
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 import bcrypt
 import numpy as np
 
-from benchmarks.exporter import HOST, starting
+from benchmarks.exporter import CREDENTIALS, HOST, USER, starting
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.length import scaled
 from benchmarks.processes import sleepers
@@ -35,7 +34,7 @@ PERIOD_S = 1.1
 SCRAPES = 20
 SETTLE_S = 10.0
 READERS = 4
-USER, COST = "bench", 10
+BCRYPT_COST = 10
 
 
 def measure() -> Iterator[Figure]:
@@ -80,13 +79,13 @@ def _scraped(config_file: str, encoding: str) -> tuple[float, float, int]:
     arguments = ("--web.config-file", config_file) if config_file else ()
     with starting("--interval", "1s", *LISTED, *arguments) as exporter, sleepers(PROCESSES):
         time.sleep(SETTLE_S)
-        connect = partial(_connect, exporter.port, secure=bool(config_file))
-        size = len(_fetch(connect(), encoding))
+        dial = partial(connect, exporter.port, secure=bool(config_file))
+        size = len(fetch(dial(), encoding))
         time.sleep(2 * PERIOD_S)
         idle = exporter.share(SCRAPES * PERIOD_S / 2)
         cpu_s, began_s = exporter.cpu_s(), time.monotonic()
         for _ in range(SCRAPES):
-            _fetch(connect(), encoding)
+            fetch(dial(), encoding)
             time.sleep(PERIOD_S)
         used_s = exporter.cpu_s() - cpu_s - idle * (time.monotonic() - began_s)
         return used_s / SCRAPES * 1000, exporter.memory().rss_mb, size
@@ -94,10 +93,11 @@ def _scraped(config_file: str, encoding: str) -> tuple[float, float, int]:
 
 def _read(port: int, stop: threading.Event) -> None:
     while not stop.is_set():
-        _fetch(_connect(port, secure=False), "identity")
+        fetch(connect(port, secure=False), "identity")
 
 
-def _connect(port: int, *, secure: bool) -> http.client.HTTPConnection:
+def connect(port: int, *, secure: bool) -> http.client.HTTPConnection:
+    """Return a connection that is not open yet, which trusts any certificate."""
     if not secure:
         return http.client.HTTPConnection(HOST, port, timeout=30)
     context = ssl.create_default_context()
@@ -105,10 +105,9 @@ def _connect(port: int, *, secure: bool) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection(HOST, port, timeout=30, context=context)
 
 
-def _fetch(connection: http.client.HTTPConnection, encoding: str) -> bytes:
+def fetch(connection: http.client.HTTPConnection, encoding: str) -> bytes:
     """Return the page as it was sent."""
-    token = base64.b64encode(f"{USER}:{USER}".encode()).decode()
-    headers = {"Authorization": f"Basic {token}", "Accept-Encoding": encoding}
+    headers = {**CREDENTIALS, "Accept-Encoding": encoding}
     try:
         connection.request("GET", "/metrics", headers=headers)
         return connection.getresponse().read()
@@ -117,19 +116,16 @@ def _fetch(connection: http.client.HTTPConnection, encoding: str) -> bytes:
 
 
 @contextmanager
-def web_config() -> Iterator[str]:
-    """Give a web configuration with TLS and one user."""
+def web_config(*, secure: bool = True) -> Iterator[str]:
+    """Give a web configuration with one user, and with TLS if it is *secure*."""
     with tempfile.TemporaryDirectory(prefix="kepler-ebpf-bench-") as folder:
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
         files = ("-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem")
         subject = ("-subj", "/CN=localhost", "-days", "1")
         command = ("openssl", "req", "-x509", *key, *files, *subject)
         subprocess.run(command, check=True, capture_output=True)
-        hashed = bcrypt.hashpw(USER.encode(), bcrypt.gensalt(COST)).decode()
+        hashed = bcrypt.hashpw(USER.encode(), bcrypt.gensalt(BCRYPT_COST)).decode()
+        tls = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n" if secure else ""
         path = Path(folder, "web.yml")
-        path.write_text(
-            "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
-            f"basic_auth_users: {{{USER}: {hashed}}}\n",
-            encoding="ascii",
-        )
+        path.write_text(f"{tls}basic_auth_users: {{{USER}: {hashed}}}\n", encoding="ascii")
         yield str(path)
