@@ -37,6 +37,12 @@ LOOK_EVERY_S = 1.0
 MAX_WAITING, MAX_WAITING_OF_ONE = 32, 2
 """Passwords that wait for their check, of all clients and of one; others are refused at once."""
 
+REST = 1.0
+"""Pause after a wrong password, in times of its check: guesses take half of one CPU at most."""
+
+MAX_SESSIONS = 1000
+"""Sessions that OpenSSL keeps for clients of TLS 1.2 without tickets; it would keep 20,000."""
+
 MAX_GOOD = 100
 BCRYPT_BYTES = 72
 """What bcrypt reads of a password."""
@@ -118,11 +124,23 @@ class Guard:
         with self._changed:
             if digest not in self._waiting:
                 hosts = Counter(waiting.host for waiting in self._waiting.values())
-                if hosts[check.host] >= MAX_WAITING_OF_ONE or hosts.total() >= MAX_WAITING:
+                if hosts[check.host] >= MAX_WAITING_OF_ONE:
+                    return False
+                if hosts.total() >= MAX_WAITING and not self._make_room(hosts, check.host):
                     return False
                 self._waiting[digest] = check
             self._waiting[digest].decide.append(decide)
             self._changed.notify()
+        return True
+
+    def _make_room(self, hosts: Counter[str], newcomer: str) -> bool:
+        """Refuse the newest password of a client that has more than *newcomer* will have."""
+        most, count = hosts.most_common(1)[0]
+        if count <= hosts[newcomer] + 1:
+            return False
+        newest = [digest for digest, check in self._waiting.items() if check.host == most][-1]
+        for decide in self._waiting.pop(newest).decide:
+            decide(False)
         return True
 
     def _digest(self, user: str, hashed: bytes, password: bytes) -> bytes:
@@ -154,8 +172,9 @@ class Guard:
         return bool(self._closing or self._must_look or self._must_reload or self._waiting)
 
     def _decide(self, digest: bytes) -> None:
-        check = self._waiting[digest]
+        check, began_s = self._waiting[digest], time.monotonic()
         is_good = self._is_good(check, digest)
+        took_s = time.monotonic() - began_s
         with self._changed:
             del self._waiting[digest]
             if is_good:
@@ -164,6 +183,8 @@ class Guard:
                 self._good[digest] = None
         for decide in check.decide:
             decide(is_good)
+        if not is_good:
+            time.sleep(REST * took_s)
 
     def _is_good(self, check: _Check, digest: bytes) -> bool:
         users = self.config.users
@@ -181,7 +202,8 @@ class Guard:
     def _look(self) -> None:
         """Load the configuration anew if its files have changed; a broken one changes nothing."""
         must, self._must_reload = self._must_reload, False
-        if not must and self._stamp == _stamp(self.config.files):
+        is_full = self._context and self._context.session_stats()["number"] >= MAX_SESSIONS
+        if not must and not is_full and self._stamp == _stamp(self.config.files):
             return
         try:
             self.config, self._context, self._stamp = self._loaded()
@@ -190,7 +212,6 @@ class Guard:
             self.last_reload = replace(self.last_reload, successful=False)
             return
         self.last_reload = WebReload(successful=True, success_at_s=time.time())
-        self._good.clear()
         LOG.info("The web configuration was read anew")
 
     def _loaded(self) -> tuple[WebConfig, Context | None, Stamp]:

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import logging
+import socket
 import ssl
 import subprocess
 import threading
@@ -23,7 +24,8 @@ from snapshots import HOST, Row, process, snapshot
 
 from kepler_ebpf.config.web import read_web_config
 from kepler_ebpf.errors import ConfigError
-from kepler_ebpf.exporters.guard import MAX_WAITING_OF_ONE, Guard
+from kepler_ebpf.exporters.connection import Request
+from kepler_ebpf.exporters.guard import MAX_WAITING, MAX_WAITING_OF_ONE, Guard
 from kepler_ebpf.exporters.http import Server, Service
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.model.snapshot import Snapshot
@@ -120,6 +122,12 @@ def users(**hashes: str) -> str:
     return "basic_auth_users:\n" + "".join(f"  {user}: {each}\n" for user, each in hashes.items())
 
 
+def request_of(user: str, password: str, host: str) -> Request:
+    """Return a request of this user, from this address."""
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return Request("GET", "/metrics", {"authorization": f"Basic {token}"}, host)
+
+
 def until(happens: Callable[[], bool]) -> None:
     """Wait until it happens."""
     give_up_s = time.monotonic() + 30
@@ -205,6 +213,61 @@ def test_wrong_passwords_keep_nobody_out(serve: Serve) -> None:
     assert set(answers) == set(probes) == {200}
     assert set(statuses) == {401}
     assert MAX_WAITING_OF_ONE < 8  # so most of these guesses were refused without a check
+
+
+def test_guesses_use_half_of_a_cpu_at_most(serve: Serve) -> None:
+    """After each wrong password the check pauses, however many wait for it."""
+    served = serve(users(prom=bcrypt.hashpw(b"secret", bcrypt.gensalt(10)).decode()))
+    (guard,) = [thread for thread in threading.enumerate() if thread.name == "guard"]
+    clock = Path(f"/proc/self/task/{guard.native_id}/schedstat")
+    began_ns, began_s = int(clock.read_text().split()[0]), time.monotonic()
+    refused: list[bool] = []
+    for number in range(MAX_WAITING):
+        guess = request_of("prom", f"guess{number}", f"192.0.2.{number}")
+        served.guard.admit(guess, refused.append)
+    until(lambda: len(refused) >= MAX_WAITING // 2)
+    used_ns = int(clock.read_text().split()[0]) - began_ns
+    one_check = 1 / len(refused)
+    assert used_ns < (0.5 + one_check) * (time.monotonic() - began_s) * 1e9
+    assert not any(refused)
+
+
+def test_guesses_from_many_addresses_keep_no_newcomer_out(serve: Serve) -> None:
+    """Where all wait that may, the client with most of them loses its newest to another client."""
+    served = serve(users(prom=bcrypt.hashpw(b"secret", bcrypt.gensalt(7)).decode()))
+    guesses: list[bool] = []
+    for number in range(MAX_WAITING):
+        host = f"192.0.2.{number // MAX_WAITING_OF_ONE}"
+        served.guard.admit(request_of("prom", f"guess{number}", host), guesses.append)
+    decided: list[bool] = []
+    served.guard.admit(request_of("prom", "secret", "198.51.100.1"), decided.append)
+    until(lambda: bool(decided))
+    assert decided == [True]
+    until(lambda: len(guesses) == MAX_WAITING)
+    assert not any(guesses)
+
+
+def test_a_change_does_not_forget_who_is_known(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that was checked is not checked again, unless its user has got another one."""
+    served = serve(users(prom=LEAST))
+    assert served.fetch(user="prom", password="secret").status == 200
+    checked: list[bytes] = []
+
+    def check(password: bytes, _: bytes) -> bool:
+        checked.append(password)
+        return True
+
+    monkeypatch.setattr("kepler_ebpf.exporters.guard.bcrypt.checkpw", check)
+    served.change(users(prom=LEAST, eve=LEAST))
+    until(lambda: served.fetch(user="eve", password="new").status == 200)
+    checked.clear()
+    assert served.fetch(user="prom", password="secret").status == 200
+    assert not checked
+    served.change(users(prom=bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()))
+    until(lambda: served.fetch(user="prom", password="secret").status == 200 and len(checked) > 0)
+    assert checked[-1] == b"secret"
 
 
 # --- TLS
@@ -330,6 +393,50 @@ def test_slow_handshakes_keep_nobody_out(serve: Serve, certificate: Certificate)
         for _ in range(10):
             time.sleep(0.1)
             assert served.fetch(tls=trusting(certificate)).status == 200
+
+
+def test_renegotiation_is_refused(serve: Serve, certificate: Certificate) -> None:
+    """Who wants another handshake on a connection gets an alert, and others are served."""
+    served = serve(tls_of(certificate))
+    host, port = served.address
+    client = ["openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}"]
+    done = subprocess.run(client, input=b"R\n", capture_output=True, timeout=30, check=False)
+    assert b"no renegotiation" in done.stderr
+    assert served.fetch(tls=trusting(certificate)).status == 200
+
+
+def test_half_closed_tls(serve: Serve, certificate: Certificate) -> None:
+    """Who ends its side gets its answer if it has sent a request, and an error if not."""
+    served = serve(tls_of(certificate))
+    for sent, answer in (
+        (b"GET /healthz HTTP/1.0\r\n\r\n", b"HTTP/1.1 200"),
+        (b"GET", b"HTTP/1.1 400"),
+    ):
+        with trusting(certificate).wrap_socket(
+            dial(served.address), server_hostname="127.0.0.1"
+        ) as client:
+            client.sendall(sent)
+            socket.socket.shutdown(client, socket.SHUT_WR)
+            assert client.recv(len(b"HTTP/1.1 200")) == answer
+
+
+def test_sessions_of_old_clients_are_forgotten(
+    serve: Serve,
+    certificate: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Clients without tickets, of which OpenSSL keeps sessions, have the context made anew."""
+    monkeypatch.setattr("kepler_ebpf.exporters.guard.MAX_SESSIONS", 5)
+    served = serve(tls_of(certificate))
+    caplog.set_level(logging.INFO)
+    old = trusting(certificate)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.options |= ssl.OP_NO_TICKET
+    for _ in range(5):
+        assert "was read anew" not in caplog.text
+        assert served.fetch(tls=old).status == 200
+    until(lambda: served.fetch(tls=old).status == 200 and "was read anew" in caplog.text)
 
 
 # --- changes
