@@ -97,6 +97,12 @@ class Config:
         "web.systemdSocket --web.systemd-socket",
         "Serve metrics on the sockets that systemd passes, instead of web.listenAddresses.",
     )
+    allowed_hosts: tuple[str, ...] = option(
+        "ebpf.allowedHosts --allowed-host",
+        "Names in URLs that a server on loopback addresses takes, beside localhost; * for any.",
+        (),
+        values.each(values.name),
+    )
     web_config_file: str = text(
         "web.configFile --web.config-file",
         "File with TLS, users and headers, in the format of Prometheus's exporter toolkit.",

@@ -18,10 +18,11 @@ from urllib.parse import parse_qs
 from kepler_ebpf.exporters.api import Api, Asked, parse_query
 from kepler_ebpf.exporters.assets import asset_of
 from kepler_ebpf.exporters.connection import Answer, Request, Times, problem
-from kepler_ebpf.exporters.listen import open_listeners, passed_listeners
+from kepler_ebpf.exporters.hosts import ANY, is_ours
+from kepler_ebpf.exporters.listen import is_local, open_listeners, passed_listeners
 from kepler_ebpf.exporters.page import Page, Variant, accepts_gzip, negotiated
 from kepler_ebpf.exporters.prometheus import MetricsPage
-from kepler_ebpf.exporters.server import Reply, ServerThread
+from kepler_ebpf.exporters.server import UNIX_USER, Reply, ServerThread
 from kepler_ebpf.exporters.shared_pages import SharedPages
 from kepler_ebpf.exporters.streams import NOT_YET, Streams, Take
 from kepler_ebpf.exporters.web_config import WebReload
@@ -45,6 +46,11 @@ UNAUTHORIZED = problem(
     HTTPStatus.UNAUTHORIZED,
     "a user and a password are needed",
     **{"WWW-Authenticate": 'Basic realm="kepler-ebpf"'},
+)
+
+FOREIGN_HOST = problem(
+    HTTPStatus.MISDIRECTED_REQUEST,
+    "here only localhost and IP addresses are known; --allowed-host adds the name in your URL",
 )
 
 THERE_ARE = (
@@ -105,7 +111,8 @@ class Service:
     last closed interval on the ``clock``, None before the first; snapshots may be older.
     ``refresh`` is called before each scrape, in a thread where it may wait, and may publish a
     newer one. ``interval_s`` is the sampling interval. What ``subscribe`` gets is called with each
-    interval that ends, until ``unsubscribe``.
+    interval that ends, until ``unsubscribe``. ``allowed_hosts`` are names that URLs may have for a
+    server on loopback addresses alone, beside localhost; ``*`` is any.
     """
 
     page: MetricsPage
@@ -117,6 +124,7 @@ class Service:
     subscribe: Callable[[Take], None] = lambda _: None
     unsubscribe: Callable[[Take], None] = lambda _: None
     access: Access = field(default_factory=OpenAccess)
+    allowed_hosts: tuple[str, ...] = ()
     times: Times = field(default_factory=Times)
     clock: Callable[[], float] = time.monotonic
 
@@ -133,6 +141,9 @@ class Server:
         listeners = passed_listeners() if addresses is None else open_listeners(addresses)
         self.addresses = tuple(address for address, _ in listeners)
         self._service = service
+        self._hosts = frozenset(map(str.lower, service.allowed_hosts))
+        # What the network reaches is read there under any name.
+        self._checks_host = ANY not in self._hosts and all(map(is_local, self.addresses))
         self._started_s = service.clock()
         self._pages = SharedPages(self._render, service.latest, service.refresh)
         self._streams = Streams(
@@ -174,6 +185,8 @@ class Server:
             reply(UNAUTHORIZED)
         elif request.method not in METHODS:
             reply(problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD", Allow="GET, HEAD"))
+        elif self._checks_host and not self._is_for_us(request):
+            reply(FOREIGN_HOST)
         elif path == "/metrics":
             self._metrics(request, query, reply)
         elif path.startswith("/api/v1/"):
@@ -183,6 +196,11 @@ class Server:
             asset = asset_of(path, is_gzipped=is_gzipped)
             known = asset and _unless_known(request, asset)
             reply(known or problem(HTTPStatus.NOT_FOUND, THERE_ARE))
+
+    def _is_for_us(self, request: Request) -> bool:
+        # No browser opens a unix socket.
+        host = request.headers.get("host", "")
+        return request.host.startswith(UNIX_USER) or is_ours(host, self._hosts)
 
     def _metrics(self, request: Request, query: str, reply: Reply) -> None:
         try:

@@ -39,6 +39,9 @@ SEND_BUFFER_BYTES, RECEIVE_BUFFER_BYTES = 256 * 1024, 16 * 1024
 
 USER_TIMEOUT_MS = 30_000
 
+UNIX_USER = "uid "
+"""What the host of a client at a unix socket begins with."""
+
 ACCEPTS_PER_TURN = 16
 PAUSE_S = 0.25
 """Pause of what would fail again at once: to accept without a free file descriptor."""
@@ -283,7 +286,7 @@ def _host(client: socket.socket, address: tuple[str, int]) -> str:
     At a unix socket that is its user.
     """
     if client.family == socket.AF_UNIX:
-        return f"uid {peer_of(client).uid}"
+        return f"{UNIX_USER}{peer_of(client).uid}"
     if client.family != socket.AF_INET6:
         return address[0]
     ip = IPv6Address(address[0].partition("%")[0])

@@ -104,6 +104,7 @@ def start_serving(
         subscribe=publisher.subscribe,
         unsubscribe=publisher.unsubscribe,
         access=access,
+        allowed_hosts=config.allowed_hosts,
     )
     server = Server(None if config.systemd_socket else config.listen_addresses, service)
     stack.callback(server.close)

@@ -280,7 +280,7 @@ def test_tls_serves_and_plain_http_gets_nothing(
     served = serve(tls_of(certificate))
     answer = served.fetch(tls=trusting(certificate))
     assert (answer.status, b"kepler_build_info" in answer.body) == (200, True)
-    plain = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    plain = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for sent in (plain, bytes(1000), b"\x16\x03\x01\xff\xff", b"\x16", b""):
         assert b"HTTP" not in send_all_and_end(served.address, sent)
     assert served.fetch(tls=trusting(certificate)).status == 200
@@ -294,7 +294,7 @@ def test_tls_ends_with_a_goodbye(serve: Serve, certificate: Certificate) -> None
     with context.wrap_socket(
         dial(served.address), server_hostname="127.0.0.1", suppress_ragged_eofs=False
     ) as client:
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = b""
         while part := client.recv(65536):
             received += part
@@ -377,7 +377,7 @@ def test_large_page_reaches_a_slow_reader_whole(serve: Serve, certificate: Certi
     with trusting(certificate).wrap_socket(
         dial(served.address), server_hostname="127.0.0.1"
     ) as client:
-        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = bytearray()
         while part := client.recv(65536):
             received += part

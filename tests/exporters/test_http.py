@@ -30,7 +30,7 @@ from kepler_ebpf.model.snapshot import Snapshot
 
 Start = Callable[..., Server]
 INDEX = (files("kepler_ebpf.exporters") / "live" / "index.html").read_bytes()
-SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
@@ -246,8 +246,8 @@ def test_head_has_the_headers_of_get(path: str, start: Start) -> None:
     [
         ("http://node-1:28282/healthz", b"ok\n"),
         ("HTTPS://[::1]/healthz?why", b"ok\n"),
-        ("http://node-1", INDEX),
-        ("http://node-1?why", INDEX),
+        ("http://localhost", INDEX),
+        ("http://localhost?why", INDEX),
     ],
 )
 def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: Server) -> None:
@@ -257,7 +257,7 @@ def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: S
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/metrics/", "http://x/no", "x://y/healthz", "//[", "/%00", "/../etc/passwd"],
+    ["/nothing", "/metrics/", "http://localhost/no", "x://y/healthz", "//[", "/%00", "/../etc/passwd"],
 )
 def test_unknown_path_is_a_clear_404(path: str, server: Server) -> None:
     """The reply to an unknown path lists the known ones in plain text."""
@@ -279,7 +279,7 @@ def test_other_methods_are_a_clear_405(method: str, server: Server) -> None:
     [
         b"",
         b"GET /metrics HT",
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET /metrics HTTP/x.y\r\n\r\n",
         b"GET /metrics HTTP/9.9\r\n\r\n",
@@ -287,9 +287,11 @@ def test_other_methods_are_a_clear_405(method: str, server: Server) -> None:
         b"GET /metrics HTTP/1.1\r\nHost\xff : \xfe\r\n\r\n",
         b"GET /metrics\r\n",
         b"GET /metrics HTTP/1.1\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+        + b"9" * 5_000
+        + b"\r\n\r\n",
     ],
 )
 def test_broken_request_leaves_the_server_alive(sent: bytes, server: Server) -> None:

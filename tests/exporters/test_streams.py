@@ -99,7 +99,7 @@ def test_slow_readers_of_different_streams_are_bounded(
         slow[-1].connect(served.address)
         slow[-1].settimeout(GIVE_UP_S)
         query = f"level=process&top={1000 - number}"
-        slow[-1].sendall(f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        slow[-1].sendall(f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert slow[-1].recv(1)
     quick.event()
     for number in range(5):

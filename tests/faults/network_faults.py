@@ -52,7 +52,7 @@ def readers_do_not_read(bed: Bed) -> Iterator[None]:
         for _ in range(MANY):
             client = stack.enter_context(connect(bed))
             with contextlib.suppress(OSError):
-                client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+                client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
         yield
 
 

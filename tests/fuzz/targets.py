@@ -386,13 +386,19 @@ def accept_headers(random: Random) -> None:
 
 REQUESTS = (
     *(
-        "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
         "HEAD",
         "POST ",
         "GET ",
     ),
-    *("\r\n", "\n", "Host: x\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"),
+    *(
+        "\r\n",
+        "\n",
+        "Host: localhost\r\n",
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+    ),
     *(
         "Accept: " + "," * 2000 + "\r\n",
         " HTTP/1.1",

@@ -17,7 +17,9 @@ SEEN = b"HTTP/1.1 200"
 def request(user: str, path: str = "/metrics") -> bytes:
     """Return a request of *user*, whose password is their name."""
     token = base64.b64encode(f"{user}:{user}".encode()).decode()
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {token}\r\n\r\n".encode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {token}\r\n\r\n".encode()
+    )
 
 
 def only(user: str) -> str:

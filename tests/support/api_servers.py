@@ -85,7 +85,9 @@ class Stream:
 
     def __init__(self, connection: socket.socket, query: str = "") -> None:
         self.connection = connection
-        connection.sendall(f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(
+            f"GET /api/v1/stream?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
         self._response = http.client.HTTPResponse(connection)
         self._response.begin()
         self.status, self.headers = self._response.status, dict(self._response.headers)

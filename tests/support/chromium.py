@@ -10,12 +10,14 @@ PATIENCE_MS = 60_000
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start a browser, and end it."""
+def chromium(*arguments: str) -> Iterator[Browser]:
+    """Start a browser with these arguments, and end it."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"], timeout=PATIENCE_MS
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", *arguments],
+            timeout=PATIENCE_MS,
         )
         yield browser
         browser.close()

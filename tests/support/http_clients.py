@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PROBE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 Address = tuple[str, int]
 

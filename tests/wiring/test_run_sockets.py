@@ -15,7 +15,7 @@ from running import ANY_PORT, COMMAND, GIVE_UP_S, refused, running
 
 from kepler_ebpf.exporters.listen import dial
 
-SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PASSED = ("--web.systemd-socket", "--meter", "fake")
 HAND_OVER = 'exec 3<&"$1"; shift; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
 
