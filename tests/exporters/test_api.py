@@ -171,6 +171,7 @@ def test_what_a_client_has_is_not_sent_again(path: str, encoding: str, served: A
     for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
         status, again, rest = served.fetch(path, Accept_Encoding=encoding, If_None_Match=known)
         assert (status, again["ETag"], rest) == (304, tag, b"")
+        assert "Content-Length" not in again  # it would be that of the page
     assert served.fetch(path, Accept_Encoding=encoding, If_None_Match='"other"')[0] == 200
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin
 from urllib.request import urlopen
 
 import pytest
-from http_clients import read_all, send_all_and_end
+from http_clients import PROBE, read_all, send_all_and_end
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_server import scraping, stored
 from snapshots import HOST, Row, process, snapshot
@@ -257,7 +257,15 @@ def test_whole_url_is_answered_as_its_path(target: str, answer: bytes, server: S
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/metrics/", "http://localhost/no", "x://y/healthz", "//[", "/%00", "/../etc/passwd"],
+    [
+        "/nothing",
+        "/metrics/",
+        "http://localhost/no",
+        "x://y/healthz",
+        "//[",
+        "/%00",
+        "/../etc/passwd",
+    ],
 )
 def test_unknown_path_is_a_clear_404(path: str, server: Server) -> None:
     """The reply to an unknown path lists the known ones in plain text."""
@@ -272,6 +280,26 @@ def test_other_methods_are_a_clear_405(method: str, server: Server) -> None:
     status, headers, body = fetch(server, "/metrics", method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
     assert body == b"405 Method Not Allowed: use GET or HEAD\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n", b"405"),
+        (PROBE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", b"200"),
+        (PROBE[:-2] + b"Transfer-Encoding: chunked\r\n\r\nno chunk", b"200"),
+        (PROBE[:-2] + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", b"200"),
+        (PROBE[:-2] + b"Upgrade: websocket\r\nConnection: upgrade\r\n\r\n", b"200"),
+        (PROBE * 20, b"200"),
+        (PROBE.replace(b"GET", b"HEAD") * 20, b"200"),
+    ],
+    ids=["connect", "chunked", "no chunk", "expect", "upgrade", "pipelined", "heads"],
+)
+def test_a_connection_serves_one_request(sent: bytes, status: bytes, server: Server) -> None:
+    """Whatever comes with a request and after it, there is one answer, and the connection ends."""
+    received = send_all_and_end(("127.0.0.1", port_of(server)), sent)
+    assert received[9:12] == status
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,17 @@ def test_who_leaves_gives_the_place_back(served: ApiServer) -> None:
         wait_until(lambda: not served.publisher.has_subscribers)
 
 
+def test_a_reader_that_sends_is_cut(served: ApiServer, opened: ExitStack) -> None:
+    """A stream has nothing for us to read: who sends without an end does not keep us busy."""
+    talking = opened.enter_context(closing(served.stream()))
+    quiet = opened.enter_context(closing(served.stream()))
+    with pytest.raises(ConnectionError):
+        talking.connection.sendall(bytes(1 << 25))
+    quiet.event()
+    served.publish()
+    assert quiet.event()["data"]
+
+
 def test_silence_is_broken_by_comments(
     served: ApiServer, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,9 +103,10 @@ def test_readers_that_do_not_read_share_one_page(serve: Serve) -> None:
     """32 clients that do not read a page of 15 MB have one in memory, and not one each."""
     shown = large()
     address, page = serve(lambda: shown)
+    began_s = time.monotonic()
     length = len(ask(address, SCRAPE))
     assert length > 10_000_000
-    before, began_s = mark_memory(os.getpid()), time.monotonic()
+    before = mark_memory(os.getpid())
     with ExitStack() as held:
         readers = [held.enter_context(no_reader(address, number)) for number in range(32)]
         for reader in readers:
