@@ -3,15 +3,28 @@
 import base64
 import os
 import signal
+import ssl
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import bcrypt
-from http_clients import address_of, ask
+import pytest
+from http_clients import (
+    SCRAPE,
+    address_of,
+    ask,
+    dial,
+    mark_memory,
+    read_all,
+    resident_bytes,
+)
+from kube_certificates import make_certificate
 from running import GIVE_UP_S, refused, running
 
 QUICK = ("--interval", "100ms", "--meter", "fake")
 SEEN = b"HTTP/1.1 200"
+MB = 1024 * 1024
 
 
 def request(user: str, path: str = "/metrics") -> bytes:
@@ -51,6 +64,37 @@ def test_users_are_read_anew_on_a_signal(tmp_path: Path) -> None:
             time.sleep(0.05)
         assert ask(address, request("prom")).startswith(b"HTTP/1.1 401")
         assert run.end() == 0
+
+
+@pytest.mark.parametrize("shakes_hands", [True, False])
+def test_idle_tls_clients_are_bounded(shakes_hands: bool, tmp_path: Path) -> None:
+    """500 clients that send no request, before their handshake or after it, cost little memory.
+
+    The server keeps as many as it has places, and a scrape is answered beside them.
+    """
+    web, certificate = tmp_path / "web.yml", make_certificate(tmp_path / "tls")
+    pair = f"cert_file: {certificate.certificate}, key_file: {certificate.key}"
+    web.write_text(f"tls_server_config: {{{pair}}}\n")
+    trusting = ssl.create_default_context(cafile=str(certificate.ca))
+    with running(tmp_path, *QUICK, "--web.config-file", str(web)) as run, ExitStack() as held:
+        address = address_of(run.address)
+
+        def scrape() -> bytes:
+            with trusting.wrap_socket(dial(address), server_hostname="127.0.0.1") as client:
+                client.sendall(SCRAPE)
+                return read_all(client)
+
+        for _ in range(20):
+            assert scrape().startswith(SEEN)
+        before = mark_memory(run.process.pid)
+        for number in range(500):
+            client = dial(address, f"127.0.2.{number % 20 + 1}")
+            if shakes_hands:
+                client = trusting.wrap_socket(client, server_hostname="127.0.0.1")
+            held.enter_context(client)
+        assert scrape().startswith(SEEN)
+        assert resident_bytes(run.process.pid, "VmHWM") - before < 20 * MB
+        assert len(list(Path(f"/proc/{run.process.pid}/fd").iterdir())) < 500
 
 
 def test_web_configuration_that_cannot_work_ends_the_start(tmp_path: Path) -> None:
