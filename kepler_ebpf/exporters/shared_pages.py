@@ -1,6 +1,7 @@
 """Rendered pages, made in a thread of their own and shared by all who read the same.
 
-A flood of scrapes renders a page no more often than a snapshot is made.
+A flood of scrapes renders a page no more often than a snapshot is made, and a flood of different
+queries takes half of one CPU at most.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MAX_KEPT = 4
 
 MAX_WANTED = 32
 """Different pages of some names that wait to be made; clients of others are cut."""
+
+REST = 1.0
+"""Pause after a page of some names, in times of the CPU that it took; whole pages do not wait."""
 
 Reply = Callable[[Page | None], None]
 
@@ -58,7 +62,7 @@ class SharedPages(Generic[V]):
         self._changed = threading.Condition()
         self._snapshot: Snapshot | None = None
         self._kept: dict[V, Page] = {}
-        self._kept_until_s = 0.0
+        self._kept_until_s = self._rest_until_s = 0.0
         self._thread = threading.Thread(target=self._run, name="pages", daemon=True)
         self._thread.start()
 
@@ -84,7 +88,11 @@ class SharedPages(Generic[V]):
     def _run(self) -> None:
         give_up()
         while job := self._next():
+            before_s = time.thread_time()
             self._serve(*job)
+            if not job[0].is_whole:
+                rest_s = REST * (time.thread_time() - before_s)
+                self._rest_until_s = time.monotonic() + rest_s
             del job  # While this thread waits, it holds neither clients nor pages.
 
     def _serve(self, variant: V, replies: list[Reply]) -> None:
@@ -99,16 +107,24 @@ class SharedPages(Generic[V]):
     def _next(self) -> tuple[V, list[Reply]] | None:
         """Wait for who wants a page; whole pages go first, since they are what Prometheus reads."""
         with self._changed:
-            if not self._changed.wait_for(self._has_work, KEEP_S if self._kept else None):
-                self._kept, self._snapshot = {}, None
-                self._changed.wait_for(self._has_work)
+            while not self._changed.wait_for(self._has_work, self._wait_s()):
+                if time.monotonic() >= self._kept_until_s:
+                    self._kept, self._snapshot = {}, None
             if self._closing:
                 return None
             variant = min(self._wanted, key=lambda each: not each.is_whole)
             return variant, self._wanted.pop(variant)
 
     def _has_work(self) -> bool:
-        return self._closing or bool(self._wanted)
+        if self._closing or any(variant.is_whole for variant in self._wanted):
+            return True
+        return bool(self._wanted) and time.monotonic() >= self._rest_until_s
+
+    def _wait_s(self) -> float | None:
+        """Return the time to the end of the pause, or to where no page is kept; None for none."""
+        if self._wanted:
+            return max(0.0, self._rest_until_s - time.monotonic())
+        return max(0.0, self._kept_until_s - time.monotonic()) if self._kept else None
 
     def _made(self, variant: V) -> Page:
         self._refresh()

@@ -23,6 +23,9 @@ NOT_YET = problem(
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """No proxy holds events back."""
 
+SKIPPED = b"event: skipped\ndata: 1\n\n"
+"""In place of an interval that could not be shown: too many wanted other pages, or a fault."""
+
 RETRY_MS = 2000
 """Pause of a browser before it opens a stream again."""
 
@@ -66,8 +69,7 @@ class Streams:
             self._request(channel, partial(self._made, channel))
 
     def _made(self, channel: Hashable, page: Page | None) -> None:
-        if page and page.body:
-            self._push(channel, _event(page))
+        self._push(channel, _event(page) if page and page.body else SKIPPED)
 
 
 def _event(page: Page) -> bytes:

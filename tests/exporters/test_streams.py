@@ -86,6 +86,19 @@ def test_a_slow_reader_skips_and_gets_the_number(served: ApiServer, opened: Exit
     assert seen[1:] == sorted(set(seen[1:]))
 
 
+def test_an_interval_that_cannot_be_shown_is_named(
+    served: ApiServer, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fault of ours the stream goes on, and its reader gets to know that one is missing."""
+    stream = opened.enter_context(closing(served.stream()))
+    stream.event()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(served.api), "render", lambda *_: 1 / 0)
+        served.publish()
+        assert stream.event() == {"event": "skipped", "data": "1"}
+    assert served.publish().at_s == stream.figures()["at_s"]
+
+
 def test_slow_readers_of_different_streams_are_bounded(
     served: ApiServer, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

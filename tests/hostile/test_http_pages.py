@@ -31,7 +31,7 @@ from kepler_ebpf.exporters.accept import MAX_CHARS, accepted
 from kepler_ebpf.exporters.http import MAX_NAMES, Server, Service
 from kepler_ebpf.exporters.page import Page, Variant
 from kepler_ebpf.exporters.prometheus import MetricsPage
-from kepler_ebpf.exporters.shared_pages import MAX_WANTED
+from kepler_ebpf.exporters.shared_pages import MAX_WANTED, SharedPages
 from kepler_ebpf.model.snapshot import Snapshot
 
 GZIPPED = SCRAPE.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n")
@@ -149,6 +149,30 @@ def test_a_flood_renders_a_snapshot_once(serve: Serve) -> None:
     for request in (GZIPPED, OPENMETRICS, GZIPPED, OPENMETRICS):
         assert ask(address, request).startswith(b"HTTP/1.1 200")
     assert page.rendered <= rendered + 4
+
+
+def test_different_pages_take_half_of_a_cpu_at_most() -> None:
+    """After a page of some names the thread pauses; who wants a whole page does not wait for it."""
+    took_s, order = 0.02, list[Variant]()
+
+    def render(_: Snapshot | None, variant: Variant) -> Page:
+        end_s = time.thread_time() + took_s
+        while time.thread_time() < end_s:
+            pass
+        order.append(variant)
+        return Page("text/plain", bytearray())
+
+    pages = SharedPages(render, snapshot, lambda: None)
+    made, whole = threading.Semaphore(0), Variant()
+    began_s = time.monotonic()
+    for number in range(MAX_WANTED):
+        pages.request(Variant(names=frozenset({str(number)})), lambda _: made.release())
+    pages.request(whole, lambda _: made.release())
+    for _ in range(MAX_WANTED + 1):
+        assert made.acquire(timeout=60)
+    pages.close()
+    assert time.monotonic() - began_s > 2 * took_s * (MAX_WANTED - 1)
+    assert order.index(whole) <= 1
 
 
 def test_a_page_is_not_held_between_scrapes(serve: Serve) -> None:
