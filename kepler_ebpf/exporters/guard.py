@@ -73,7 +73,7 @@ class Guard:
         self._closing = self._must_look = self._must_reload = False
         self._looked_s = time.monotonic()
         self.config, self._context, self._stamp = self._loaded()
-        self.last_reload = WebReload(successful=True, success_at_s=time.time())
+        self.last_reload = self._success()
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self._thread.start()
 
@@ -211,8 +211,12 @@ class Guard:
             LOG.warning("The web configuration stays as it was: %s", error)
             self.last_reload = replace(self.last_reload, successful=False)
             return
-        self.last_reload = WebReload(successful=True, success_at_s=time.time())
+        self.last_reload = self._success()
         LOG.info("The web configuration was read anew")
+
+    def _success(self) -> WebReload:
+        end_s = self._context.certificate_end_s if self._context else None
+        return WebReload(successful=True, success_at_s=time.time(), certificate_end_s=end_s)
 
     def _loaded(self) -> tuple[WebConfig, Context | None, Stamp]:
         config = self._load()

@@ -199,4 +199,9 @@ WEB: tuple[SampledMetric[WebReload], ...] = (
         "Unix time at which the web configuration in use was read.",
         lambda reload: reload.success_at_s,
     ),
+    figure(
+        "kepler_ebpf_web_certificate_expiry_timestamp_seconds",
+        "Unix time at which the certificate in use expires; absent without TLS.",
+        lambda reload: reload.certificate_end_s,
+    ),
 )

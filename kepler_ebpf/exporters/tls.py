@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.web_config import Pem, TlsConfig
@@ -21,9 +22,13 @@ REMEDY = "give a certificate in PEM with its chain, and its own key without a pa
 
 
 class Context(ssl.SSLContext):
-    """A server's context, with the names of which a client's certificate must have one."""
+    """A server's context, with the names of which a client's certificate must have one.
+
+    ``certificate_end_s`` is when the server's own expires, None where that is not known.
+    """
 
     client_sans: frozenset[str] = frozenset()
+    certificate_end_s: float | None = None
 
 
 class TlsStream(ssl.SSLSocket):
@@ -124,6 +129,9 @@ def _handshake(server: Context, tls: TlsConfig) -> None:
     except ssl.SSLError as error:
         problem = f"no client can be served with the certificate {name}: {error.reason}"
         raise ConfigError(problem, "give ciphers for this kind of key, or none") from error
+    else:
+        end = cast(Mapping[str, str], sides[0].getpeercert())["notAfter"]
+        server.certificate_end_s = ssl.cert_time_to_seconds(end)
 
 
 def _sans(certificate: Mapping[str, object]) -> set[str]:

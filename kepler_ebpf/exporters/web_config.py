@@ -45,7 +45,11 @@ class WebConfig:
 
 @dataclass(frozen=True, slots=True)
 class WebReload:
-    """Whether the web configuration could be read the last time, and when it last could."""
+    """Whether the web configuration could be read the last time, and when it last could.
+
+    ``certificate_end_s`` is when its certificate expires, None without one.
+    """
 
     successful: bool
     success_at_s: float
+    certificate_end_s: float | None = None

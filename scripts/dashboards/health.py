@@ -160,6 +160,15 @@ PANELS = [
         about="Since it was read.",
     ),
     graph(
+        "Time to the certificate's end",
+        "s",
+        Query(
+            f"kepler_ebpf_web_certificate_expiry_timestamp_seconds{{{ON}}} - time() or vector(0)",
+            "{{node_name}}",
+        ),
+        about="Scrapers refuse an expired one. 0 without TLS.",
+    ),
+    graph(
         "Own CPU",
         "percentunit",
         Query(rate(f"kepler_ebpf_own_cpu_seconds_total{{{ON}}}", "node_name"), "{{node_name}}"),

@@ -32,6 +32,7 @@ from kepler_ebpf.model.snapshot import Snapshot
 
 LEAST = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 RELOADED = b'kepler_ebpf_web_config_last_reload_successful{node_name="node-1"}'
+EXPIRY = b'\nkepler_ebpf_web_certificate_expiry_timestamp_seconds{node_name="node-1"}'
 HEADERS = "http_server_config: {headers: {X-Frame-Options: deny}}\n"
 
 Serve = Callable[..., "Served"]
@@ -476,6 +477,10 @@ def test_renewed_certificate_is_taken(
         return False
 
     until(is_new)
+    shown = served.fetch(tls=trusting(new)).body.partition(EXPIRY)[2].split()[0]
+    command = ["openssl", "x509", "-noout", "-enddate", "-in", str(certificate.certificate)]
+    end = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert float(shown) == ssl.cert_time_to_seconds(end.strip().removeprefix("notAfter="))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ AGE_S = 1.25
 
 def page_of(levels: frozenset[str] = frozenset(LEVELS), *debug: str) -> MetricsPage:
     """Return a page whose clock stands a little after the snapshot."""
-    web = WebReload(successful=True, success_at_s=1.0)
+    web = WebReload(successful=True, success_at_s=1.0, certificate_end_s=2.0)
     return MetricsPage(replace(HOST, levels=levels), debug, lambda: END_S + AGE_S, lambda: web)
 
 
