@@ -107,7 +107,8 @@ class SharedPages(Generic[V]):
     def _next(self) -> tuple[V, list[Reply]] | None:
         """Wait for who wants a page; whole pages go first, since they are what Prometheus reads."""
         with self._changed:
-            while not self._changed.wait_for(self._has_work, self._wait_s()):
+            while not self._has_work():
+                self._changed.wait(self._wait_s())
                 if time.monotonic() >= self._kept_until_s:
                     self._kept, self._snapshot = {}, None
             if self._closing:
