@@ -182,16 +182,20 @@ ENTRY(on_exec, "raw_tp/sched_process_exec")
 	return 0;
 }
 
-/* The next four are loaded only where jobs are measured. */
-ENTRY(on_fork, BY_TYPE_INFO("sched_process_fork"))
+/*
+ * The next four are loaded only where jobs are measured. Threads that the kernel makes for a
+ * process pass task_newtask, and not sched_process_fork.
+ */
+ENTRY(on_fork, BY_TYPE_INFO("task_newtask"))
 {
-	mark_child(ARG(struct task_struct *, 0), ARG(struct task_struct *, 1));
+	mark_child(ARG(struct task_struct *, 0));
 	return 0;
 }
 
 ENTRY(on_job_exec, "raw_tp/sched_process_exec")
 {
 	note_exec(ARG(struct task_struct *, 0));
+	move_mark(ARG(struct task_struct *, 0), ARG(__u32, 1));
 	return 0;
 }
 

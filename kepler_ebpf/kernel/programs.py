@@ -44,7 +44,7 @@ ON_DEMAND = ("rotate", "read_self")
 """Programs that user space runs itself."""
 
 JOB_HOOKS = {
-    "on_fork": "sched_process_fork",
+    "on_fork": "task_newtask",
     "on_job_exec": "sched_process_exec",
     "on_free": "sched_process_free",
 }

@@ -23,7 +23,7 @@ from kepler_ebpf.kernel.layout import (
     TASK_USAGE,
 )
 from kepler_ebpf.kernel.libbpf import MapDrain, TestRun, program_figures
-from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, Programs
+from kepler_ebpf.kernel.programs import CGROUP_ENTRIES, HOOKS, JOB_HOOKS, Programs
 from kepler_ebpf.kernel.rings import CgroupNotifier, ExecEvents, ProcessEnds
 from kepler_ebpf.kernel.samples import Samples
 from kepler_ebpf.kernel.slots import Boundary, Slots
@@ -219,7 +219,9 @@ class CpuTimeTracker:
     @property
     def program_stats(self) -> ProgramStats:
         """The run time, run count and missed runs of the attached programs, summed."""
-        return ProgramStats(*program_figures(self._programs.programs[name] for name in HOOKS))
+        loaded = self._programs.programs
+        attached = (loaded[name] for name in HOOKS | JOB_HOOKS if name in loaded)
+        return ProgramStats(*program_figures(attached))
 
     def close(self) -> None:
         """Let go of the shared memory; the programs are closed by who loaded them."""

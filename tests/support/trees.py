@@ -3,8 +3,11 @@
 Run as ``python trees.py NAME COUNT``. Every task burns a few milliseconds of CPU time.
 """
 
+import ctypes
+import mmap
 import os
 import platform
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +18,12 @@ from loads import LIBC, SYS_CLONE3, burn
 
 CLONE_PARENT = 0x8000
 SYS_EXIT_GROUP = {"x86_64": 231, "aarch64": 94}[platform.machine()]
+SYS_IO_URING_SETUP, SYS_IO_URING_ENTER = 425, 426
+IO_URING_PARAMS_BYTES, IO_URING_SQ_TAIL = 120, 44
+IO_URING_ENTRIES_OFFSET = 0x10000000
+IO_URING_READ, IO_URING_IN_A_THREAD, IO_URING_WAIT = 22, 1 << 4, 1
 TASK_S = 0.002
+READ_BYTES = 1 << 24
 TREES: dict[str, Callable[[int], None]] = {}
 
 
@@ -125,6 +133,29 @@ def thread_execs(count: int) -> None:
 
     for _ in range(count):
         os.waitpid(in_child(replace), 0)
+
+
+@tree
+def rings(count: int) -> None:
+    """Children that let threads of the kernel's read for them, through io_uring."""
+    zeros = os.open("/dev/zero", os.O_RDONLY)
+    target = ctypes.create_string_buffer(READ_BYTES)
+
+    def read() -> None:
+        parameters = ctypes.create_string_buffer(IO_URING_PARAMS_BYTES)
+        ring = LIBC.syscall(SYS_IO_URING_SETUP, 1, parameters)
+        if ring < 0:
+            raise OSError(ctypes.get_errno(), "io_uring is refused here")
+        queue = mmap.mmap(ring, mmap.PAGESIZE)
+        entries = mmap.mmap(ring, mmap.PAGESIZE, offset=IO_URING_ENTRIES_OFFSET)
+        what = (IO_URING_READ, IO_URING_IN_A_THREAD, 0, zeros, 0, ctypes.addressof(target))
+        struct.pack_into("=BBHiQQI", entries, 0, *what, READ_BYTES)
+        (tail,) = struct.unpack_from("=I", parameters, IO_URING_SQ_TAIL)
+        struct.pack_into("=I", queue, tail, 1)
+        LIBC.syscall(SYS_IO_URING_ENTER, ring, 1, 1, IO_URING_WAIT, None, 0)
+
+    for _ in range(count):
+        os.waitpid(in_child(read), 0)
 
 
 if __name__ == "__main__":
