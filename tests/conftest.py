@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from truth import Stopwatch
+from truth import stopwatch as stopwatch  # noqa: PLC0414 - a fixture for every test
 
 settings.register_profile(
     "kepler",
@@ -37,12 +37,6 @@ def _log_stays() -> Iterator[None]:
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
     root.handlers[:] = handlers
-
-
-@pytest.fixture
-def stopwatch() -> Stopwatch:
-    """Return what judges CPU time that is used during this test."""
-    return Stopwatch()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 NS_PER_S = 1_000_000_000
 EXIT_NS = 500_000
 """The kernel closes a process's own account this long before its last switch, or less."""
@@ -71,3 +73,9 @@ class Stopwatch:
         """Whether seconds that were counted since the start are those that the kernel saw used."""
         truth = self.truth(used_s * NS_PER_S, None if most_s is None else most_s * NS_PER_S)
         return truth.is_met_by(int(counted_s * NS_PER_S), within, int(lost_s * NS_PER_S))
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    """Return what judges CPU time that is used during this test."""
+    return Stopwatch()
