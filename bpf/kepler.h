@@ -146,7 +146,7 @@ struct sample {
 	__u32 tgid;
 	__u32 kernel_bytes;
 	__u32 user_bytes;
-	__u32 has_user; /* no thread of the kernel */
+	__u32 has_user; /* no thread of the kernel, nor one it made for a process */
 	__u32 reserved;
 	char stack[KEPLER_STACK_BYTES];
 };

@@ -11,6 +11,7 @@
 
 #ifdef SAMPLES_BYTES
 
+#define PF_IO_WORKER 0x10
 #define PF_KTHREAD 0x00200000
 #define KERNEL_STACK_BYTES (KEPLER_MAX_FRAMES * 8)
 #define USER_STACK_BYTES (KEPLER_MAX_FRAMES * KEPLER_FRAME_BYTES)
@@ -32,7 +33,7 @@ static __always_inline void record_sample(void *ctx, struct task_struct *task)
 	struct control *control = get_control();
 	struct sample *sample = get_sample_scratch();
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), start_ns = READ(task, start_boottime);
-	long kernel_bytes, user_bytes;
+	long kernel_bytes, user_bytes = 0;
 
 	if (!slot || !control || !sample || !(__u32)pid_tgid ||
 	    !is_sampled(control, (__u32)pid_tgid, start_ns))
@@ -42,14 +43,15 @@ static __always_inline void record_sample(void *ctx, struct task_struct *task)
 	sample->start_ns = start_ns;
 	sample->process_start_ns = process_start_ns(task, sample->tgid);
 	sample->epoch = slot->epoch;
-	sample->has_user = !(READ(task, flags) & PF_KTHREAD);
+	sample->has_user = !(READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER));
 	kernel_bytes = bpf_get_stack(ctx, sample->stack, KERNEL_STACK_BYTES, 0);
 	if (kernel_bytes < 0)
 		kernel_bytes = 0;
 	if (kernel_bytes > KERNEL_STACK_BYTES)
 		return;
-	user_bytes = bpf_get_stack(ctx, sample->stack + kernel_bytes, USER_STACK_BYTES,
-				   BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
+	if (sample->has_user)
+		user_bytes = bpf_get_stack(ctx, sample->stack + kernel_bytes, USER_STACK_BYTES,
+					   BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
 	if (user_bytes < 0)
 		user_bytes = 0;
 	if (user_bytes > USER_STACK_BYTES)

@@ -7,8 +7,10 @@ import time
 
 import numpy as np
 import pytest
+import trees
 from trackers import LOADERS, opened
 
+from kepler_ebpf.host.facts import kernel_version
 from kepler_ebpf.kernel.layout import FRAME_IN_FILE, STACK_FRAME
 from kepler_ebpf.kernel.samples import MAX_RING_BYTES, MIN_RING_BYTES, ring_bytes
 from kepler_ebpf.model.arrays import Records
@@ -82,6 +84,23 @@ def test_sample_is_of_the_task_and_epoch_that_the_account_has(tracker, burners):
     assert set(heads["epoch"].tolist()) == {epoch + 1}
     for name in ("start_ns", "process_start_ns", "tgid"):
         assert set(heads[name].tolist()) == {int(record[name])}
+
+
+def test_threads_of_the_kernel_in_a_process_have_no_user_stack(tracker):
+    """A thread that reads for io_uring has the stack in the kernel alone, in its process."""
+    if kernel_version(os.uname().release) < (5, 12):
+        pytest.skip("before Linux 5.12 threads that work for io_uring are in no process")
+    tracker.jobs.arm()
+    tracker.samples.start(997)
+    command = [sys.executable, "-Ss", trees.__file__, "rings", "100000"]
+    with subprocess.Popen(command) as process:
+        heads = heads_of(tracker, lambda heads: (heads["pid"] != heads["tgid"]).sum() >= ENOUGH)
+        process.kill()
+    made = heads["pid"] != heads["tgid"]
+    assert (heads["kernel_bytes"][made] > 0).any()
+    assert not heads["has_user"][made].any()
+    assert not heads["user_bytes"][made].any()
+    assert heads["has_user"][~made].all()
 
 
 def test_frames_have_the_build_id_of_their_file(tracker, burners):
