@@ -26,6 +26,8 @@ _SOFTWARE, _CPU_CLOCK = 1, 0
 _SET_BPF = 0x40042408
 """``PERF_EVENT_IOC_SET_BPF``."""
 
+_COUNT_BYTES = 8
+
 _BYTES_A_SAMPLE = 1024
 """Of a stack that is deeper than most."""
 
@@ -71,6 +73,7 @@ class Samples:
         self._control, self.online = control, online
         self._period_ns = 0
         self._timers: dict[int, int] = {}
+        self._counted: dict[int, bytes] = {}
 
     def start(self, frequency_hz: int, *, everything: bool = False) -> None:
         """Sample tasks of jobs, or *everything* but idle, so often on each CPU.
@@ -83,10 +86,15 @@ class Samples:
         self.follow_cpus()
 
     def follow_cpus(self) -> None:
-        """Start timers on CPUs that have come online, and drop those of CPUs that went offline."""
+        """Start timers on CPUs that have come online, and drop those of CPUs that went offline.
+
+        The timer of a CPU that was offline between two calls does not count any more.
+        """
         online = self.online()
-        for cpu in self._timers.keys() - set(online):
-            os.close(self._timers.pop(cpu))
+        for cpu, timer in tuple(self._timers.items()):
+            before, self._counted[cpu] = self._counted.get(cpu), os.read(timer, _COUNT_BYTES)
+            if cpu not in online or self._counted[cpu] == before:
+                os.close(self._timers.pop(cpu))
         for cpu in online:
             if cpu not in self._timers:
                 self._start_timer(cpu)
@@ -129,17 +137,17 @@ class _SampleRing(DataRing):
     """The ring of samples."""
 
     def take(self) -> Batch:
-        """Copy what is in the ring, and find the records in it."""
+        """Find the records in the ring, and then copy those that are whole."""
         begin, end = self._consumed[0], self._produced[0]
         first = begin % self.size_bytes
-        text = bytes(self._data[first : first + end - begin])
-        words, position, offsets = memoryview(text).cast("I"), 0, []
-        while position < len(text):
+        words, position, offsets = self._data[first : first + end - begin].cast("I"), 0, []
+        while position < end - begin:
             size = words[position >> 2]
             if size & BUSY:
                 break
             offsets.append(position + HEADER_BYTES)
             position += (size + HEADER_BYTES + 7) & ~7
+        text = bytes(self._data[first : first + position])
         self._consumed[0] = begin + position
         starts = np.array(offsets, np.int64)
         raw = np.frombuffer(text, np.uint8)[starts[:, None] + np.arange(HEAD.itemsize)]

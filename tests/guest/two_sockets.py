@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from test_run_rapl import machine, metered, process_j, window_s
-from trackers import collect, cpu_ns, identities, joined, of, settled, unbalanced_ns
+from trackers import collect, cpu_ns, identities, joined, of, opened, settled, unbalanced_ns
 from workers import worker
 
 from kepler_ebpf.host.topology import Topology
 
+GIVE_UP_S = 30.0
 LAST = 3
 """A CPU of the second socket."""
 CPUS_PER_SOCKET = 2
@@ -126,6 +127,25 @@ def test_what_loses_its_cpu_is_charged_where_it_goes_on(tracker, start, unplugge
     mine = of(joined(usages), tgid=spinner.pid)
     assert set(of(usages[-1].tasks, tgid=spinner.pid)["socket"]) == {0}
     assert cpu_ns(mine) > used_ns
+
+
+def test_cpu_that_was_away_is_sampled_again(start, unplugged):
+    """A CPU that goes and comes between two looks at the timers has one that fires."""
+    with opened("core", with_jobs=True, samples_bytes=1 << 20) as tracker:
+        assert tracker.samples
+        tracker.samples.start(499, everything=True)
+        tracker.samples.follow_cpus()
+        unplugged(LAST)
+        set_online(LAST, online=True)
+        spinner = start("spin")
+        spinner.pin(LAST)
+        spinner.go()
+        until_s, pids = time.monotonic() + GIVE_UP_S, {0}
+        while spinner.pid not in pids:
+            assert time.monotonic() < until_s
+            time.sleep(0.1)
+            tracker.samples.follow_cpus()
+            pids |= set(tracker.samples.take().heads["pid"].tolist())
 
 
 # --- energy -----------------------------------------------------------------------------------
