@@ -11,13 +11,16 @@ from typing import NamedTuple
 
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.host.unix_socket import Peer
-from kepler_ebpf.kernel.jobs import Jobs
+from kepler_ebpf.kernel.jobs import Jobs, Mark
+from kepler_ebpf.model.energy import NS_PER_S
 
 MAX_THREADS = 256
 """Threads of a process that are marked; one with more can be measured without its children."""
 
 START_FIELD = 19
 """In /proc/PID/stat behind the name: the start of a task in clock ticks since boot."""
+
+NS_PER_TICK = NS_PER_S // os.sysconf("SC_CLK_TCK")
 
 MAX_JOB = (1 << 24) - 1
 
@@ -95,7 +98,7 @@ class Marker:
     def running(self, ids: set[int], starter: int | None) -> int:
         """Return how many tasks of jobs beside their *starter* have not ended, up to 256."""
         found = islice(self._jobs.marks(ids), MAX_THREADS)
-        return sum(_lives(f"{self._procfs}/{mark.pid}") for mark in found if mark.pid != starter)
+        return sum(_lives(self._procfs, mark) for mark in found if mark.pid != starter)
 
     def require_thread(self, process: Process, thread: int) -> None:
         """Raise SetupError where *process* has no such *thread*, by the host's numbers."""
@@ -133,8 +136,10 @@ def _start(procfs: str, pid: str) -> int:
     return int(stat.rpartition(")")[2].split()[START_FIELD])
 
 
-def _lives(folder: str) -> bool:
-    with suppress(OSError, IndexError):
-        stat = Path(folder, "stat").read_text("utf-8", "replace")
-        return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+def _lives(procfs: str, mark: Mark) -> bool:
+    with suppress(OSError, IndexError, ValueError):
+        stat = Path(procfs, str(mark.pid), "stat").read_text("utf-8", "replace")
+        state, *fields = stat.rpartition(")")[2].split()
+        is_its = mark.start_ns // NS_PER_TICK == int(fields[START_FIELD - 1])
+        return (is_its or not mark.start_ns) and state not in {"Z", "X"}
     return False

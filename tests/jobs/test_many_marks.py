@@ -15,8 +15,9 @@ from kepler_ebpf.jobs import accounts as module
 from kepler_ebpf.jobs.accounts import Accounts
 from kepler_ebpf.jobs.peers import Marker
 from kepler_ebpf.jobs.server import JobServer
-from kepler_ebpf.kernel.jobs import Jobs
+from kepler_ebpf.kernel.jobs import Jobs, Mark
 from kepler_ebpf.meters.fake import FakeMeter
+from kepler_ebpf.names.processes.procfs import NS_PER_TICK
 
 GIVE_UP_S = 30
 MOST = 8
@@ -84,3 +85,13 @@ def test_marks_of_a_long_job_are_bounded(tmp_path: Path, marks: Marks, accounts:
                 sizes = [len(job.ids) for job in accounts.having(mine)]
                 assert len(sizes) >= 2
                 assert max(sizes) <= MOST + 3 * threading.active_count()
+
+
+def test_mark_of_an_earlier_task_is_none_that_runs() -> None:
+    """A pid that was used again is of the task with its start; a mark without one is of either."""
+    mine, jobs = os.getpid(), Marks()
+    start_ns = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) * NS_PER_TICK
+    marks = [Mark(mine, 1), Mark(mine, 0), Mark(mine, start_ns)]
+    jobs.marks = lambda _: iter(marks)  # type: ignore[attr-defined]
+    marker = Marker(cast(Jobs, jobs), "/proc")
+    assert marker.running({1}, None) == len(marks) - 1
