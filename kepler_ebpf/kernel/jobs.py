@@ -80,12 +80,17 @@ class Jobs:
         return int(mark["job"][0])
 
     def _all(self) -> Iterator[tuple[int, int, int]]:
-        """Yield pid, job and start of each task with a mark."""
+        """Yield pid, job and start of each task with a mark, once.
+
+        Behind a mark that was dropped meanwhile the kernel begins anew.
+        """
         key, following, mark = c_uint32(), c_uint32(), np.zeros(1, JOB_MARK)
-        calls, last = library(), None
+        calls, last, seen = library(), None, set[int]()
         while calls.bpf_map_get_next_key(self._fd, last, byref(following)) == 0:
             key.value, last = following.value, byref(key)
-            if calls.bpf_map_lookup_elem(self._fd, last, mark.ctypes.data) == 0:
+            is_new = key.value not in seen
+            seen.add(key.value)
+            if is_new and calls.bpf_map_lookup_elem(self._fd, last, mark.ctypes.data) == 0:
                 yield key.value, int(mark["job"][0]), int(mark["start_ns"][0])
 
     def select(self, records: Records) -> Bools:

@@ -122,6 +122,17 @@ def test_marked_process_brings_its_children(tracker):
     assert {b"sh", b"true"} <= set(mine["process_comm"].tolist())
 
 
+def test_each_mark_is_listed_once_while_others_are_dropped(tracker, start):
+    """A task whose mark goes while marks are listed does not bring back those before it."""
+    for _ in range(4):
+        tracker.jobs.mark(start("spin").pid)
+    marks = tracker.jobs.marks({1})
+    listed = [next(marks).pid, next(marks).pid]
+    tracker.jobs.unmark(listed[-1])
+    listed += [mark.pid for mark in marks]
+    assert len(listed) == len(set(listed))
+
+
 def test_figures_of_programs_have_those_of_jobs(tracker):
     """What the kernel side does for jobs is in its cost, and what the kernel skipped of it."""
     descriptor = enable_stats()
