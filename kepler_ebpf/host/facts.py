@@ -51,6 +51,13 @@ def shows_kernel_threads(procfs: str) -> bool:
     return read_text(Path(procfs, "2/comm")) == "kthreadd"
 
 
+def lockdown(sysfs: str = "/sys") -> str:
+    """Return the mode in which the kernel is locked down; empty where it cannot be."""
+    modes = read_text(Path(sysfs, "kernel/security/lockdown")) or ""
+    match = re.search(r"\[(\w+)\]", modes)
+    return match[1] if match else ""
+
+
 def mount_point(procfs: str, kind: str) -> str | None:
     """Find the first mount of one kind of file system in this process's mount namespace."""
     mounts = [line.split() for line in (read_text(Path(procfs, "self/mounts")) or "").splitlines()]

@@ -34,6 +34,14 @@ def test_kernel_version_is_read(release: str, version: tuple[int, int]) -> None:
     assert facts.kernel_version(release) == version
 
 
+def test_lockdown_is_the_mode_in_brackets(tmp_path: Path) -> None:
+    """Of the modes the kernel marks its own; where securityfs is not mounted there is none."""
+    assert facts.lockdown(str(tmp_path)) == ""
+    (tmp_path / "kernel/security").mkdir(parents=True)
+    (tmp_path / "kernel/security/lockdown").write_text("none integrity [confidentiality]\n")
+    assert facts.lockdown(str(tmp_path)) == "confidentiality"
+
+
 def test_kernel_threads_are_the_hosts(tmp_path: Path) -> None:
     """PID 2 is the kernel's own in the host's procfs, and somebody else in a container's."""
     (tmp_path / "2").mkdir()

@@ -192,6 +192,17 @@ def test_object_that_does_not_load_leaves_nothing_behind():
     assert held_by(os.getpid()) == before
 
 
+@pytest.mark.parametrize(("mode", "is_named"), [("confidentiality", True), ("integrity", False)])
+def test_lockdown_is_named_where_it_forbids_to_load(monkeypatch, mode, is_named):
+    """A kernel that lets no program read its memory refuses all, for no reason that it gives."""
+    monkeypatch.setattr(choice, "lockdown", lambda: mode)
+    with pytest.raises(SetupError) as raised:
+        choice.load("core", LoadRequest(1, 1 << 31))
+    assert ("lockdown mode confidentiality" in raised.value.problem) == is_named
+    assert ("lockdown=integrity" in raised.value.remedy) == is_named
+    assert "the kernel refuses the BPF programs" in raised.value.problem
+
+
 def test_program_that_bcc_cannot_load_leaves_nothing_behind(monkeypatch):
     """Where one program is refused, those before it and the maps are freed."""
     before = held_by(os.getpid())

@@ -6,10 +6,14 @@ import logging
 from importlib import import_module
 
 from kepler_ebpf.errors import SetupError
+from kepler_ebpf.host.facts import lockdown
 from kepler_ebpf.kernel.loaders import LOADERS
 from kepler_ebpf.kernel.programs import LoadRequest, Programs
 
 LOG = logging.getLogger(__name__)
+
+FORBIDS_READS = "confidentiality"
+"""The mode of a locked down kernel in which BPF programs cannot work."""
 
 MIN_ENTRIES_PER_S = 1 << 14
 MIN_INTERVAL_S, MAX_MIN_INTERVAL_S = 0.25, 1.0
@@ -26,7 +30,16 @@ def load(name: str, request: LoadRequest) -> Programs:
         loader = import_module(f"{__package__}.{LOADERS[candidate]}")
         reason = loader.unusable_reason() if name == "auto" else None
         if reason is None:
-            programs: Programs = loader.load(request)
+            try:
+                programs: Programs = loader.load(request)
+            except SetupError as error:
+                if lockdown() != FORBIDS_READS:
+                    raise
+                raise SetupError(
+                    f"the kernel is in lockdown mode {FORBIDS_READS}, where no program reads its "
+                    f"memory: {error.problem}",
+                    "boot it with lockdown=integrity, or without lockdown",
+                ) from error
             return programs
         LOG.warning("loader %s: %s", candidate, reason)
         reasons.append(f"{candidate}: {reason}")
