@@ -26,8 +26,6 @@ _SOFTWARE, _CPU_CLOCK = 1, 0
 _SET_BPF = 0x40042408
 """``PERF_EVENT_IOC_SET_BPF``."""
 
-_COUNT_BYTES = 8
-
 _BYTES_A_SAMPLE = 1024
 """Of a stack that is deeper than most."""
 
@@ -73,7 +71,6 @@ class Samples:
         self._control, self.online = control, online
         self._period_ns = 0
         self._timers: dict[int, int] = {}
-        self._counted: dict[int, bytes] = {}
 
     def start(self, frequency_hz: int, *, everything: bool = False) -> None:
         """Sample tasks of jobs, or *everything* but idle, so often on each CPU.
@@ -86,15 +83,10 @@ class Samples:
         self.follow_cpus()
 
     def follow_cpus(self) -> None:
-        """Start timers on CPUs that have come online, and drop those of CPUs that went offline.
-
-        The timer of a CPU that was offline between two calls does not count any more.
-        """
+        """Start timers on CPUs that have come online, and drop those of CPUs that went offline."""
         online = self.online()
-        for cpu, timer in tuple(self._timers.items()):
-            before, self._counted[cpu] = self._counted.get(cpu), os.read(timer, _COUNT_BYTES)
-            if cpu not in online or self._counted[cpu] == before:
-                os.close(self._timers.pop(cpu))
+        for cpu in self._timers.keys() - set(online):
+            os.close(self._timers.pop(cpu))
         for cpu in online:
             if cpu not in self._timers:
                 self._start_timer(cpu)
