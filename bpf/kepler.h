@@ -110,7 +110,7 @@ struct control {
 	__u64 scarce;	 /* with so much room left in a task map, cgroups share it */
 	__u64 room_0;	 /* records for which each task map has room; user space sets it anew */
 	__u64 room_1;
-	__u64 jobs;	 /* jobs so far: 0 spares each fork and each new record the look-up */
+	__u64 jobs;	 /* jobs so far: 0 spares each new task and each new record the look-up */
 	__u64 job_tasks; /* tasks that were started in a job */
 	__u64 marks_lost;
 	__u64 pre_exec_ns; /* what the first task of the last job ran before its exec */

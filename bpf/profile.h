@@ -12,6 +12,7 @@
 #ifdef SAMPLES_BYTES
 
 #define PF_IO_WORKER 0x10
+#define PF_USER_WORKER 0x4000 /* from Linux 6.4 on; before, of tasks that load modules */
 #define PF_KTHREAD 0x00200000
 #define KERNEL_STACK_BYTES (KEPLER_MAX_FRAMES * 8)
 #define USER_STACK_BYTES (KEPLER_MAX_FRAMES * KEPLER_FRAME_BYTES)
@@ -43,7 +44,7 @@ static __always_inline void record_sample(void *ctx, struct task_struct *task)
 	sample->start_ns = start_ns;
 	sample->process_start_ns = process_start_ns(task, sample->tgid);
 	sample->epoch = slot->epoch;
-	sample->has_user = !(READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER));
+	sample->has_user = !(READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER));
 	kernel_bytes = bpf_get_stack(ctx, sample->stack, KERNEL_STACK_BYTES, 0);
 	if (kernel_bytes < 0)
 		kernel_bytes = 0;

@@ -101,7 +101,7 @@ class Config:
         "ebpf.allowedHosts --allowed-host",
         "Names in URLs that a server on loopback addresses takes, beside localhost; * for any.",
         (),
-        values.each(values.name),
+        values.each(values.host),
     )
     web_config_file: str = text(
         "web.configFile --web.config-file",

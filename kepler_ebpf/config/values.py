@@ -35,6 +35,7 @@ UNIT_NS = {
 POD_LABEL = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 )
+HOST_NAME = re.compile(r"\*|\w[\w.-]{0,252}", re.ASCII)
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 LISTEN_ADDRESS = (
     "HOST:PORT, :PORT or unix:/PATH, such as :28282, 127.0.0.1:28282, [::1]:28282 or "
@@ -154,6 +155,13 @@ def name(text: str) -> str:
     if not text.strip():
         raise ValueError("a name that is not blank")
     return text
+
+
+def host(text: str) -> str:
+    """Take a host's name as it stands in a URL, without port; ``*`` for any."""
+    if not HOST_NAME.fullmatch(text):
+        raise ValueError("a host's name without port, such as power.example.org, or *")
+    return text.lower().removesuffix(".")
 
 
 def pod_label(text: str) -> str:

@@ -38,7 +38,7 @@ MAX_WAITING, MAX_WAITING_OF_ONE = 32, 2
 """Passwords that wait for their check, of all clients and of one; others are refused at once."""
 
 REST = 1.0
-"""Pause after a wrong password, in times of its check: guesses take half of one CPU at most."""
+"""Pause after a wrong password, in times of its CPU: guesses take half of one CPU at most."""
 
 MAX_SESSIONS = 1000
 """Sessions that OpenSSL keeps for clients of TLS 1.2 without tickets; it would keep 20,000."""
@@ -172,9 +172,9 @@ class Guard:
         return bool(self._closing or self._must_look or self._must_reload or self._waiting)
 
     def _decide(self, digest: bytes) -> None:
-        check, began_s = self._waiting[digest], time.monotonic()
+        check, before_s = self._waiting[digest], time.thread_time()
         is_good = self._is_good(check, digest)
-        took_s = time.monotonic() - began_s
+        used_s = time.thread_time() - before_s
         with self._changed:
             del self._waiting[digest]
             if is_good:
@@ -184,7 +184,8 @@ class Guard:
         for decide in check.decide:
             decide(is_good)
         if not is_good:
-            time.sleep(REST * took_s)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, REST * used_s)
 
     def _is_good(self, check: _Check, digest: bytes) -> bool:
         users = self.config.users
@@ -202,8 +203,9 @@ class Guard:
     def _look(self) -> None:
         """Load the configuration anew if its files have changed; a broken one changes nothing."""
         must, self._must_reload = self._must_reload, False
-        is_full = self._context and self._context.session_stats()["number"] >= MAX_SESSIONS
-        if not must and not is_full and self._stamp == _stamp(self.config.files):
+        if not must and self._stamp == _stamp(self.config.files):
+            if self._context and self._context.session_stats()["number"] >= MAX_SESSIONS:
+                self._renew()
             return
         try:
             self.config, self._context, self._stamp = self._loaded()
@@ -213,6 +215,12 @@ class Guard:
             return
         self.last_reload = self._success()
         LOG.info("The web configuration was read anew")
+
+    def _renew(self) -> None:
+        """Use a context without sessions; the one in use stays where its files are good no more."""
+        with suppress(ConfigError):
+            self.config, self._context, self._stamp = self._loaded()
+            LOG.debug("The sessions of TLS clients are forgotten")
 
     def _success(self) -> WebReload:
         end_s = self._context.certificate_end_s if self._context else None

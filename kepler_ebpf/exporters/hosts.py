@@ -1,8 +1,8 @@
 """Which names a URL may have for a server that only programs of this host reach.
 
-A page of a stranger, in a browser on this host, can have its own name lead to 127.0.0.1 (DNS
-rebinding). To the browser what is served there is then of that page, which may read it. Such a
-request has the stranger's name as its Host; a name that is ours, or an address, leads nowhere else.
+The name of a stranger's page can resolve to 127.0.0.1 (DNS rebinding). To a browser on this host,
+what is served there is then a part of that page, which may read it. Such a request has the
+stranger's name as its Host; our names and addresses never resolve to another host.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ class Streams:
         self._subscribe, self._unsubscribe = subscribe, unsubscribe
         self._request, self._push = request, push
         self._channels: frozenset[Hashable] = frozenset()
+        self._waiting: set[Hashable] = set()
 
     def watch(self, channels: frozenset[Hashable]) -> None:
         """Take note of the channels that have readers now."""
@@ -66,9 +67,14 @@ class Streams:
 
     def _take(self, _: Snapshot) -> None:
         for channel in self._channels:
+            if channel in self._waiting:  # Of two intervals the page shows one.
+                self._push(channel, SKIPPED)
+                continue
+            self._waiting.add(channel)
             self._request(channel, partial(self._made, channel))
 
     def _made(self, channel: Hashable, page: Page | None) -> None:
+        self._waiting.discard(channel)
         self._push(channel, _event(page) if page and page.body else SKIPPED)
 
 

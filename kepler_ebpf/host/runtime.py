@@ -39,7 +39,7 @@ def require_files() -> None:
 
 
 def raise_priority() -> None:
-    """Make the calling thread, and no other of ours, punctual on a busy host, where allowed."""
+    """Make the calling thread, and no other, punctual on a busy host, where allowed."""
     sys.setswitchinterval(GIL_SWITCH_S)
     try:
         os.setpriority(os.PRIO_PROCESS, 0, LOOP_NICENESS)

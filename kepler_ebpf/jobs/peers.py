@@ -12,15 +12,13 @@ from typing import NamedTuple
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.host.unix_socket import Peer
 from kepler_ebpf.kernel.jobs import Jobs, Mark
-from kepler_ebpf.model.energy import NS_PER_S
+from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 
 MAX_THREADS = 256
 """Threads of a process that are marked; one with more can be measured without its children."""
 
 START_FIELD = 19
 """In /proc/PID/stat behind the name: the start of a task in clock ticks since boot."""
-
-NS_PER_TICK = NS_PER_S // os.sysconf("SC_CLK_TCK")
 
 MAX_JOB = (1 << 24) - 1
 
@@ -98,7 +96,7 @@ class Marker:
     def running(self, ids: set[int], starter: int | None) -> int:
         """Return how many tasks of jobs beside their *starter* have not ended, up to 256."""
         found = islice(self._jobs.marks(ids), MAX_THREADS)
-        return sum(_lives(self._procfs, mark) for mark in found if mark.pid != starter)
+        return sum(self._lives(mark) for mark in found if mark.pid != starter)
 
     def require_thread(self, process: Process, thread: int) -> None:
         """Raise SetupError where *process* has no such *thread*, by the host's numbers."""
@@ -122,6 +120,10 @@ class Marker:
             raise ConfigError(problem, "measure it without children")
         return threads
 
+    def _lives(self, mark: Mark) -> bool:
+        ticks = start_ticks(mark.start_ns) if mark.start_ns else None
+        return is_alive(mark.pid, ticks, self._procfs)
+
     def _is_of(self, process: Process, thread: int) -> bool:
         with suppress(OSError, ValueError, IndexError):
             folder = f"{self._procfs}/{process.pid}"
@@ -134,12 +136,3 @@ class Marker:
 def _start(procfs: str, pid: str) -> int:
     stat = Path(procfs, pid, "stat").read_text("utf-8", "replace")
     return int(stat.rpartition(")")[2].split()[START_FIELD])
-
-
-def _lives(procfs: str, mark: Mark) -> bool:
-    with suppress(OSError, IndexError, ValueError):
-        stat = Path(procfs, str(mark.pid), "stat").read_text("utf-8", "replace")
-        state, *fields = stat.rpartition(")")[2].split()
-        is_its = mark.start_ns // NS_PER_TICK == int(fields[START_FIELD - 1])
-        return (is_its or not mark.start_ns) and state not in {"Z", "X"}
-    return False

@@ -1,6 +1,6 @@
 """Jobs: a task that is measured together with all that it starts, wherever that goes.
 
-The kernel side marks a child of a marked task at its fork; see ``bpf/job.h``.
+The kernel side marks what a marked task starts when it is made; see ``bpf/job.h``.
 """
 
 from __future__ import annotations

@@ -106,7 +106,9 @@ class Candidates:
 
     def rest(self, identities: Iterable[int]) -> None:
         """Note processes that have lost their row."""
-        self._resting.update(dict.fromkeys(map(pid_of, identities), self._now_s + REST_S))
+        for pid in map(pid_of, identities):
+            self._resting.pop(pid, None)  # The dictionary is in order of the time.
+            self._resting[pid] = self._now_s + REST_S
         while len(self._resting) > MAX_CANDIDATES:
             del self._resting[next(iter(self._resting))]
 

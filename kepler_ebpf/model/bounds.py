@@ -12,7 +12,7 @@ from typing import NamedTuple
 LOG = logging.getLogger(__name__)
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@")
 """With what a formula of a spreadsheet begins."""
 
 

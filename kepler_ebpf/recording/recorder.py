@@ -74,6 +74,7 @@ class Recorder:
         """Record, and close the writer."""
         ticker.watch_cgroups(self.tracker.cgroup_notifier)
         ticker.read_counters_within(self.meter.max_wait_s)
+        self._due_ns = time.monotonic_ns() + BATCH_NS
         for tick in ticker:
             try:
                 self._work(tick)

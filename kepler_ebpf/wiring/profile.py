@@ -203,8 +203,9 @@ def _remove_empty(path: str, output: int) -> None:
 
 
 def _write(output: int, path: str, content: bytes) -> None:
+    is_ours = stat.S_ISREG(os.fstat(output).st_mode) and path != STANDARD_OUTPUT
     try:
-        if stat.S_ISREG(os.fstat(output).st_mode) and path != STANDARD_OUTPUT:
+        if is_ours:
             os.ftruncate(output, 0)
         left = memoryview(content)
         while left:
@@ -213,7 +214,8 @@ def _write(output: int, path: str, content: bytes) -> None:
         return  # who reads has had enough
     except OSError as error:
         with suppress(OSError):
-            os.ftruncate(output, 0)  # Half a file may look whole.
+            if is_ours:
+                os.ftruncate(output, 0)  # Half a file may look whole.
         raise _unwritable(path, error) from None
 
 

@@ -154,16 +154,17 @@ PANELS = [
         "s",
         Query(
             "time() - kepler_ebpf_web_config_last_reload_success_timestamp_seconds"
-            f"{{{ON}}} or vector(0)",
+            f"{{{ON}}} or on() vector(0)",
             "{{node_name}}",
         ),
-        about="Since it was read.",
+        about="Since it was read. 0 without TLS and passwords.",
     ),
     graph(
         "Time to the certificate's end",
         "s",
         Query(
-            f"kepler_ebpf_web_certificate_expiry_timestamp_seconds{{{ON}}} - time() or vector(0)",
+            f"kepler_ebpf_web_certificate_expiry_timestamp_seconds{{{ON}}} - time()"
+            " or on() vector(0)",
             "{{node_name}}",
         ),
         about="Scrapers refuse an expired one. 0 without TLS.",

@@ -214,6 +214,7 @@ def test_map_that_contains_itself_is_walked_once(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("monitor:\n  interval: 0s\n", "line 2: monitor.interval: '0s' is not allowed"),
+        ("ebpf: {allowedHosts: ['a:80']}\n", "line 1: ebpf.allowedHosts"),
         ("monitor: {interval: 5}\n", "line 1: monitor.interval: '5' is not allowed"),
         ("monitor: {interval: 1:30}\n", "'1:30' is not allowed"),
         ("monitor: {interval: 2024-13-45}\n", "'2024-13-45' is not allowed"),

@@ -2,15 +2,18 @@
 
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from api_servers import GIVE_UP_S, ApiServer, Stream, api_server, wait_until
 from http_clients import PROBE, SCRAPE, ask, read_all
 from snapshots import Row, process, snapshot
 
+from kepler_ebpf.exporters.page import Page
 from kepler_ebpf.exporters.places import MAX_OF_ONE_ADDRESS, MAX_STREAMS, MAX_STREAMS_OF_ONE_ADDRESS
 
 
@@ -97,6 +100,30 @@ def test_an_interval_that_cannot_be_shown_is_named(
         served.publish()
         assert stream.event() == {"event": "skipped", "data": "1"}
     assert served.publish().at_s == stream.figures()["at_s"]
+
+
+def test_an_interval_that_comes_while_a_page_is_made_is_named(
+    served: ApiServer, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two intervals a page that is made late shows one, and the other is missing."""
+    stream = opened.enter_context(closing(served.stream()))
+    stream.event()
+    wanted, may_go_on, render = threading.Event(), threading.Event(), type(served.api).render
+
+    def late(*arguments: Any) -> Page:
+        wanted.set()
+        assert may_go_on.wait(GIVE_UP_S)
+        return render(*arguments)
+
+    monkeypatch.setattr(type(served.api), "render", late)
+    served.publish()
+    assert wanted.wait(GIVE_UP_S)
+    served.publish()
+    assert stream.event() == {"event": "skipped", "data": "1"}
+    may_go_on.set()
+    first = stream.event()
+    assert served.publish().at_s == stream.figures()["at_s"]
+    assert first["id"]
 
 
 def test_slow_readers_of_different_streams_are_bounded(

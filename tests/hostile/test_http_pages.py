@@ -153,9 +153,10 @@ def test_a_flood_renders_a_snapshot_once(serve: Serve) -> None:
 
 def test_different_pages_take_half_of_a_cpu_at_most() -> None:
     """After a page of some names the thread pauses; who wants a whole page does not wait for it."""
-    took_s, order = 0.02, list[Variant]()
+    took_s, order, may_begin = 0.02, list[Variant](), threading.Event()
 
     def render(_: Snapshot | None, variant: Variant) -> Page:
+        may_begin.wait(60)
         end_s = time.thread_time() + took_s
         while time.thread_time() < end_s:
             pass
@@ -168,6 +169,7 @@ def test_different_pages_take_half_of_a_cpu_at_most() -> None:
     for number in range(MAX_WANTED):
         pages.request(Variant(names=frozenset({str(number)})), lambda _: made.release())
     pages.request(whole, lambda _: made.release())
+    may_begin.set()
     for _ in range(MAX_WANTED + 1):
         assert made.acquire(timeout=60)
     pages.close()

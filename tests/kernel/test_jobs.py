@@ -18,7 +18,7 @@ from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 
 pytest_plugins = ["kernel_fixtures"]
 
-GIVE_UP_S = 30.0
+GIVE_UP_S = 60.0
 COUNT = 64
 LOOKS = 3
 """One look may miss a task that another has just started before it ended."""

@@ -114,8 +114,8 @@ def find_process(pid: int, procfs: str = "/proc") -> tuple[int, ProcessInfo] | N
     return (int(tgid), info) if info else None
 
 
-def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
-    """Whether the process *tgid* with that start time (``start_ticks``) still runs.
+def is_alive(tgid: int, ticks: int | None, procfs: str = "/proc") -> bool:
+    """Whether the process *tgid* with that start time (``start_ticks``) still runs; None for any.
 
     One that may not be looked at counts as alive, one that waits to be reaped does not.
     """
@@ -123,7 +123,7 @@ def is_alive(tgid: int, ticks: int, procfs: str = "/proc") -> bool:
     if stat is None:
         return os.access(f"{procfs}/{tgid}", os.F_OK)
     has_ended = stat.state in _DEAD and not stat.leader_left
-    return stat.start_ticks == ticks and not has_ended
+    return ticks in {None, stat.start_ticks} and not has_ended
 
 
 def parent_of(pid: int, procfs: str = "/proc") -> int | None:
