@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,12 @@ settings.register_profile("deep", settings.get_profile("kepler"), max_examples=2
 
 
 def pytest_configure() -> None:
-    """Refuse to start without root: a skipped BPF test would look like a passed one."""
+    """Refuse to start without root: a skipped BPF test would look like a passed one.
+
+    What tests start inherits that SIGINT is ignored, as it is in a shell's background, but no
+    handler.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() != 0:
         raise pytest.UsageError("the tests load BPF programs, so they need root: sudo scripts/test")
 
