@@ -161,7 +161,7 @@ def host(text: str) -> str:
     """Take a host's name as it stands in a URL, without port; ``*`` for any."""
     if not HOST_NAME.fullmatch(text):
         raise ValueError("a host's name without port, such as power.example.org, or *")
-    return text.lower().removesuffix(".")
+    return text.removesuffix(".")
 
 
 def pod_label(text: str) -> str:

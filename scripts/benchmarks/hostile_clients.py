@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import itertools
 import socket
-import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -23,7 +22,7 @@ import numpy as np
 from benchmarks.exporter import HOST, KB_PER_MB, START_S, USER, Exporter, starting
 from benchmarks.figure import Bar, Figure, rounded
 from benchmarks.length import scaled
-from benchmarks.serving import connect, fetch, web_config
+from benchmarks.serving import connect, fetch, trusting, web_config
 from benchmarks.watched import watched
 
 CLIENTS, SOURCES = 500, 20
@@ -116,9 +115,7 @@ def _idle(port: int, source: str, *, shakes_hands: bool) -> socket.socket:
     client = socket.create_connection((HOST, port), TIMEOUT_S, (source, 0))
     if not shakes_hands:
         return client
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(client)
+    return trusting().wrap_socket(client)
 
 
 def _scrapes(exporter: Exporter) -> Iterator[float]:

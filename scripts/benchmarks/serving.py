@@ -97,12 +97,17 @@ def _read(port: int, stop: threading.Event) -> None:
 
 
 def connect(port: int, *, secure: bool) -> http.client.HTTPConnection:
-    """Return a connection that is not open yet, which trusts any certificate."""
+    """Return a connection that is not open yet."""
     if not secure:
         return http.client.HTTPConnection(HOST, port, timeout=30)
+    return http.client.HTTPSConnection(HOST, port, timeout=30, context=trusting())
+
+
+def trusting() -> ssl.SSLContext:
+    """Return a context that trusts any certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return http.client.HTTPSConnection(HOST, port, timeout=30, context=context)
+    return context
 
 
 def fetch(connection: http.client.HTTPConnection, encoding: str) -> bytes:

@@ -41,10 +41,10 @@ def program(tmp_path_factory):
     return str(path)
 
 
-def profile(*arguments, **options):
-    """Run `profile` until it ends."""
+def profile(*arguments, under=(), **options):
+    """Run `profile` until it ends, *under* a command that starts others."""
     return subprocess.run(
-        [*PROFILE, *arguments],
+        [*under, *PROFILE, *arguments],
         cwd=options.pop("cwd", CHECKOUT),
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
@@ -350,15 +350,9 @@ def test_bad_input_is_named(arguments, named, tmp_path):
 def test_full_disk_leaves_no_half_file(tmp_path):
     """Half a picture may look whole: the error names it, and there is none."""
     script = 'mount -t tmpfs -o size=8k none . && cd "$PWD" && "$0" "$@"; echo $? $(ls)'
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, *PROFILE, "-o", "x.html", "--", "true"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=GIVE_UP_S,
-    )
+    shell = ("unshare", "-m", "sh", "-c", script)
+    done = profile("-o", "x.html", "--", "true", under=shell, cwd=tmp_path)
+    assert done.returncode == 0
     assert "cannot write to x.html: No space left on device" in done.stderr
     assert done.stdout == f"{OWN_FAILURE}\n"
 
@@ -366,14 +360,7 @@ def test_full_disk_leaves_no_half_file(tmp_path):
 @pytest.mark.parametrize("bounding", ["-all", "-perfmon,-sys_admin", "-bpf,-sys_admin"])
 def test_lack_of_rights_is_named(bounding, tmp_path):
     """Without rights nothing is run, and what is lacking is said."""
-    done = subprocess.run(
-        ["setpriv", f"--bounding-set={bounding}", "--", *PROFILE, "--", "echo", "ran"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=GIVE_UP_S,
-    )
+    without = ("setpriv", f"--bounding-set={bounding}", "--")
+    done = profile("--", "echo", "ran", under=without, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (OWN_FAILURE, "")
     assert "CAP_BPF and CAP_PERFMON" in done.stderr
