@@ -10,6 +10,9 @@ import pytest
 from hypothesis import settings
 from truth import stopwatch as stopwatch  # noqa: PLC0414 - a fixture for every test
 
+MESSAGE_CHARS = 300
+"""What is shown of a failure in the last lines."""
+
 settings.register_profile(
     "kepler",
     # The machine that runs the tests is often busy: time per example says nothing about us.
@@ -66,3 +69,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"{survived} of {len(outcomes)} faults survived")
         for name, outcome in outcomes.items():
             terminalreporter.write_line(f"{outcome}  {name}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Name what failed once more at the very end: a whole page of metrics may stand above it."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    for outcome in ("failed", "error"):
+        for report in reporter.getreports(outcome):
+            message = getattr(getattr(report.longrepr, "reprcrash", None), "message", "")
+            reporter.write_line(f"{outcome}: {report.nodeid}: {message[:MESSAGE_CHARS]}")

@@ -20,7 +20,7 @@ from kube_runs import (
     with_first_id,
 )
 from kube_server import container_id, make_pod
-from running import OPENMETRICS, Page, running, stepping
+from running import OPENMETRICS, running, stepping
 from truth import Stopwatch
 from workers import worker
 
@@ -154,27 +154,20 @@ def test_cgroups_that_go_while_they_are_looked_at(tmp_path: Path, tree: CgroupTr
     """With 100 intervals a second, some are removed between any two steps of one.
 
     None is missing but for CPU time that is counted as hidden: of a slice before a switch to a task
-    that the kernel does not trace, all may be.
+    that the kernel does not trace, all may be. A fifth of a container's time may be the way out of
+    idle, which the kernel's clock gives to the woken task and ours to idle.
     """
     stop = threading.Event()
     used_s: dict[str, float] = {}
 
     def churn() -> None:
-        with worker(tmp_path, "mover") as mover:
-            home = tree.make("/home")
-            while not stop.is_set():
-                name = container_id(len(used_s), 7)
-                cgroup = tree.make(f"/docker/{name}")
-                cgroup.enter(mover.pid)
-                used_s[name] = mover.spin(500)
-                home.enter(mover.pid)
-                cgroup.remove()
-
-    def has_all(page: Page) -> bool:
-        listed = page.find(f"kepler_container_{JOULES}")
-        missing = used_s.keys() - {each.labels["container_id"] for each in listed}
-        hidden_s = page.total("kepler_ebpf_hidden_cpu_seconds_total")
-        return sum(used_s[name] for name in missing) <= hidden_s
+        while not stop.is_set():
+            name = container_id(len(used_s), 7)
+            cgroup = tree.make(f"/docker/{name}")
+            with worker(tmp_path, "brief") as brief:
+                cgroup.enter(brief.pid)
+                used_s[name] = brief.spin(500)
+            cgroup.remove()
 
     config = "monitor: {maxTerminated: -1}\n"
     with running(tmp_path, *FAKE, "--interval", "10ms", config=config) as run:
@@ -185,6 +178,11 @@ def test_cgroups_that_go_while_they_are_looked_at(tmp_path: Path, tree: CgroupTr
         finally:
             stop.set()
             thread.join()
-        page = run.until(has_all)
+        last = run.scrape().intervals
+        page = run.until(lambda page: page.intervals > last + 10)
+    listed = {each.labels["container_id"] for each in page.find(f"kepler_container_{JOULES}")}
+    missing_s = {name: each for name, each in used_s.items() if name not in listed}
+    hidden_s = page.total("kepler_ebpf_hidden_cpu_seconds_total")
+    assert sum(missing_s.values()) * 0.8 <= hidden_s, missing_s
     assert page.total("kepler_ebpf_failed_intervals_total") == 0
     assert "Traceback" not in run.log
