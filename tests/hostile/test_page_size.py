@@ -48,7 +48,8 @@ def _visit(tree: CgroupTree, folder: Path, name: str) -> None:
     """Lead one process through containers and units, which stay."""
     home = tree.make("/home")
     with worker(folder, "w") as visitor:
-        for number in range(CGROUPS):
+        # Where the kernel hides the switch between two visits, the second place has no time.
+        for number in (*range(CGROUPS), *range(CGROUPS)):
             tree.make(f"/lxc.payload.{number}{name}").enter(visitor.pid)
             visitor.spin(SHORT_LOOPS)
             tree.make(f"/{number}{name}.service/{name}.scope").enter(visitor.pid)
@@ -108,7 +109,7 @@ def test_an_owner_of_many_cgroups_does_not_push_out_others(tmp_path: Path) -> No
         run.step()
         real = tree.make(f"/docker/{os.getpid():064x}")
         real.enter(visitor.pid)
-        visitor.spin(SHORT_LOOPS)
+        visitor.spin()
         page = run.step()
         home.enter(visitor.pid)
     name = "kepler_container_cpu_joules_total"

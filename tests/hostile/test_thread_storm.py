@@ -107,7 +107,9 @@ def test_thread_storm_blurs_its_own_cgroup_only(
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
                 time.sleep(0.01)
-            spun_s, page = spinner.cpu_s - before_s, few_intervals_later(run)
+            few_intervals_later(run)
+            spun_s = spinner.cpu_s - before_s
+            page = run.until(lambda page: running_sleepers(page) == 0)
             later_s = spinner.cpu_s - before_s
         used_s, end = others.cpu_s, few_intervals_later(run)
         later_used_s = others.cpu_s
@@ -115,7 +117,6 @@ def test_thread_storm_blurs_its_own_cgroup_only(
     untracked_s = {
         name: end.total(SECONDS, comm="[overflow]", container_id=name) for name in (STORM, OTHERS)
     }
-    assert running_sleepers(page) == 0
     assert {each.labels["pid"] for each in sleeping} == {str(pid) for pid in pids}
     assert untracked_s[STORM] > 0
     assert untracked_s[OTHERS] <= 0.1 * untracked_s[STORM]

@@ -229,10 +229,12 @@ def test_reused_pid_is_another_process(tracker, start):
     tracker.interval()
     first, second = map(int, load.step().split())
     assert first == second
-    mine = of(settled(tracker).tasks, tgid=first)
+    usage = settled(tracker)
+    mine = of(usage.tasks, tgid=first)
     assert len(identities(mine)) == 2
+    least_ns = 0.99 * SLICE_NS - lost_ns(usage)
     for _, start_ns in identities(mine):
-        assert cpu_ns(of(mine, process_start_ns=start_ns)) >= 0.99 * SLICE_NS
+        assert cpu_ns(of(mine, process_start_ns=start_ns)) >= least_ns
 
 
 def test_kernel_threads_are_consumers(tracker, start):
@@ -387,7 +389,9 @@ def test_full_task_map_gives_the_time_to_the_cgroup(loader_name, start, make_cgr
         names = {*overflow["comm"], *overflow["process_comm"]}
         assert names == {OVERFLOW_COMM.encode()}
         truth = stopwatch.truth(cgroup.cpu_ns - before_ns)
-        assert truth.is_met_by(cpu_ns(mine))
+        assert truth.is_met_by(cpu_ns(mine), lost_ns=lost_ns(usage))
+        # What this kernel hides is lost, and nothing else.
+        assert tracker.stats.lost_ns == tracker.stats.hidden_ns
         assert not unbalanced_ns(usage).any()
         assert 0.9 < tracker.stats.map_fill_ratio <= 1
         assert tracker.stats.overflow_ns >= cpu_ns(overflow) > 0
@@ -568,7 +572,7 @@ def test_cpu_that_vanishes_before_it_is_closed_has_no_window(loader_name):
         topology.claimed = (len(real.socket_of),)
         tracker = Tracker(programs, topology, ENTRIES)
         tracker.start()
-        time.sleep(0.1)
+        time.sleep(0.5)
         usage = tracker.interval()
         passed_ns = usage.end_ns - usage.start_ns
         assert usage.wall_ns == pytest.approx(passed_ns * len(real.online()), rel=0.01)

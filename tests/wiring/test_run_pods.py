@@ -172,7 +172,7 @@ def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: C
     kube.server.put(make_pod(POD))
     with (
         worker(tmp_path, "web") as web,
-        running(tmp_path, *kube.arguments, "--interval", "500ms", config=kube.config) as run,
+        running(tmp_path, *kube.arguments, "--interval", "1s", config=kube.config) as run,
     ):
         first_cgroup(tree, POD).enter(web.pid)
         web.spin()
@@ -181,7 +181,7 @@ def test_no_interval_waits_for_the_api(tmp_path: Path, tree: CgroupTree, kube: C
             tree.make(cgroupfs(UID, PAUSE_ID)).enter(web.pid)
             web.spin()
             begun = run.scrape().intervals
-            page = run.until(lambda page: page.intervals >= begun + 6)
+            page = run.until(lambda page: page.intervals >= begun + 3)
         missed = "kepler_ebpf_missed_ticks_total"
         assert page.total(missed) == before.total(missed)
         assert pod_names(page, UID) == {NAME}

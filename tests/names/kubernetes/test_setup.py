@@ -162,7 +162,7 @@ class TestLogin:
         server.state.token = "given"
         api = "client.authentication.k8s.io/v1"
         given = {"apiVersion": api, "kind": "ExecCredential", "status": {"token": "given"}}
-        shell = f"sleep 2; echo '{json.dumps(given)}'"
+        shell = f"sleep 4; echo '{json.dumps(given)}'"
         command = {"apiVersion": api, "command": "sh", "args": ["-c", shell]}
         path = write_login(tmp_path / "c", {"server": server.url}, {"exec": command})
         began_s = time.monotonic()
@@ -172,7 +172,7 @@ class TestLogin:
             wait_until(lambda: source.status.up)
         finally:
             source.close()
-        assert took_s < 1.0
+        assert took_s < 4
         assert source.status.errors == {}
 
     @pytest.mark.parametrize(
