@@ -25,15 +25,24 @@ class Peer(NamedTuple):
 
 
 def connect_unix(path: str, timeout_s: float) -> socket.socket:
-    """Connect to who listens on *path*. Raises OSError."""
+    """Connect to who listens on *path*, also where others wait before us. Raises OSError.
+
+    Each further step may take *timeout_s* too.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(timeout_s)
+    # A socket with a timeout does not block: where the queue is full, it would fail at once.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout_s))
     try:
         connection.connect(path)
+        connection.settimeout(timeout_s)
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def _timeval(seconds: float) -> bytes:
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def peer_of(client: socket.socket) -> Peer:
