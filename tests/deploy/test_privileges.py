@@ -218,7 +218,11 @@ def rights_of_threads(run: Run) -> dict[str, tuple[int, frozenset[str], bool]]:
     """Return user, capabilities and whether no more can be gained, the main thread's first."""
     found = []
     for task in sorted(Path(f"/proc/{run.process.pid}/task").iterdir(), key=lambda p: int(p.name)):
-        status = dict(re.findall(r"^(\w+):\s+(.*)$", (task / "status").read_text(), re.MULTILINE))
+        try:
+            text = (task / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # one that has read names
+            continue
+        status = dict(re.findall(r"^(\w+):\s+(.*)$", text, re.MULTILINE))
         held = int(status["CapPrm"], 16) | int(status["CapEff"], 16) | int(status["CapAmb"], 16)
         names = [name for name, bit in BITS.items() if held >> bit & 1]
         assert held == sum(1 << BITS[name] for name in names), "it holds another capability"

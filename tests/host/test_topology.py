@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from descriptors import open_files
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,9 +73,9 @@ def test_every_socket_of_this_host_has_a_cpu() -> None:
 
 def test_closed_topology_leaves_no_descriptor() -> None:
     """Making and closing one leaves as many open files as before."""
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - iterdir would hold one open itself
+    before = open_files()
     Topology().close()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_files() == before
 
 
 def test_cpu_info_names_every_online_cpu_of_this_host() -> None:
@@ -189,10 +190,10 @@ def test_tree_with_invalid_lists_is_a_setup_error(
 ) -> None:
     """A run needs the CPUs; no descriptor stays open."""
     sysfs = make_sysfs(tmp_path, {0: 0}, online, possible)
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = open_files()
     with pytest.raises(SetupError, match=r"--host\.sysfs"):
         Topology(sysfs)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_files() == before
 
 
 # --- CPU lists --------------------------------------------------------------------------------

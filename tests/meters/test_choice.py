@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from descriptors import open_files
 from meter_requests import Cpus, request_for
 from powercap import CpuModel, PowercapTree, driven, host_busy_s
 
@@ -29,11 +30,6 @@ def opened(asked: MeterRequest, wait: Callable[[float], None] = lambda _: None) 
     meter = open_meter(asked, Cpus(), wait)
     meter.close()
     return meter
-
-
-def open_files() -> int:
-    """Count this process's descriptors."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def moving(asked: MeterRequest) -> Callable[[float], None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from descriptors import open_files
 from meter_requests import Cpus, request_for
 
 from kepler_ebpf.meters.counter_meter import CounterMeter
@@ -48,11 +49,6 @@ def build(tmp_path: Path) -> Build:
         return str(tmp_path)
 
     return make
-
-
-def open_files() -> int:
-    """Count this process's descriptors."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def replace_event_by_empty_file() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from descriptors import open_files
 from meter_requests import SECOND_NS, Cpus, request_for
 from powercap import DRAM_RANGE_UJ, MACHINES, PowercapTree, ZoneSpec
 
@@ -18,11 +19,6 @@ from kepler_ebpf.model.energy import MeterReading, Zone
 
 J = 1e6
 PACKAGE, DRAM = "intel-rapl:0", "intel-rapl:0:0"
-
-
-def open_files() -> int:
-    """Count this process's descriptors."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Bench:

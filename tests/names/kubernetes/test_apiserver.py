@@ -96,9 +96,9 @@ class TestFollowing:
         server.put(make_pod(1))
         with running(rig) as source:
             wait_until(lambda: len(server.seen("watch")) == 1)
+            heard = source.status.last_sync_s
             server.bookmark()
             bookmark = server.state.version
-            heard = source.status.last_sync_s
             wait_until(lambda: source.status.last_sync_s != heard)
             server.compact()
             server.end_watches()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from code_files import build_id_of, compiled, functions_of, offsets_of, output_of
+from descriptors import open_files
 from processes import start_ns_of
 from silent_files import SilentFiles
 
@@ -328,11 +329,6 @@ def test_node_names_its_functions(tmp_path: Path) -> None:
         found = names_at(names, pid, start_ns, *(int(line[0], 16) + 4 for line in lines))
     assert lines
     assert all("spinner" in name for name in found)
-
-
-def open_files() -> int:
-    """Return how many files this process has open."""
-    return len([*Path("/proc/self/fd").iterdir()])
 
 
 # --- bounds ------------------------------------------------------------------------------------
