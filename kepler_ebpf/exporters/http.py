@@ -6,15 +6,13 @@ A reader gets the Snapshot that was published last.
 from __future__ import annotations
 
 import re
-import socket
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Protocol
 from urllib.parse import parse_qs
 
+from kepler_ebpf.exporters.access import Access, OpenAccess
 from kepler_ebpf.exporters.api import Api, Asked, parse_query
 from kepler_ebpf.exporters.assets import asset_of
 from kepler_ebpf.exporters.connection import Answer, Request, Times, problem
@@ -25,7 +23,6 @@ from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.server import UNIX_USER, Reply, ServerThread
 from kepler_ebpf.exporters.shared_pages import SharedPages
 from kepler_ebpf.exporters.streams import NOT_YET, Streams, Take
-from kepler_ebpf.exporters.web_config import WebReload
 from kepler_ebpf.model.snapshot import Snapshot
 
 READY_INTERVALS, READY_MIN_S = 5, 15.0
@@ -56,51 +53,6 @@ FOREIGN_HOST = problem(
 THERE_ARE = (
     "there are /metrics, /healthz, /readyz, /, /api/v1/snapshot, /api/v1/stream and /api/v1/history"
 )
-
-
-class Access(Protocol):
-    """Who is let in."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What is on every answer."""
-
-    @property
-    def last_reload(self) -> WebReload | None:
-        """How reading a configuration went; None where there is none."""
-
-    def wrap(self, client: socket.socket, /) -> socket.socket:
-        """Return the socket to use for a new client; does not wait."""
-
-    def admit(self, request: Request, decide: Callable[[bool], None], /) -> None:
-        """Call *decide* with whether the client may see the page, now or in another thread."""
-
-    def reload(self, *_: object) -> None:
-        """Read anew who is let in. Safe in a signal handler."""
-
-    def close(self) -> None:
-        """Decide nothing more."""
-
-
-class OpenAccess:
-    """Lets everybody in, without TLS."""
-
-    headers: Mapping[str, str] = MappingProxyType({})
-    last_reload = None
-
-    def wrap(self, client: socket.socket) -> socket.socket:
-        """Return *client* itself."""
-        return client
-
-    def admit(self, _: Request, decide: Callable[[bool], None]) -> None:
-        """Let the client in."""
-        decide(True)
-
-    def reload(self, *_: object) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from types import FrameType
 from kepler_ebpf import __version__
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.config.web import read_web_config
+from kepler_ebpf.exporters.access import Access, OpenAccess
 from kepler_ebpf.exporters.api import Api
-from kepler_ebpf.exporters.http import Access, OpenAccess, Server, Service
+from kepler_ebpf.exporters.http import Server, Service
 from kepler_ebpf.exporters.metric import Build, Host
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.prometheus import MetricsPage
