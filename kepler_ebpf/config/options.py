@@ -105,7 +105,7 @@ class Config:
     )
     web_config_file: str = text(
         "web.configFile --web.config-file",
-        "File with TLS, users and headers, in the format of Prometheus's exporter toolkit.",
+        "File in the format of Prometheus's exporter toolkit: TLS, users, headers, rate limit.",
     )
     prometheus_enabled: bool = switch(
         "exporter.prometheus.enabled --exporter.prometheus",

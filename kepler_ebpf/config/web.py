@@ -9,16 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from kepler_ebpf.config.values import duration_s, within
 from kepler_ebpf.errors import ConfigError
-from kepler_ebpf.exporters.web_config import Pem, TlsConfig, WebConfig
+from kepler_ebpf.exporters.web_config import Pem, RateLimit, TlsConfig, WebConfig
+
+T = TypeVar("T")
 
 REMEDY = "see the web configuration of Prometheus's exporter toolkit"
 MAX_BCRYPT_COST = 14
 """Of cost 14 one check takes a second of CPU time, and each more doubles it."""
+
+MAX_INTERVAL, MAX_BURST = "24h", 1_000_000_000
+"""Of a rate limit."""
 
 BCRYPT = re.compile(r"\$2[abxy]?\$(\d\d)\$[./A-Za-z0-9]{53}")
 VERSIONS = ("TLS12", "TLS13")
@@ -59,6 +65,7 @@ KEYS = {
         *("client_auth_type", "client_allowed_sans", "min_version", "max_version"),
         *("cipher_suites", "prefer_server_cipher_suites", "curve_preferences"),
     },
+    "rate_limit": {"interval", "burst"},
     "http_server_config": {"http2", "headers"},
     "http_server_config.headers": set(HEADERS),
 }
@@ -102,14 +109,13 @@ class _Reader:
 
     def config(self, tree: object) -> WebConfig:
         root = self._map(tree, "")
-        if root.get("rate_limit"):
-            raise self._error("rate_limit", "is not supported", "remove it: clients are limited")
         http = self._map(root.get("http_server_config"), "http_server_config")
         tls = self._tls(self._map(root.get("tls_server_config"), "tls_server_config"))
         users = self._map(root.get("basic_auth_users"), "basic_auth_users")
         return WebConfig(
             tls=tls,
             users={user: self._hash(user, text) for user, text in users.items()},
+            rate_limit=self._rate_limit(self._map(root.get("rate_limit"), "rate_limit")),
             headers=self._headers(self._map(http.get("headers"), "http_server_config.headers")),
             files=tuple(self._files),
         )
@@ -199,6 +205,27 @@ class _Reader:
             problem = f"has a hash of cost {int(match[1])}"
             raise self._error(key, problem, f"want a cost from 4 to {MAX_BCRYPT_COST}")
         return match[0].encode("ascii")
+
+    def _rate_limit(self, keys: Mapping[str, Any]) -> RateLimit | None:
+        interval_s = self._parsed(keys, "interval", duration_s("0", MAX_INTERVAL))
+        burst = self._parsed(keys, "burst", within(0, MAX_BURST))
+        if not interval_s:
+            return None
+        if not burst:
+            problem = "is missing or 0, so no request would be answered"
+            raise self._error(
+                "rate_limit.burst", problem, "want the number of requests that may come at once"
+            )
+        return RateLimit(interval_s, burst)
+
+    def _parsed(self, keys: Mapping[str, Any], name: str, parse: Callable[[str], T]) -> T:
+        """Return a value of the rate limit, where none is given that of 0."""
+        key = f"rate_limit.{name}"
+        text = self._text(keys.get(name, ""), key)
+        try:
+            return parse(text or "0")
+        except ValueError as error:
+            raise self._error(key, f"{text!r} is not understood", f"want {error}") from error
 
     def _headers(self, headers: Mapping[str, Any]) -> dict[str, str]:
         for name, value in headers.items():

@@ -25,6 +25,9 @@ class Access(Protocol):
     def wrap(self, client: socket.socket, /) -> socket.socket:
         """Return the socket to use for a new client; does not wait."""
 
+    def take(self, now_s: float, /) -> float:
+        """Count a request; return 0, or the seconds until the rate limit allows one again."""
+
     def admit(self, request: Request, decide: Callable[[bool], None], /) -> None:
         """Call *decide* with whether the client may see the page, now or in another thread."""
 
@@ -44,6 +47,10 @@ class OpenAccess:
     def wrap(self, client: socket.socket) -> socket.socket:
         """Return *client* itself."""
         return client
+
+    def take(self, _: float) -> float:
+        """Return 0: there is no limit."""
+        return 0.0
 
     def admit(self, _: Request, decide: Callable[[bool], None]) -> None:
         """Let the client in."""

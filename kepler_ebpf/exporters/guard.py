@@ -1,4 +1,4 @@
-"""Who is let in: TLS and passwords by a web configuration, which is read anew when it changes.
+"""Who is let in by a web configuration, which is read anew when it changes.
 
 bcrypt takes a tenth of a second for each password, so it is checked in a thread of its own, with a
 low priority. Good credentials are remembered: a scraper waits once.
@@ -26,6 +26,7 @@ import bcrypt
 from kepler_ebpf.errors import ConfigError
 from kepler_ebpf.exporters.connection import Request
 from kepler_ebpf.exporters.tls import Context, make_context
+from kepler_ebpf.exporters.token_bucket import TokenBucket
 from kepler_ebpf.exporters.web_config import WebConfig, WebReload
 from kepler_ebpf.host.rights import give_up
 
@@ -61,7 +62,7 @@ class _Check:
 
 
 class Guard:
-    """Lets clients in or not. ``wrap`` and ``admit`` are for one thread, and do not wait."""
+    """Lets clients in or not. ``wrap``, ``take`` and ``admit`` are for one thread; none waits."""
 
     def __init__(self, load: Callable[[], WebConfig]) -> None:
         """Use what *load* returns, now and after each change. Raises ConfigError."""
@@ -73,6 +74,7 @@ class Guard:
         self._closing = self._must_look = self._must_reload = False
         self._looked_s = time.monotonic()
         self.config, self._context, self._stamp = self._loaded()
+        self._bucket = TokenBucket(self.config.rate_limit)
         self.last_reload = self._success()
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
         self._thread.start()
@@ -106,6 +108,12 @@ class Guard:
         if self._context is None:
             return client
         return self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+
+    def take(self, now_s: float) -> float:
+        """Count a request; return 0, or the seconds until the rate limit allows one again."""
+        if self._bucket.limit != self.config.rate_limit:
+            self._bucket = TokenBucket(self.config.rate_limit)
+        return self._bucket.take(now_s)
 
     def admit(self, request: Request, decide: Decide) -> None:
         """Call *decide* with whether this client may see the page, now or in another thread."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from math import ceil
 from urllib.parse import parse_qs
 
 from kepler_ebpf.exporters.access import Access, OpenAccess
@@ -39,6 +40,7 @@ _AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 """Scheme and host of a request line with a whole URL, as clients send it to a proxy."""
 
 METHODS = {"GET", "HEAD"}
+PROBES = {"/healthz", "/readyz"}
 UNAUTHORIZED = problem(
     HTTPStatus.UNAUTHORIZED,
     "a user and a password are needed",
@@ -125,11 +127,20 @@ class Server:
         def decide(is_admitted: bool) -> None:
             self._route(request, send, is_admitted=is_admitted)
 
-        access.admit(request, decide)
+        is_probe, has_password = _is_probe(request), "authorization" in request.headers
+        is_free = is_probe and not has_password
+        wait_s = 0.0 if is_free else access.take(self._service.clock())
+        if not wait_s:
+            access.admit(request, decide)
+        elif is_probe:
+            decide(False)  # without a look at the password
+        else:
+            after = {"Retry-After": str(ceil(wait_s))}
+            send(problem(HTTPStatus.TOO_MANY_REQUESTS, "the rate limit is reached", **after))
 
     def _route(self, request: Request, reply: Reply, *, is_admitted: bool) -> None:
-        path, _, query = _AUTHORITY.sub("", request.target).partition("?")
-        if path in {"/healthz", "/readyz"} and request.method in METHODS:
+        path, query = _split(request.target)
+        if _is_probe(request):
             answer = self._ready() if path == "/readyz" else self._alive()
             # Probes have no password; they need the status and no reason.
             reply(answer if is_admitted else replace(answer, body=b""))
@@ -217,6 +228,16 @@ class Server:
         else:
             text = f"the last interval ended {age_s:.1f} s ago, more than {limit_s:g} s"
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, text)
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Return path and query."""
+    path, _, query = _AUTHORITY.sub("", target).partition("?")
+    return path, query
+
+
+def _is_probe(request: Request) -> bool:
+    return request.method in METHODS and _split(request.target)[0] in PROBES
 
 
 def _json(page: Page, *, is_gzipped: bool) -> Answer:

@@ -1,4 +1,4 @@
-"""What a web configuration says: TLS, users and headers, in the words of Prometheus's toolkit."""
+"""What a web configuration says, in the words of Prometheus's toolkit."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ class TlsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """One request each interval, and after a pause up to ``burst`` of them at once."""
+
+    interval_s: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class WebConfig:
     """``users`` have a bcrypt hash each; without users everybody is let in.
 
@@ -38,6 +46,7 @@ class WebConfig:
     """
 
     tls: TlsConfig | None = None
+    rate_limit: RateLimit | None = None
     users: Mapping[str, bytes] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()

@@ -26,7 +26,7 @@ from kepler_ebpf.loop.measurer import Measurer
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.loop.self_metrics import SelfMetrics
 from kepler_ebpf.loop.ticker import Tick, Ticker, Wake
-from kepler_ebpf.model.bounds import LABEL_LENGTH
+from kepler_ebpf.model.bounds import COMMON_LIMITS
 from kepler_ebpf.model.energy import NS_PER_S, Meter
 from kepler_ebpf.model.snapshot import Snapshot
 from kepler_ebpf.model.stats import ExportStats, OwnUsage, Stats
@@ -286,7 +286,7 @@ class Sampler:
     def _stats(self) -> Stats:
         own_uj, own_cpu_ns = self.ledger.totals_of(*self.tracker.self_process)
         naming = self.names.stats
-        limits = {limit.name: limit.count for limit in (LABEL_LENGTH, *self.ledger.limits)}
+        limits = {limit.name: limit.count for limit in (*COMMON_LIMITS, *self.ledger.limits)}
         return Stats(
             loader=self.tracker.loader,
             tracker=self.tracker.stats,

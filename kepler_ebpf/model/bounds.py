@@ -50,6 +50,9 @@ SURE_LENGTH = MAX_LABEL_BYTES // 4
 """A text of so many characters is never too long."""
 
 LABEL_LENGTH = Limit("label_bytes", f"a label is cut to {MAX_LABEL_BYTES} bytes, a hash its end")
+REQUESTS = Limit("requests", "the web configuration allows no more; those beyond get status 429")
+COMMON_LIMITS = (LABEL_LENGTH, REQUESTS)
+"""The limits that are no part's own."""
 
 
 def bounded(text: str) -> str:

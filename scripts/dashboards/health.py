@@ -100,7 +100,8 @@ PANELS = [
             rate(f"kepler_ebpf_limited_total{{{ON}}}", "node_name, limit"),
             "{{node_name}} {{limit}}",
         ),
-        about="Workloads without a row of their own, labels cut, paths of cgroups forgotten.",
+        about="Workloads without a row of their own, labels cut, paths of cgroups forgotten, "
+        "requests beyond the rate limit.",
     ),
     graph(
         "Fill of the kernel maps",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kepler_ebpf.config.web import KEYS, read_web_config
 from kepler_ebpf.errors import ConfigError
-from kepler_ebpf.exporters.web_config import WebConfig
+from kepler_ebpf.exporters.web_config import RateLimit, WebConfig
 
 HASH = "$2y$10$" + "a" * 53
 TLS = "tls_server_config: {cert_file: c.pem, key_file: k.pem"
@@ -49,7 +49,8 @@ def test_everything_at_once(tmp_path: Path) -> None:
         "http_server_config:\n"
         "  http2: false\n"
         "  headers: {X-Frame-Options: deny, Strict-Transport-Security: max-age=1}\n"
-        f"basic_auth_users:\n  prom: {HASH}\n  other: {HASH}\n",
+        f"basic_auth_users:\n  prom: {HASH}\n  other: {HASH}\n"
+        "rate_limit: {interval: 1m0.5s, burst: 20}\n",
     )
     assert config.tls
     assert config.tls.certificate == tmp_path / "certs/c.pem"
@@ -62,11 +63,18 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert config.tls.curve == "X25519"
     assert config.headers["X-Frame-Options"] == "deny"
     assert dict(config.users) == {"prom": HASH.encode(), "other": HASH.encode()}
+    assert config.rate_limit == RateLimit(60.5, 20)
     assert set(config.files) == {
         tmp_path / "web.yml",
         tmp_path / "certs/c.pem",
         Path("/ca.pem"),
     }
+
+
+@pytest.mark.parametrize("keys", ["", "{}", "{burst: 2}", "{interval: 0, burst: }"])
+def test_rate_limit_without_an_interval_is_off(tmp_path: Path, keys: str) -> None:
+    """As in the toolkit, the limit needs an interval."""
+    assert read(tmp_path, f"rate_limit: {keys}\n").rate_limit is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,16 @@ def test_everything_at_once(tmp_path: Path) -> None:
         ("basic_auth_users: {prom: [a]}\n", "basic_auth_users.prom: has no bcrypt hash"),
         (f"basic_auth_users: {{prom: {HASH.replace('10', '31')}}}\n", "has a hash of cost 31"),
         (f"basic_auth_users: {{prom: {HASH.replace('10', '03')}}}\n", "has a hash of cost 3"),
-        ("rate_limit: {interval: 1s, burst: 5}\n", "rate_limit: is not supported"),
+        ("rate_limit: 5\n", "rate_limit: holds no map"),
+        ("rate_limit: {interval: 1s, bursts: 5}\n", "rate_limit.bursts: is unknown"),
+        ("rate_limit: {interval: 1s}\n", "rate_limit.burst: is missing or 0"),
+        ("rate_limit: {interval: 1s, burst: 0}\n", "rate_limit.burst: is missing or 0"),
+        ("rate_limit: {interval: 1s, burst: -1}\n", "rate_limit.burst: '-1' is not understood"),
+        ("rate_limit: {interval: 1s, burst: 1.5}\n", "rate_limit.burst: '1.5' is not understood"),
+        ("rate_limit: {interval: 60, burst: 5}\n", "rate_limit.interval: '60' is not understood"),
+        ("rate_limit: {interval: -1s, burst: 5}\n", "rate_limit.interval: '-1s' is not"),
+        ("rate_limit: {interval: 1d, burst: 5}\n", "rate_limit.interval: '1d' is not understood"),
+        ("rate_limit: {interval: [], burst: 5}\n", "rate_limit.interval: holds no text"),
     ],
 )
 def test_fault_is_named(tmp_path: Path, text: str, said: str) -> None:

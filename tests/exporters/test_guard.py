@@ -49,12 +49,23 @@ class Answered(NamedTuple):
 class Served:
     """A server with a web configuration, which can be changed."""
 
+    now_s = 0.0
+    """The rate limit's clock, which stands still."""
+
     def __init__(self, path: Path, stack: ExitStack, latest: Callable[[], Snapshot]) -> None:
         self.path = path
         self.guard = Guard(partial(read_web_config, path))
         stack.callback(self.guard.close)
         page = MetricsPage(HOST, web=lambda: self.guard.last_reload)
-        service = Service(page, latest, time.monotonic, 1.0, lambda: None, access=self.guard)
+        service = Service(
+            page,
+            latest,
+            lambda: self.now_s,
+            1.0,
+            lambda: None,
+            access=self.guard,
+            clock=lambda: self.now_s,
+        )
         server = Server(["127.0.0.1:0"], service)
         stack.callback(server.close)
         self.address = ("127.0.0.1", int(server.addresses[0].rpartition(":")[2]))
@@ -438,6 +449,63 @@ def test_sessions_of_old_clients_are_forgotten(
         assert "are forgotten" not in caplog.text
         assert served.fetch(tls=old).status == 200
     until(lambda: served.fetch(tls=old).status == 200 and "are forgotten" in caplog.text)
+
+
+# --- the rate limit
+
+
+def test_rate_limit(serve: Serve) -> None:
+    """A burst is answered, then one request each interval; others get 429 and when to return."""
+    served = serve("rate_limit: {interval: 32s, burst: 2}\n")
+    assert [served.fetch(path).status for path in ("/metrics", "/", "/none")] == [200, 200, 429]
+    served.now_s += 12
+    answer = served.fetch()
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "20")
+    served.now_s += 20
+    assert [served.fetch().status for _ in range(2)] == [200, 429]
+    served.now_s += 3600
+    assert [served.fetch().status for _ in range(3)] == [200, 200, 429]
+
+
+def test_rate_limit_goes_before_passwords(serve: Serve) -> None:
+    """Who is not let in takes from the limit too: no password is checked beyond it."""
+    served = serve(users(prom=LEAST) + "rate_limit: {interval: 1h, burst: 2}\n" + HEADERS)
+    assert [served.fetch(user=user).status for user in ("", "eve", "eve")] == [401, 401, 429]
+    answer = served.fetch(user="prom", password="secret")
+    assert (answer.status, answer.headers["X-Frame-Options"]) == (429, "deny")
+    answer = served.fetch("/healthz", user="prom", password="secret")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_rate_limit_spares_probes(serve: Serve) -> None:
+    """Probes take nothing from the limit and are answered beyond it; a POST is no probe."""
+    served = serve("rate_limit: {interval: 1h, burst: 1}\n")
+    for statuses in ([200, 429], [429, 429]):
+        for path in ("/healthz", "/readyz") * 5:
+            assert served.fetch(path).status == 200
+        assert [served.fetch().status for _ in range(2)] == statuses
+    assert served.fetch("/healthz", method="POST").status == 429
+
+
+def test_rate_limit_is_read_anew(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Another limit holds at once, none is none; other changes and faults give no new burst."""
+    limit = "rate_limit: {interval: 1h, burst: 1}\n"
+    served = serve(limit)
+    assert [served.fetch().status for _ in range(2)] == [200, 429]
+    served.change(limit + HEADERS)
+    until(lambda: served.fetch("/healthz").headers["X-Frame-Options"] == "deny")
+    assert served.fetch().status == 429
+    served.change(limit.replace("1h", "1d"))
+    until(lambda: bool(served.fetch("/healthz").status == 200 and caplog.text))
+    assert "stays as it was" in caplog.text
+    assert "rate_limit.interval: '1d' is not understood" in caplog.text
+    assert served.fetch().status == 429
+    served.change(limit.replace("1h", "2h"))
+    until(lambda: served.fetch().status == 200)
+    assert served.fetch().status == 429
+    served.change("")
+    until(lambda: served.fetch().status == 200)
+    assert served.fetch().status == 200
 
 
 # --- changes

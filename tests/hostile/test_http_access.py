@@ -66,6 +66,27 @@ def test_users_are_read_anew_on_a_signal(tmp_path: Path) -> None:
         assert run.end() == 0
 
 
+def test_rate_limit_is_counted_and_lifted(tmp_path: Path) -> None:
+    """Requests beyond the limit get 429, probes do not, and the page counts those that got it."""
+    web = tmp_path / "web.yml"
+    web.write_text("rate_limit: {interval: 1h, burst: 1}\n")
+    with running(tmp_path, *QUICK, "--web.config-file", str(web)) as run:
+        address = address_of(run.address)
+        assert ask(address, SCRAPE).startswith(SEEN)
+        for _ in range(3):
+            assert ask(address, SCRAPE).startswith(b"HTTP/1.1 429")
+            assert ask(address).startswith(SEEN)  # a probe
+        assert run.log.count("limit requests reached") == 1
+        web.write_text("")
+        os.kill(run.process.pid, signal.SIGHUP)
+        give_up_at = time.monotonic() + GIVE_UP_S
+        while not ask(address, SCRAPE).startswith(SEEN):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+        run.until(lambda page: page.total("kepler_ebpf_limited_total", limit="requests") >= 3)
+        assert run.end() == 0
+
+
 @pytest.mark.parametrize("shakes_hands", [True, False])
 def test_idle_tls_clients_are_bounded(shakes_hands: bool, tmp_path: Path) -> None:
     """500 clients that send no request, before their handshake or after it, cost little memory.
