@@ -107,7 +107,10 @@ def profile(context: CheckContext) -> Finding:
             "least-privilege: who takes this process over reads all files and memory of the host",
             "where tenants share the host, the profile multi-tenant (deploy/README.md)",
         )
-    return ok("multi-tenant: no right to others' files and processes, to all memory by BPF only")
+    return ok(
+        "multi-tenant: who takes this process over reads no files of others, but all memory by BPF"
+        " until it measures; as user 0 it writes into processes of root's without capabilities"
+    )
 
 
 def _advice(detail: str, remedy: str) -> Finding:

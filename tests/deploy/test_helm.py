@@ -196,6 +196,8 @@ NOTES = """notes: |
         ((), "--set profile=least-privilege"),
         (("profile=least-privilege",), "--set profile=multi-tenant"),
         (("profile=multi-tenant",), "reads no files of others"),
+        (("profile=multi-tenant",), "processes of root's that hold no\ncapabilities"),
+        (("profile=multi-tenant",), "reads all memory and ends processes by BPF"),
         (("hostNetwork=true", "networkPolicy.enabled=true"), "The network policy does nothing"),
     ],
 )

@@ -329,6 +329,8 @@ def test_check_names_the_profile_and_the_next_better_one() -> None:
     assert least["detail"].startswith("least-privilege: ")
     assert "multi-tenant" in least["remedy"]
     assert (shared["status"], shared["remedy"]) == ("ok", "")
+    assert "all memory by BPF" in shared["detail"]
+    assert "root's without capabilities" in shared["detail"]
 
 
 IN_A_PAGE: dict[str, Callable[[Page], bool]] = {
