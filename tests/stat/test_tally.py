@@ -87,6 +87,13 @@ def test_rows_of_energy_have_their_names():
     assert span_of(measured_of((tasks, interval)), ONE, first).untracked_ns == 200 + 200
 
 
+def test_stated_error_of_constant_power_is_small():
+    """Of 50 ms at the power from before it is 2.5 % at most: about a step of the counter."""
+    watts, length_s = 45.0, 0.05
+    span = replace(span_with(watts * length_s * 1e6), power_w=np.array([watts]))
+    assert 0 < error_of(span, ONE, COUNTER)[0] <= 0.025 * watts * length_s
+
+
 @pytest.mark.parametrize("block_ms", [5, 10, 50, 200, 1000])
 @pytest.mark.parametrize("watts", [(10.0, 45.0), (45.0, 45.0), (60.0, 20.0)])
 def test_stated_error_covers_the_truth(block_ms, watts):
