@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from kepler_ebpf.model.names import CGROUP_V1_BIT
@@ -15,6 +16,8 @@ from kepler_ebpf.names.cgroups.hierarchy import CgroupHierarchy, discover
 NS_PER_S = 1e9
 US_PER_S = 1e6
 GIVE_UP_S = 10.0
+
+_NUMBERS = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Cgroups:
         if root is None:
             raise RuntimeError("no cgroup hierarchy is mounted")
         self._bit = CGROUP_V1_BIT if hierarchy.v1_root else 0
-        self._base = Path(root, f"kepler-ebpf-bench-{os.getpid()}")
+        self._base = Path(root, f"kepler-ebpf-bench-{os.getpid()}-{next(_NUMBERS)}")
 
     def container(self, number: int) -> tuple[str, Cgroup]:
         """Make the cgroup of a docker container; its id first."""

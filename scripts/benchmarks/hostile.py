@@ -30,7 +30,7 @@ SCRAPE_EVERY_S = 1.0
 NOBODY = 65534
 BLOCK_BYTES = 65_000
 VMS, NAMES, CGROUPS, READERS = 400, 60, 300, 32
-START_POLL_S = 0.01
+START_POLL_S, START_SETTLE_S = 0.01, 1.0
 LOADS = ROOT / "tests" / "support" / "loads.py"
 STORM = "import threading\nwhile True:\n threading.Thread(target=int).start()"
 
@@ -39,16 +39,17 @@ Attack = Callable[["Target"], None]
 
 
 class Target:
-    """The exporter that is attacked, and the end of that."""
+    """The exporter that is attacked, None before its start, and the end of that."""
 
-    def __init__(self, exporter: Exporter, stack: ExitStack) -> None:
+    def __init__(self, exporter: Exporter | None, stack: ExitStack) -> None:
         self.exporter = exporter
         self.stack = stack
         self.stop = threading.Event()
 
     def connect(self) -> socket.socket:
-        """Connect to it."""
-        return socket.create_connection((HOST, self.exporter.port), timeout=5)
+        """Connect to it. Raises OSError where it does not listen."""
+        port = self.exporter.port if self.exporter else 0
+        return socket.create_connection((HOST, port), timeout=5)
 
 
 @contextmanager
@@ -176,7 +177,7 @@ def _measure(attack: Attack) -> Iterator[Figure]:
 
 
 @contextmanager
-def attacked(exporter: Exporter, *attacks: Attack) -> Iterator[None]:
+def attacked(exporter: Exporter | None, *attacks: Attack) -> Iterator[None]:
     """Let all these go on for the length of the context."""
     with ExitStack() as stack:
         target = Target(exporter, stack)
@@ -211,7 +212,7 @@ def limited() -> Iterator[tuple[str, ...]]:
 
 
 def start() -> Iterator[Figure]:
-    """Start beside processes and cgroups of every hostile kind, and those that storm."""
+    """Start beside every attack at once: some stand already, and the others storm meanwhile."""
     with ExitStack() as stack, cgroups() as made:
         for number in range(CGROUPS):
             made.make(f"lxc.payload.{number}{'n' * 220}")
@@ -220,8 +221,10 @@ def start() -> Iterator[Figure]:
             arguments = ("-uuid", _word(20), *["ab"] * 21_000) if number % 2 else ("x" * 60_000,)
             stack.enter_context(waiting("qemu-system-x86_64", *arguments))
         stack.enter_context(working("starts", 100, 0))
+        stack.enter_context(attacked(None, churn, threads))
+        time.sleep(START_SETTLE_S)
         began_s = time.monotonic()
-        with starting("--meter", "fake") as exporter:
+        with starting("--meter", "fake") as exporter, attacked(exporter, headers):
             exporter.await_series(START_POLL_S)
             first_s = time.monotonic() - began_s
         details = {"processes": VMS, "cgroups": 2 * CGROUPS, "commands_per_s": 100}
