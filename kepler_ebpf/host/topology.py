@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -166,6 +166,16 @@ def read_cpu_info(procfs: str | Path = "/proc", sysfs: str | Path = "/sys") -> t
     except OSError as error:
         raise SetupError(*_wrong_mount(path, error, "--host.procfs")) from error
     return tuple(_cpu_info(fields, Path(sysfs)) for fields in _cpu_blocks(text))
+
+
+def read_governor(cpus: Iterable[CpuInfo], sysfs: str | Path = "/sys") -> str:
+    """Return what chooses the frequency of *cpus*, sorted with commas where there are several.
+
+    It is "" where the host has no such choice, as most virtual machines.
+    """
+    folder = Path(sysfs, "devices/system/cpu")
+    found = {_optional(folder / f"cpu{each.processor}/cpufreq/scaling_governor") for each in cpus}
+    return ", ".join(sorted(found - {""}))
 
 
 def _cpu_blocks(text: str) -> Iterator[dict[str, str]]:

@@ -17,6 +17,9 @@ MIN_RUNS = 2
 BUSY_REST = 0.1
 """Other tasks that use more than this part of the active energy are worth a line."""
 
+STEADY_GOVERNOR = "performance"
+"""Any other moves the frequency of the CPUs with the load."""
+
 SAME_KEYS = ("meter", "estimate")
 """Results that differ in one of these, or in the CPU, are not compared."""
 
@@ -77,6 +80,7 @@ def read(path: str) -> Result:
             for run in record.pop("runs")
         ]
         record.pop("exit_status")
+        record["host"] = {str(key): str(value) for key, value in record["host"].items()}
         return Result(**{**record, "command": tuple(record["command"]), "runs": tuple(runs)})
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "name a result") from None
@@ -142,6 +146,14 @@ def _conditions(result: Compared) -> Iterator[str]:
         one, other = result.a.host.get(key), result.b.host.get(key)
         if one != other:
             yield f" The {key} differs: {one} and {other}."
+    governors = [each.host.get("governor", "") for each in (result.a, result.b)]
+    if set(governors) - {"", STEADY_GOVERNOR}:
+        one, other = (governor or "not known" for governor in governors)
+        words = one if one == other else f"{one} for A and {other} for B"
+        yield (
+            f" The CPU frequency governor is {words}: a frequency that moves adds noise; "
+            f"{STEADY_GOVERNOR} keeps it."
+        )
     zones = [run.zones[result.zone] for run in (*result.a.runs, *result.b.runs)]
     rest = sum(zone.rest_active_joules or 0.0 for zone in zones)
     share = rest / max(rest + sum(zone.joules for zone in zones), 1e-9)

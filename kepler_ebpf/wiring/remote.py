@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.host.topology import CpuInfo, read_cpu_info
+from kepler_ebpf.host.topology import CpuInfo, read_cpu_info, read_governor
 from kepler_ebpf.jobs.client import RemoteJob
 from kepler_ebpf.jobs.protocol import Begin
 from kepler_ebpf.model.energy import MeterStats
@@ -43,6 +43,7 @@ def host_of(config: Config, cpus: tuple[CpuInfo, ...]) -> dict[str, str]:
         "node": config.node_name,
         "kernel": os.uname().release,
         "cpu": cpus[0].model_name if cpus else "",
+        "governor": read_governor(cpus, config.sysfs),
     }
 
 

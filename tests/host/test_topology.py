@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kepler_ebpf.errors import ReadError, SetupError
-from kepler_ebpf.host.topology import CpuInfo, Topology, parse_cpu_list, read_cpu_info
+from kepler_ebpf.host.topology import (
+    CpuInfo,
+    Topology,
+    parse_cpu_list,
+    read_cpu_info,
+    read_governor,
+)
 
 ARM64_CPUINFO = """\
 processor\t: 0
@@ -235,3 +241,25 @@ def test_missing_cpuinfo_is_a_setup_error(tmp_path: Path) -> None:
     """The error names the file and the flag."""
     with pytest.raises(SetupError, match=r"cpuinfo: No such file.*\n.*--host\.procfs"):
         read_cpu_info(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("governors", "found"),
+    [
+        ({0: "performance", 1: "performance"}, "performance"),
+        ({0: "schedutil", 1: "powersave", 7: "ondemand"}, "powersave, schedutil"),
+        ({1: "powersave"}, "powersave"),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_governors_are_those_of_the_given_cpus(
+    tmp_path: Path, governors: Mapping[int, str], found: str
+) -> None:
+    """Each is named once, in order; a CPU without one counts for nothing."""
+    for cpu, governor in governors.items():
+        folder = tmp_path / f"devices/system/cpu/cpu{cpu}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(f"{governor}\n")
+    cpus = [CpuInfo(str(cpu), "", "", "", "") for cpu in range(2)]
+    assert read_governor(cpus, tmp_path) == found

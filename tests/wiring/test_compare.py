@@ -1,8 +1,10 @@
 """`kepler-ebpf compare` as its users have it."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from running import CHECKOUT, GIVE_UP_S
@@ -57,12 +59,55 @@ def test_saved_results_are_compared(saved):
     assert "not interleaved" in done.stdout
 
 
+def with_governor(saved, path, governor):
+    """Write the saved result again, of a host with that governor; None: of an older version."""
+    result = json.loads(saved.read_text())
+    result["host"].pop("governor")
+    if governor is not None:
+        result["host"]["governor"] = governor
+    path.write_text(json.dumps(result))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "named"),
+    [
+        ("schedutil", "schedutil", "governor is schedutil:"),
+        ("powersave", "performance", "governor is powersave for A and performance for B:"),
+        (None, "ondemand", "governor is not known for A and ondemand for B:"),
+        ("performance", "performance", ""),
+        (None, "performance", ""),
+        (None, "", ""),
+    ],
+)
+def test_governor_that_moves_the_frequency_is_told(saved, tmp_path, a, b, named):
+    """It is noise, and a difference of A and B; what is not known is no reason to warn."""
+    files = (with_governor(saved, tmp_path / name, each) for name, each in (("a", a), ("b", b)))
+    done = kepler("compare", *files)
+    assert done.returncode == 0
+    assert named in done.stdout
+    assert ("governor" in done.stdout) == bool(named)
+
+
+def test_results_have_the_governor_of_their_host(tmp_path):
+    """It is read below --host.sysfs, from each CPU that is online."""
+    folder = tmp_path / "devices/system/cpu"
+    for cpu in os.sched_getaffinity(0):
+        (folder / f"cpu{cpu}/cpufreq").mkdir(parents=True)
+        (folder / f"cpu{cpu}/cpufreq/scaling_governor").write_text("schedutil\n")
+    for name in ("online", "possible"):
+        (folder / name).write_text(Path("/sys/devices/system/cpu", name).read_text())
+    done = kepler("stat", "--json", "--host.sysfs", str(tmp_path), "--", "true")
+    assert json.loads(done.stderr)["host"]["governor"] == "schedutil"
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"meter": "rapl"}, "meter"),
         ({"estimate": False}, "estimate"),
         ({"host": {"cpu": "another"}}, "cpu"),
+        ({"host": "none"}, "no result"),
         ({"runs": []}, "0 run(s)"),
         ({"runs": [{"wall_s": 1}]}, "no result"),
     ],

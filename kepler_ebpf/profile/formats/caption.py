@@ -77,7 +77,7 @@ def facts(profile: Profile, kind: str) -> tuple[str, ...]:
         f"{profile.rows.cpu_ns.sum() / NS_PER_S:.2f} CPU s",
         f"{profile.rows.samples.sum():,} samples at {profile.frequency_hz} Hz",
         f"meter {profile.meter}",
-        *(f"{name} {value}" for name, value in profile.host.items()),
+        *(f"{name} {value}" for name, value in profile.host.items() if value),
         moment,
     )
 
