@@ -50,6 +50,9 @@ def compared(a: Result, b: Result, *, zone: str, least: float, interleaved: bool
     for name, result in (("A", a), ("B", b)):
         if len(result.runs) < MIN_RUNS:
             raise ConfigError(f"{name} has {len(result.runs)} run(s)", "measure with -r 5 or more")
+        if not all(run.zones for run in result.runs):
+            problem = f"{name} has a run that ended before it was counted"
+            raise ConfigError(problem, "measure with a shorter --delay")
     kind = zone or text.primary(a.runs[0])
     if any(kind not in run.zones for run in (*a.runs, *b.runs)):
         have = ", ".join(a.runs[0].zones)

@@ -38,7 +38,8 @@ class Run:
     """One measurement. ``exit_status`` is as the shell reports it, None without a command.
 
     ``tasks`` were started or seen, ``running`` of them still run at the end. ``untracked_s`` is CPU
-    time of the machine that is known by cgroup only or not at all: some of it may be theirs.
+    time of the machine that is known by cgroup only or not at all: some of it may be theirs. There
+    are no ``zones`` where nothing was counted.
     """
 
     wall_s: float
@@ -49,6 +50,10 @@ class Run:
     zones: Mapping[str, ZoneEnergy]
     running: int = 0
     exit_status: int | None = None
+
+
+NOT_COUNTED = Run(wall_s=0.0, cpu_s=0.0, tasks=0, switches=0, untracked_s=0.0, zones={})
+"""What ended before its counting began."""
 
 
 @dataclass(frozen=True, slots=True)

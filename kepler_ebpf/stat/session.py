@@ -15,7 +15,7 @@ from kepler_ebpf.model.names import ExecEvent
 from kepler_ebpf.model.usage import Measured
 from kepler_ebpf.names.processes.procfs import is_alive, start_ticks
 from kepler_ebpf.stat.command import Command
-from kepler_ebpf.stat.result import Run
+from kepler_ebpf.stat.result import NOT_COUNTED, Run
 from kepler_ebpf.stat.tally import Select, Span, run_of, span_of
 
 MAX_STEP_S = 0.25
@@ -64,7 +64,7 @@ class Session:
 
         Raises as ``Command`` does.
         """
-        before, tasks = self.close(jobs.select), 0
+        before, tasks, alive = self.close(jobs.select), 0, set[tuple[int, int]]()
 
         def begin() -> None:
             nonlocal tasks
@@ -75,29 +75,38 @@ class Session:
         began_s = time.monotonic()
         with command.forwarded_signals():
             if delay_s:
-                command.ends_within(delay_s)
+                if command.ends_within(delay_s):
+                    return replace(NOT_COUNTED, exit_status=command.reap())
                 before, began_s = self.close(jobs.select), time.monotonic()
+                alive = self._alive(jobs)
             span = self._follow(jobs.select, before, command.ends_within, began_s)
             wall_s = time.monotonic() - began_s
             if not delay_s:
                 span.shorten(jobs.pre_exec_ns)
-            running = sum(
-                is_alive(mark.pid, start_ticks(mark.start_ns), self.procfs) for mark in jobs.marks()
-            )
+            running = len(self._alive(jobs))
             status = command.reap()
         run = run_of(span, self.meter.zones, self.meter.stats, wall_s)
-        return replace(run, tasks=jobs.tasks - tasks, running=running, exit_status=status)
+        tasks = len(alive | span.tasks) if delay_s else jobs.tasks - tasks
+        return replace(run, tasks=tasks, running=running, exit_status=status)
 
     def attach(
         self, select: Select, ends_within: Callable[[float], bool], delay_s: float = 0.0
     ) -> Run:
         """Measure the tasks that *select* chooses until *ends_within* is true."""
-        if delay_s:
-            ends_within(delay_s)
+        if delay_s and ends_within(delay_s):
+            return NOT_COUNTED
         before, began_s = self.close(select), time.monotonic()
         span = self._follow(select, before, ends_within, began_s)
         wall_s = time.monotonic() - began_s
         return run_of(span, self.meter.zones, self.meter.stats, wall_s)
+
+    def _alive(self, jobs: Jobs) -> set[tuple[int, int]]:
+        """Return pid and start of the job's tasks that run."""
+        return {
+            mark
+            for mark in jobs.marks()
+            if is_alive(mark.pid, start_ticks(mark.start_ns), self.procfs)
+        }
 
     def _follow(
         self,
@@ -107,10 +116,12 @@ class Session:
         began_s: float,
     ) -> Span:
         """Sum intervals until *ends_within* is true; *before* has the power before the first."""
-        span: Span | None = None
+        span, before_w = None, before.power_w
         while True:
             has_ended = ends_within(self.step_s)
             step = self.close(select)
+            # What a counter has too much or too little of is of the power just before, or within.
+            step.power_w, before_w = step.power_w.clip(min=before_w), step.power_w
             if self.shown:
                 self.shown(time.monotonic() - began_s, step, is_last=has_ended)
             if span is None:
@@ -118,6 +129,4 @@ class Session:
             else:
                 span.add(step)
             if has_ended:
-                break
-        span.power_w = span.power_w.clip(min=before.power_w)
-        return span
+                return span

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from kepler_ebpf.stat.result import Run, ZoneEnergy
 
 CONFIDENCE = 0.95
 
@@ -28,6 +31,34 @@ def spread(figures: Sequence[float]) -> Spread:
         return Spread(mean, math.nan, math.nan)
     deviation = statistics.stdev(figures)
     return Spread(mean, deviation, quantile(count - 1) * deviation / math.sqrt(count))
+
+
+def mean_run(runs: Sequence[Run]) -> Run:
+    """Return a run that has the means of *runs*, at least one.
+
+    Errors, peaks, and the numbers of tasks that still run and of untracked seconds are the largest.
+    """
+    zones = {kind: _mean_zone([run.zones[kind] for run in runs]) for kind in runs[0].zones}
+    return Run(
+        wall_s=statistics.fmean(run.wall_s for run in runs),
+        cpu_s=statistics.fmean(run.cpu_s for run in runs),
+        tasks=round(statistics.fmean(run.tasks for run in runs)),
+        switches=round(statistics.fmean(run.switches for run in runs)),
+        untracked_s=max(run.untracked_s for run in runs),
+        zones=zones,
+        running=max(run.running for run in runs),
+    )
+
+
+def _mean_zone(zones: Sequence[ZoneEnergy]) -> ZoneEnergy:
+    means: dict[str, Any] = {}
+    for name in (field.name for field in fields(ZoneEnergy)):
+        figures = [getattr(zone, name) for zone in zones]
+        means[name] = None if None in figures else statistics.fmean(figures)
+    errors = [zone.error_joules for zone in zones if zone.error_joules is not None]
+    means["error_joules"] = max(errors, default=None)
+    means["peak_watts"] = max(zone.peak_watts for zone in zones)
+    return ZoneEnergy(**means)
 
 
 def quantile(freedom: int, confidence: float = CONFIDENCE) -> float:

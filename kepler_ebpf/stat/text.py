@@ -7,9 +7,10 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, primary_kind
+from kepler_ebpf.attribution import zone_kinds
+from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterStats, Zone, primary_kind
 from kepler_ebpf.stat.result import Result, Run, ZoneEnergy
-from kepler_ebpf.stat.tally import JOB, Span
+from kepler_ebpf.stat.tally import JOB, Span, error_of
 
 MIN_UNTRACKED_S = 0.001
 """Less than this is not worth a line."""
@@ -23,15 +24,19 @@ UNRELIABLE = 0.05
 
 def table(result: Result) -> str:
     """Return the result for people, as lines of text."""
-    if len(result.runs) == 1:
-        return "\n".join(_lines(result, result.runs[0])) + "\n"
-    return "\n".join(_summary(result)) + "\n"
+    runs = [run for run in result.runs if run.zones]
+    lines: Iterator[str] = iter(())
+    if len(runs) > 1:
+        lines = _summary(result, runs)
+    elif runs:
+        lines = _figures(result, runs[0])
+    return "\n".join([*lines, *_notes(result)]) + "\n"
 
 
 # --- one run ----------------------------------------------------------------------------------
 
 
-def _lines(result: Result, run: Run) -> Iterator[str]:
+def _figures(result: Result, run: Run) -> Iterator[str]:
     rows = [
         (
             f" {kind}",
@@ -56,30 +61,12 @@ def _lines(result: Result, run: Run) -> Iterator[str]:
     if None not in rest:
         parts = (f"{joules(uj or 0.0)} J {name}" for uj, name in zip(rest, names, strict=True))
         yield f" rest of the machine ({kind}): {', '.join(parts)}"
-    yield from _notes(result, run)
 
 
 def _part_of_node(zone: ZoneEnergy) -> str:
     if zone.node_joules is None:
         return ""
     return f"{percent(zone.joules, zone.node_joules)} of the node's {joules(zone.node_joules)} J"
-
-
-def _notes(result: Result, run: Run) -> Iterator[str]:
-    if result.estimate:
-        yield (
-            f" The energy is an estimate (meter {result.meter}): it follows CPU time alone, "
-            "and nothing was measured."
-        )
-    elif run.zones[primary(run)].error_joules is None:
-        yield " A zone could not be read at one end: how far its figure is off is not known."
-    elif any((z.error_joules or 0.0) > UNRELIABLE * z.joules for z in run.zones.values()):
-        yield " Too short to be exact: measure longer, or repeat inside of one command."
-    if run.untracked_s > MIN_UNTRACKED_S:
-        yield (
-            f" {run.untracked_s:.3f} s of the machine's CPU time could not be tracked by task: "
-            "some of it may belong here."
-        )
 
 
 def _error(zone: ZoneEnergy, *, is_estimate: bool) -> str:
@@ -91,11 +78,10 @@ def _error(zone: ZoneEnergy, *, is_estimate: bool) -> str:
 # --- repeated runs ----------------------------------------------------------------------------
 
 
-def _summary(result: Result) -> Iterator[str]:
+def _summary(result: Result, runs: Sequence[Run]) -> Iterator[str]:
     # It takes time to import, and a single run has none of it.
-    from kepler_ebpf.stat.statistics import CONFIDENCE, spread  # noqa: PLC0415
+    from kepler_ebpf.stat.statistics import CONFIDENCE, mean_run, spread  # noqa: PLC0415
 
-    runs = result.runs
     yield f" {len(runs)} runs of: {result.subject}"
     header = ("", "mean", "", "standard deviation", f"{CONFIDENCE:.0%} interval of the mean")
     figures: list[tuple[str, str, Callable[[Run], float]]] = [
@@ -115,28 +101,79 @@ def _summary(result: Result) -> Iterator[str]:
             )
         )
     yield from aligned(rows)
-    if result.estimate:
-        yield from _notes(result, runs[0])
-    failed = sum(run.exit_status not in {None, 0} for run in runs)
-    if failed:
-        yield f" {failed} of the runs ended with a status other than 0"
+    highest = "peak" if result.estimate else "± and peak"
+    yield f" means of the runs, with the highest {highest} of one run:"
+    yield from _figures(result, mean_run(runs))
 
 
 def _joules_of(kind: str) -> Callable[[Run], float]:
     return lambda run: run.zones[kind].joules
 
 
+# --- notes ------------------------------------------------------------------------------------
+
+
+def _notes(result: Result) -> Iterator[str]:
+    """Yield what must be known beside the figures, and of how many runs."""
+    if result.estimate:
+        yield (
+            f" The energy is an estimate (meter {result.meter}): it follows CPU time alone, "
+            "and nothing was measured."
+        )
+    total = len(result.runs)
+    for note, applies in _sentences(result):
+        if count := sum(map(applies, result.runs)):
+            yield f" {note} ({count} of {total} runs)." if total > 1 else f" {note}."
+
+
+def _sentences(result: Result) -> Iterator[tuple[str, Callable[[Run], bool]]]:
+    """Yield notes, each with the runs to which it applies."""
+    yield (
+        "Nothing was counted: the end came before the delay (-D) was over",
+        lambda run: not run.zones,
+    )
+    yield (
+        f"No task of {result.subject} ran: there was none, or all of them slept",
+        lambda run: bool(run.zones) and not run.tasks,
+    )
+    yield (
+        "A zone could not be read at one end: how far its figure is off is not known",
+        lambda run: not result.estimate and None in _errors(run).values(),
+    )
+    yield (
+        "Too short to be exact: measure longer, or repeat inside of one command",
+        lambda run: any(
+            (error or 0.0) > UNRELIABLE * run.zones[kind].joules
+            for kind, error in _errors(run).items()
+        ),
+    )
+    most_s = max(run.untracked_s for run in result.runs)
+    words = "s of the machine's CPU time could not be tracked by task: some of it may belong here"
+    yield (
+        f"{'Up to ' if len(result.runs) > 1 else ''}{most_s:.3f} {words}",
+        lambda run: run.untracked_s > MIN_UNTRACKED_S,
+    )
+    if len(result.runs) > 1:
+        yield "The exit status was not 0", lambda run: run.exit_status not in {None, 0}
+
+
+def _errors(run: Run) -> dict[str, float | None]:
+    return {kind: zone.error_joules for kind, zone in run.zones.items()}
+
+
 # --- intervals --------------------------------------------------------------------------------
 
 
-def interval_row(at_s: float, span: Span, kinds: tuple[str, ...], *, is_estimate: bool) -> str:
+def interval_row(at_s: float, span: Span, zones: tuple[Zone, ...], meter: MeterStats) -> str:
     """Return one interval as a line: when it ended, and what was used in it."""
-    unit = "J estimate" if is_estimate else "J"
-    figures = (
-        f"{kind} {uj / UJ_PER_J:9.4f} {unit} {uj / UJ_PER_J / span.length_s:8.3f} W"
-        for kind, uj in zip(kinds, span.energy_uj[JOB].tolist(), strict=True)
-    )
-    return "  ".join((f"{at_s:10.3f} s", *figures, f"CPU {span.cpu_ns / NS_PER_S:.3f} s"))
+    cells = [f"{at_s:10.3f} s"]
+    used_j, errors_j = span.energy_uj[JOB] / UJ_PER_J, error_of(span, zones, meter)
+    for kind, job_j, error_j in zip(zone_kinds(zones), used_j, errors_j, strict=True):
+        unit = "J estimate" if meter.is_estimate else f"J ± {error_j:.4f}".removesuffix(" ± nan")
+        cells.append(f"{kind} {job_j:9.4f} {unit} {job_j / span.length_s:8.3f} W")
+    if span.untracked_ns > MIN_UNTRACKED_S * NS_PER_S:
+        cells.append(f"untracked {span.untracked_ns / NS_PER_S:.3f} s")
+    return "  ".join((*cells, f"CPU {span.cpu_ns / NS_PER_S:.3f} s"))
 
 
 # --- for programs -----------------------------------------------------------------------------
@@ -151,8 +188,8 @@ def separated(result: Result, separator: str) -> str:
     of_run = ("wall_s", "cpu_s", "tasks", "switches", "running", "untracked_s", "exit_status")
     writer.writerow(("run", "zone", *COLUMNS, *of_run, "meter", "estimate"))
     for number, run in enumerate(result.runs, 1):
-        for kind, zone in run.zones.items():
-            figures = [getattr(zone, name) for name in COLUMNS]
+        for kind, zone in run.zones.items() or [("", None)]:
+            figures = [getattr(zone, name, None) for name in COLUMNS]
             shared = [getattr(run, name) for name in of_run]
             line = (number, kind, *figures, *shared, result.meter, int(result.estimate))
             writer.writerow("" if value is None else value for value in line)
@@ -161,12 +198,13 @@ def separated(result: Result, separator: str) -> str:
 
 def go_benchmark(result: Result) -> str:
     """Return a line for each run as Go's benchmarks print it, for benchstat."""
-    kinds = tuple(result.runs[0].zones) if result.runs else ()
+    runs = [run for run in result.runs if run.zones]
+    kinds = tuple(runs[0].zones) if runs else ()
     suffix = "-J-estimated" if result.estimate else "-J"
     lines = [f"Unit {kind}{suffix} better=lower" for kind in kinds]
     lines += ["Unit cpu-sec better=lower", "Unit sec better=lower"]
     name = re.sub(r"[^\w./=-]+", "_", result.subject).strip("_") or "command"
-    for run in result.runs:
+    for run in runs:
         figures = [f"{zone.joules:.6f} {kind}{suffix}" for kind, zone in run.zones.items()]
         figures += [f"{run.cpu_s:.6f} cpu-sec", f"{run.wall_s:.6f} sec"]
         lines.append(f"Benchmark{name[:1].upper()}{name[1:]} 1 " + " ".join(figures))

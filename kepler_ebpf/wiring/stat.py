@@ -13,7 +13,6 @@ from typing import Any, TextIO
 
 import click
 
-from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.model.energy import Meter
@@ -204,8 +203,7 @@ class _Rows:
             self._span.add(step)
         # Half an interval early is nearer than half an interval late.
         if is_last or self._span.length_s >= self._every_s - step.length_s / 2:
-            kinds, is_estimate = zone_kinds(self._meter.zones), self._meter.stats.is_estimate
-            row = text.interval_row(at_s, self._span, kinds, is_estimate=is_estimate)
+            row = text.interval_row(at_s, self._span, self._meter.zones, self._meter.stats)
             self._out.write(row + "\n")
             self._out.flush()
             self._span = None

@@ -17,6 +17,7 @@ from tools import tool
 
 STAT = (sys.executable, "-m", "kepler_ebpf", "stat")
 OWN_FAILURE = 125
+ROW_END = r"  CPU [\d.]+ s$"
 BURN = "import time\nwhile time.process_time() < {}: pass"
 
 
@@ -149,15 +150,19 @@ def test_command_runs_as_the_user():
 # --- what is measured -------------------------------------------------------------------------
 
 
-def test_command_and_the_rest_are_the_node(tmp_path):
-    """On counters, the command's joules and the rest are what the counters have moved."""
+@pytest.fixture
+def on_counters(tmp_path):
+    """Give the flag for a tree of counters that move."""
     (tmp_path / "devices/system").mkdir(parents=True)
     (tmp_path / "devices/system/cpu").symlink_to("/sys/devices/system/cpu")
     tree = PowercapTree(tmp_path, "single_socket")
     with driven(tree, CpuModel(5.0, 20.0, host_busy_s)):
-        result, run = measured(
-            *("--host.sysfs", str(tree.sysfs)), "--", sys.executable, "-c", BURN.format(0.3)
-        )
+        yield ("--host.sysfs", str(tree.sysfs))
+
+
+def test_command_and_the_rest_are_the_node(on_counters):
+    """On counters, the command's joules and the rest are what the counters have moved."""
+    result, run = measured(*on_counters, "--", sys.executable, "-c", BURN.format(0.3))
     assert (result["meter"], result["estimate"]) == ("rapl", False)
     assert set(run["zones"]) >= {"package", "core"}
     for zone in run["zones"].values():
@@ -188,6 +193,8 @@ def test_runs_are_repeated_and_summarised():
     assert "3 runs of: true" in done.stderr
     assert "standard deviation" in done.stderr
     assert "95% interval of the mean" in done.stderr
+    assert "rest of the machine" in done.stderr
+    assert "in 1 task, " in done.stderr
     result, _ = measured("-r", "3", "--", "true")
     assert len(result["runs"]) == 3
 
@@ -218,13 +225,82 @@ def test_rows_add_up_to_the_run():
     done = stat(
         "-I", "100", "--meter", "fake", "--json", "--", sys.executable, "-c", BURN.format(0.33)
     )
-    rows = [line for line in done.stderr.splitlines() if re.search(r"CPU [\d.]+ s$", line)]
+    rows = [line for line in done.stderr.splitlines() if re.search(ROW_END, line)]
     (run,) = json.loads(done.stderr.removeprefix("\n".join(rows)))["runs"]
     assert len(rows) >= 3
     assert all("J estimate" in row for row in rows)
     cpu_s = sum(float(row.split()[-2]) for row in rows)
     # The first row has the start of the command too, and each is rounded.
     assert run["cpu_s"] - 0.0005 * len(rows) <= cpu_s < run["cpu_s"] + 0.1
+
+
+def test_rows_have_the_stated_error(on_counters):
+    """On counters, each figure of each row has its own."""
+    command = ("--", sys.executable, "-c", BURN.format(0.3))
+    rows = stat("-I", "100", *on_counters, *command).stderr.splitlines()
+    errors = [re.findall(r" J ± ([\d.]+)", row) for row in rows if re.search(ROW_END, row)]
+    assert len(errors) >= 3
+    assert all(len(each) == 4 for each in errors)
+    assert all(float(error) > 0 for each in errors for error in each)
+
+
+LATE = """
+import os, sys, time
+def child():
+    if not os.fork():
+        os._exit(0)
+    os.wait()
+for _ in range(20):
+    child()
+early_s = time.monotonic()
+wait_s = float(sys.argv[1])
+if not os.fork():
+    os.closerange(0, 3)
+    time.sleep(wait_s + 2)
+    os._exit(0)
+time.sleep(wait_s)
+print(early_s, time.monotonic(), flush=True)
+child(), child()
+print(time.monotonic(), flush=True)
+"""
+
+
+def test_tasks_are_those_of_the_counted_time():
+    """With -D those that had ended are not counted; those that slept through it are."""
+    for delay_s in (0.3, 1.2, 4.8, 19.2):
+        script = (sys.executable, "-Ss", "-c", LATE, str(delay_s + 1.0))
+        done = stat("--json", "-D", str(int(delay_s * 1000)), "--", *script)
+        early_s, late_s, end_s = map(float, done.stdout.split())
+        (run,) = json.loads(done.stderr)["runs"]
+        # On a slow machine what was to be early or late may not have been.
+        if early_s < end_s - run["wall_s"] and late_s > time.monotonic() - run["wall_s"]:
+            break
+    assert run["tasks"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("--", "sh", "-c", "exit 3"), 3),
+        (("--comm", "sh", "--timeout", "0.1"), 0),
+    ],
+    ids=["command", "attached"],
+)
+def test_end_before_the_delay_is_told(arguments, status):
+    """Nothing is counted then: no figures, a note, and the command's status."""
+    done = stat("-D", "60000", *arguments)
+    assert done.returncode == status
+    assert "Nothing was counted" in done.stderr
+    assert " J " not in done.stderr
+    _, run = measured("-D", "60000", *arguments)
+    assert run["zones"] == {}
+
+
+def test_name_that_no_task_has_is_told():
+    """0 J of a name that is misspelt would look like a figure."""
+    done = stat("--comm", "no-such-comm", "--timeout", "0.1")
+    assert done.returncode == 0
+    assert "No task of --comm no-such-comm ran" in done.stderr
 
 
 def test_running_process_is_measured():
