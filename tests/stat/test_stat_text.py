@@ -81,6 +81,17 @@ def lines_with(note, result):
     return [line for line in table(result).splitlines() if note in line]
 
 
+def test_rest_that_is_not_known_for_a_run_is_not_shown():
+    """Of a run that ended too soon for its caller to know it."""
+    short = dict.fromkeys(
+        ("rest_joules", "rest_active_joules", "idle_joules", "unowned_joules"), None
+    )
+    written = table(result_of(RUN, with_zone(**short)))
+    assert "10.00 J ± 0.10 " in written
+    assert "of the node" not in written
+    assert "rest of the machine" not in written
+
+
 UNREAD = "could not be read at one end"
 UNTRACKED = "0.200 s of the machine's CPU time could not be tracked by task"
 

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from running import CHECKOUT, GIVE_UP_S
+
+from kepler_ebpf.stat.result import NOT_COUNTED
 
 COMMAND = (sys.executable, "-m", "kepler_ebpf")
 BURN = f"{sys.executable} -Ss -c 'import time\nwhile time.process_time() < {{}}: pass'"
@@ -109,6 +112,7 @@ def test_results_have_the_governor_of_their_host(tmp_path):
         ({"host": {"cpu": "another"}}, "cpu"),
         ({"host": "none"}, "no result"),
         ({"runs": []}, "0 run(s)"),
+        ({"runs": [asdict(NOT_COUNTED)] * 2}, "before it was counted"),
         ({"runs": [{"wall_s": 1}]}, "no result"),
     ],
     ids=str,
