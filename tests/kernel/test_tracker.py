@@ -18,7 +18,7 @@ from trackers import (
     settled,
     unbalanced_ns,
 )
-from truth import TICKS_NS, Stopwatch
+from truth import TICKS_NS, Stopwatch, init_ns
 
 from kepler_ebpf.kernel.layout import FLAG_ENDED
 from kepler_ebpf.kernel.libbpf import enable_stats
@@ -40,12 +40,6 @@ def storm_usages(tracker):
     for load in loads:
         load.close()
     return usages
-
-
-def init_ns():
-    """Read the CPU time that PID 1 has used, also in threads that have ended."""
-    cpu_clock = ~1 << 3 | 2  # of a process: see clock_getcpuclockid(3)
-    return time.clock_gettime_ns(cpu_clock)
 
 
 def test_tasks_and_lost_time_are_the_busy_time(storm_usages):
