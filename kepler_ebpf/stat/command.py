@@ -8,13 +8,13 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
-from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.errors import ConfigError, SetupError
 
 NOT_FOUND, NOT_EXECUTABLE, BY_SIGNAL = 127, 126, 128
 """Exit statuses as the shell gives them; that of a signal is added to the last."""
@@ -33,7 +33,12 @@ class CommandError(Exception):
 
 
 class Command:
-    """A running command."""
+    """A running command, in a context that ends after it.
+
+    From its start to the end of the context, signals are passed on to it and do not end us. A
+    handler that the caller has set is called too; what the caller has had ignored stays ignored, as
+    it does in the command.
+    """
 
     def __init__(
         self,
@@ -46,19 +51,30 @@ class Command:
         Raises CommandError where it cannot be executed, ConfigError for an unknown user.
         """
         identity = {} if user is None else _identity(user)
-        # All descriptors that we opened are closed by exec; those of the caller pass.
-        start = partial(subprocess.Popen, close_fds=False, **identity)
-        before()
+        self._descriptor = -1
+        self._missed: list[int] = []
+        self._handlers: dict[int, Any] = {
+            number: handler
+            for number in (*FORWARDED, *FROM_TERMINAL)
+            if (handler := signal.getsignal(number)) != signal.SIG_IGN
+        }
+        for number in self._handlers:
+            signal.signal(number, self._forward)
         try:
-            self._process = start(arguments)
-        except OSError as error:
-            script = shutil.which(arguments[0]) if error.errno == errno.ENOEXEC else None
-            if script is None:
-                raise _refusal(arguments[0], error) from None
-            before()
-            # A text without an interpreter of its own is the shell's, as it is for a shell.
-            self._process = start(["/bin/sh", script, *arguments[1:]])
+            self._process = _started(arguments, identity, before)
+        except BaseException:
+            self.__exit__()
+            raise
         self._descriptor = os.pidfd_open(self._process.pid)
+        for number in self._missed:
+            self._send(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def ends_within(self, wait_s: float | None) -> bool:
         """Wait for its end, no longer than *wait_s* if that is given; it is not reaped by that."""
@@ -71,26 +87,50 @@ class Command:
         status: int = self._process.wait()
         return status if status >= 0 else BY_SIGNAL - status
 
-    @contextmanager
-    def forwarded_signals(self) -> Iterator[None]:
-        """Pass signals on to the command while the context lasts, and do not end by them."""
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        # The terminal has sent its signals to the command too.
+        if number not in FROM_TERMINAL:
+            if self._descriptor < 0:
+                self._missed.append(number)
+            else:
+                self._send(number)
+        handler = self._handlers[number]
+        if callable(handler):
+            handler(number, frame)
 
-        def forward(number: int, _: FrameType | None) -> None:
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, number)
+    def _send(self, number: int) -> None:
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._descriptor, number)
 
-        def leave(_: int, __: FrameType | None) -> None:
-            """Do nothing: the terminal has sent it to the command too."""
 
-        # What the caller has had ignored stays ignored, as it does in the command.
-        handlers = dict.fromkeys(FORWARDED, forward) | dict.fromkeys(FROM_TERMINAL, leave)
-        taken = [number for number in handlers if signal.getsignal(number) != signal.SIG_IGN]
-        before = {number: signal.signal(number, handlers[number]) for number in taken}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def _started(
+    arguments: Sequence[str], identity: dict[str, Any], before: Callable[[], None]
+) -> subprocess.Popen[Any]:
+    # All descriptors that we opened are closed by exec; those of the caller pass.
+    start = partial(subprocess.Popen, close_fds=False, **identity)
+    before()
+    try:
+        return start(arguments)
+    except OSError as error:
+        script = shutil.which(arguments[0]) if error.errno == errno.ENOEXEC else None
+        if script is None:
+            raise _refusal(arguments[0], error) from None
+        before()
+        # A text without an interpreter of its own is the shell's, as it is for a shell.
+        return start(["/bin/sh", script, *arguments[1:]])
+
+
+def run_shell(text: str) -> int:
+    """Run a shell command with its signals passed on, and return its exit status.
+
+    Raises SetupError where there is no shell.
+    """
+    try:
+        with Command(("/bin/sh", "-c", text)) as command:
+            command.ends_within(None)
+            return command.reap()
+    except CommandError as error:
+        raise SetupError(str(error), "leave out what the shell is to run") from None
 
 
 def _refusal(program: str, error: OSError) -> CommandError:

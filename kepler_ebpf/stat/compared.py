@@ -26,7 +26,10 @@ SAME_KEYS = ("meter", "estimate")
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Results A and B with their ratios; the verdict is that of *zone* alone."""
+    """Results A and B with their ratios; the verdict is that of *zone* alone.
+
+    Too few pairs, of runs that were interrupted, have no ratios and no verdict.
+    """
 
     a: Result
     b: Result
@@ -36,9 +39,9 @@ class Compared:
     ratios: dict[str, Ratio]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Verdict | None:
         """What can be said about the joules of the zone."""
-        return self.ratios["joules"].verdict(self.least)
+        return self.ratios["joules"].verdict(self.least) if self.ratios else None
 
 
 def compared(a: Result, b: Result, *, zone: str, least: float, interleaved: bool) -> Compared:
@@ -47,6 +50,8 @@ def compared(a: Result, b: Result, *, zone: str, least: float, interleaved: bool
     Raises ConfigError where they cannot be compared.
     """
     _refuse_other_worlds(a, b)
+    if interleaved and len(a.runs) < MIN_RUNS:
+        return Compared(a, b, zone, least, interleaved, {})
     for name, result in (("A", a), ("B", b)):
         if len(result.runs) < MIN_RUNS:
             raise ConfigError(f"{name} has {len(result.runs)} run(s)", "measure with -r 5 or more")
@@ -82,7 +87,7 @@ def read(path: str) -> Result:
             Run(**{**run, "zones": {kind: ZoneEnergy(**of) for kind, of in run["zones"].items()}})
             for run in record.pop("runs")
         ]
-        record.pop("exit_status")
+        record.pop("cut", None)
         record["host"] = {str(key): str(value) for key, value in record["host"].items()}
         return Result(**{**record, "command": tuple(record["command"]), "runs": tuple(runs)})
     except OSError as error:
@@ -117,6 +122,10 @@ def table(result: Compared) -> str:
 
 
 def _lines(result: Compared) -> Iterator[str]:
+    pairs = f"{len(result.a.runs)} of {result.a.planned_runs} pairs"
+    if result.verdict is None:
+        yield f" no verdict: interrupted after {pairs}, and it takes {MIN_RUNS}"
+        return
     ratio, least = result.ratios["joules"], f"{100 * result.least:g} %"
     words = {
         Verdict.DIFFERENT: f"different: B uses {_percent(ratio.more)} joules",
@@ -124,7 +133,9 @@ def _lines(result: Compared) -> Iterator[str]:
         Verdict.OPEN: "cannot tell: the difference could be up to "
         f"{100 * max(abs(ratio.low), abs(ratio.high)):.1f} %",
     }
-    yield f" {words[result.verdict]} ({result.zone}{', estimate' if result.a.estimate else ''})"
+    is_interrupted = result.interleaved and result.a.is_cut
+    notes = [result.zone, *["estimate"] * result.a.estimate, *[pairs] * is_interrupted]
+    yield f" {words[result.verdict]} ({', '.join(notes)})"
     yield f" A: {result.a.subject}"
     yield f" B: {result.b.subject}"
     rows: list[Sequence[str]] = [("", "B to A", "", "95% interval", "")]
@@ -145,6 +156,7 @@ def _conditions(result: Compared) -> Iterator[str]:
         yield " The energy is an estimate: J per CPU s is the model's figure, and was not measured."
     if not result.interleaved:
         yield " The runs were not interleaved: what changed between A and B is in the difference."
+    yield from _early_ends(result)
     for key in ("node", "kernel"):
         one, other = result.a.host.get(key), result.b.host.get(key)
         if one != other:
@@ -164,6 +176,18 @@ def _conditions(result: Compared) -> Iterator[str]:
         yield f" Other tasks used {100 * share:.0f} % of the active energy meanwhile."
 
 
+def _early_ends(result: Compared) -> Iterator[str]:
+    if result.interleaved and result.a.is_cut:
+        yield (
+            f" It was interrupted, and {len(result.a.runs)} of {result.a.planned_runs} pairs are "
+            "whole. No figure was shown before: the interval is right for so many."
+        )
+        return
+    for name, each in (("A", result.a), ("B", result.b)):
+        if each.is_cut:
+            yield f" {name} ended early: {len(each.runs)} of {each.planned_runs} runs are whole."
+
+
 def _percent(part: float) -> str:
     return f"{100 * part:+.1f} %"
 
@@ -172,10 +196,11 @@ def to_json(result: Compared) -> str:
     """Return the comparison as one JSON object."""
     return json.dumps(
         {
-            "verdict": result.verdict.value,
+            "verdict": result.verdict and result.verdict.value,
             "zone": result.zone,
             "least": result.least,
             "interleaved": result.interleaved,
+            "cut": result.a.is_cut or result.b.is_cut,
             "estimate": result.a.estimate,
             "ratios": {name: asdict(ratio) for name, ratio in result.ratios.items()},
             "a": asdict(result.a),

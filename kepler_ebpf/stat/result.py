@@ -58,7 +58,10 @@ NOT_COUNTED = Run(wall_s=0.0, cpu_s=0.0, tasks=0, switches=0, untracked_s=0.0, z
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All runs of one `stat`. ``subject`` names what was measured, for people."""
+    """All runs of one `stat`. ``subject`` names what was measured, for people.
+
+    ``exit_status`` is that of the last run, or of what ended the runs early; 0 without a command.
+    """
 
     command: tuple[str, ...]
     subject: str
@@ -66,14 +69,15 @@ class Result:
     meter: str
     estimate: bool
     host: Mapping[str, str]
+    planned_runs: int = 1
+    exit_status: int = 0
 
     @property
-    def exit_status(self) -> int:
-        """The exit status of the last run, 0 without a command."""
-        return (self.runs[-1].exit_status or 0) if self.runs else 0
+    def is_cut(self) -> bool:
+        """Whether the runs ended early."""
+        return len(self.runs) < self.planned_runs
 
     def to_json(self) -> str:
-        """Return the result as one JSON object, with the key ``exit_status`` of the last run."""
+        """Return the result as one JSON object, with the key ``cut`` for ``is_cut``."""
         record: dict[str, Any] = asdict(self)
-        record["exit_status"] = self.exit_status
-        return json.dumps(record, indent=1)
+        return json.dumps(record | {"cut": self.is_cut}, indent=1)

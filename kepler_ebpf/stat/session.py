@@ -73,7 +73,7 @@ class Session:
 
         command = Command(arguments, user, before=begin)
         began_s = time.monotonic()
-        with command.forwarded_signals():
+        with command:
             if delay_s:
                 if command.ends_within(delay_s):
                     return replace(NOT_COUNTED, exit_status=command.reap())

@@ -30,7 +30,8 @@ def table(result: Result) -> str:
         lines = _summary(result, runs)
     elif runs:
         lines = _figures(result, runs[0])
-    return "\n".join([*lines, *_notes(result)]) + "\n"
+    early = [f" ended early: {len(result.runs)} of {result.planned_runs} runs are whole"]
+    return "\n".join([*early * result.is_cut, *lines, *_notes(result)]) + "\n"
 
 
 # --- one run ----------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from kepler_ebpf.profile.recorder import Recorder
 from kepler_ebpf.profile.result import About, profile_of
 from kepler_ebpf.profile.summary import summary
 from kepler_ebpf.profile.symbols.names import Names
-from kepler_ebpf.stat.command import BY_SIGNAL, Command, CommandError
+from kepler_ebpf.stat.command import Command, CommandError
 from kepler_ebpf.stat.stop import Stop
 from kepler_ebpf.stat.tally import Select
 from kepler_ebpf.wiring.selection import any_within, attached, selection
@@ -163,14 +162,14 @@ def _run(
     """Measure until the command ends, or without one until a signal, the time, or their end."""
     if not asked.chosen:
         if stopped.within(0):
-            return BY_SIGNAL + signal.SIGINT
+            return stopped.status or 0
         return opened.run(asked.command, asked.user).exit_status or 0
     if not asked.command:
         waits = [stopped.within, *([ends] if ends else [])]
         opened.session.attach(select, any_within(waits, asked.timeout))
         return 0
     command = Command(asked.command, asked.user)
-    with command.forwarded_signals():
+    with command:
         opened.session.attach(select, command.ends_within)
         return command.reap()
 

@@ -133,7 +133,7 @@ def _recorded(
             pass
         ticker.stop()
 
-    with command.forwarded_signals():
+    with command:
         waiter = threading.Thread(target=follow, name="command", daemon=True)
         waiter.start()
         raise_priority()

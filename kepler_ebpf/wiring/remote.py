@@ -64,7 +64,7 @@ class RemoteSession:
             # Its CPU time counts from the fork on, so its time does too.
             began_s = time.monotonic()
             command = Command(arguments, user)
-            with command.forwarded_signals():
+            with command:
                 command.ends_within(None)
                 wall_s = time.monotonic() - began_s
                 try:

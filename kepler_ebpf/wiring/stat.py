@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,10 +16,10 @@ from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.model.energy import Meter
 from kepler_ebpf.stat import text
-from kepler_ebpf.stat.command import Command, CommandError
+from kepler_ebpf.stat.command import Command, CommandError, run_shell
 from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import MAX_STEP_S
-from kepler_ebpf.stat.stop import Stop
+from kepler_ebpf.stat.stop import Stop, stop_of_runs
 from kepler_ebpf.stat.tally import Span
 from kepler_ebpf.wiring.remote import RemoteSession
 from kepler_ebpf.wiring.selection import any_within, attached, selection
@@ -87,13 +86,16 @@ def stat(config: Config, **flags: Any) -> int:
         if asked.attached:
             runs, failure = _attached(stack, asked, opened)
         else:
-            runs, failure = _commands(asked, runner)
-        if runs:
+            runs, failure = _commands(stack, asked, runner)
+        status = failure if failure is not None else runs[-1].exit_status or 0
+        # A program that reads JSON finds there that nothing was measured.
+        if runs or asked.as_json:
             subject = ", ".join(asked.attached) or shlex.join(asked.command)
             result = runner.result(asked.command, subject, runs)
+            result = replace(result, planned_runs=asked.repeat, exit_status=status)
             out.write(_render(result, asked))
             out.flush()
-    return failure if failure is not None else runs[-1].exit_status or 0
+    return status
 
 
 def _refuse_contradictions(asked: Asked) -> None:
@@ -138,31 +140,54 @@ def _render(result: Result, asked: Asked) -> str:
 # --- commands ---------------------------------------------------------------------------------
 
 
-def _commands(asked: Asked, runner: Opened | RemoteSession) -> tuple[list[Run], int | None]:
-    """Run the command as often as asked; the status is that of a failure that ended it early."""
+def _commands(
+    stack: ExitStack, asked: Asked, runner: Opened | RemoteSession
+) -> tuple[list[Run], int | None]:
+    """Run the command as often as asked; the status is that of what ended it early."""
     runs: list[Run] = []
     total = asked.warmup + asked.repeat
+    is_alone = total == 1 and not (asked.prepare or asked.cleanup)
+    stopped = Stop(stack, ()) if is_alone else stop_of_runs(stack)
     for number in range(total):
         if total > 1 and sys.stderr.isatty():
             click.echo(f"run {number + 1} of {total}", err=True)
-        _shell("--prepare", asked.prepare)
+        is_only = asked.repeat == 1 and number == asked.warmup
         try:
-            run = runner.run(asked.arguments, asked.user, asked.delay / MS_PER_S)
+            run = _once(asked, runner, stopped, is_only=is_only)
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return runs, error.exit_status
-        _shell("--cleanup", asked.cleanup)
-        if number >= asked.warmup:
+        if run and number >= asked.warmup:
             runs.append(run)
+        if run is None or stopped.within(0):
+            break
         if run.exit_status and not asked.ignore_failure and number + 1 < total:
             click.echo(f"error: run {number + 1} ended with status {run.exit_status}", err=True)
             return runs, run.exit_status
-    return runs, None
+    if stopped.within(0) and (asked.output or not (runs or asked.as_json)):
+        click.echo(f"error: interrupted: {len(runs)} of {asked.repeat} runs are whole", err=True)
+    return runs, stopped.status
 
 
-def _shell(flag: str, command: str | None) -> None:
-    if command and (status := subprocess.call(command, shell=True)):  # noqa: S602 - that is asked
-        raise SetupError(f"{flag}: {command!r} ended with status {status}", "mend the command")
+def _once(
+    asked: Asked, runner: Opened | RemoteSession, stopped: Stop, *, is_only: bool
+) -> Run | None:
+    """Run the command, with what is wanted before and after; None where a signal has come amid."""
+    _shell("--prepare", asked.prepare, stopped)
+    if stopped.within(0):
+        return None
+    run = runner.run(asked.arguments, asked.user, asked.delay / MS_PER_S)
+    if is_only:
+        # What a signal does to a command alone is its own.
+        stopped.forget()
+    is_whole = not stopped.within(0)
+    _shell("--cleanup", asked.cleanup, stopped)
+    return run if is_whole else None
+
+
+def _shell(flag: str, text: str | None, stopped: Stop) -> None:
+    if text and (status := run_shell(text)) and not stopped.within(0):
+        raise SetupError(f"{flag}: {text!r} ended with status {status}", "mend the command")
 
 
 # --- tasks that run anyway --------------------------------------------------------------------
@@ -180,7 +205,7 @@ def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run]
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return [], error.exit_status
-        stack.enter_context(command.forwarded_signals())
+        stack.enter_context(command)
         ends = [command.ends_within]
     elif ends_within:
         ends.append(ends_within)
