@@ -88,6 +88,41 @@ def test_help_imports_neither_numpy_nor_bcc(checkout: Path) -> None:
     assert done.stdout == "set()\n"
 
 
+COMPLETE = """
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+complete -p "$1" >/dev/null && _kepler_ebpf_completion "$1" && echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ([""], {verb.name for verb in VERBS}),
+        (["re"], {"record", "report", "replay"}),
+        (["stat", "--re"], {"--repeat"}),
+        (["stat", "--format", ""], {"text", "go"}),
+    ],
+    ids=str,
+)
+def test_bash_completes_what_the_readme_says(
+    words: list[str], completed: set[str], checkout: Path, tmp_path: Path
+) -> None:
+    """The README's line makes bash complete verbs, their flags, and the values of these."""
+    program = tmp_path / "kepler-ebpf"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m kepler_ebpf "$@"\n')
+    program.chmod(0o755)
+    (line,) = re.findall(r"`(eval .*)`", (checkout / "README.md").read_text())
+    done = subprocess.run(
+        ["bash", "-c", line + COMPLETE, "bash", "kepler-ebpf", *words],
+        cwd=checkout,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (set(done.stdout.split()), done.stderr) == (completed, "")
+
+
 # --- verbs --------------------------------------------------------------------------------------
 
 
