@@ -29,19 +29,19 @@ def stuck_at(tmp_path):
 
 
 def interrupted(*arguments):
-    """Run a verb on a terminal, press Ctrl-C when it is stuck; its status and the screen."""
+    """Run a verb on a terminal, and press Ctrl-C at each READY; its status and the screen."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(CHECKOUT)
         os.execv(sys.executable, [*COMMAND, *arguments])  # noqa: S606 - in a terminal of its own
-    screen, is_pressed = b"", False
+    screen, presses = b"", 0
     # The last process that has the terminal open ends the reading with an error.
     with suppress(OSError):
         while part := os.read(terminal, 65536):
             screen += part
-            if b"READY" in screen and not is_pressed:
+            while presses < screen.count(b"READY\r\n"):
                 os.write(terminal, CTRL_C)
-                is_pressed = True
+                presses += 1
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen.decode()
 
@@ -56,6 +56,17 @@ def test_interrupt_ends_the_repetition(flags, stuck_at):
     assert status == BY_CTRL_C
     assert "ended early: 2 of 5 runs are whole" in screen
     assert "2 runs of: sh" in screen
+
+
+def test_command_may_take_its_time_to_end(stuck_at):
+    """While a command lasts each Ctrl-C is its own: `stat` waits for it, and drops the run."""
+    stubborn = "trap 'n=x$n; [ $n != xxx ] || exit 0; echo READY' INT; echo READY"
+    script = stuck_at(2).replace(
+        "echo READY; exec sleep 100", f"{stubborn}; while :; do sleep 0.1; done"
+    )
+    status, screen = interrupted("stat", "-r", "5", "--", "sh", "-c", script)
+    assert status == BY_CTRL_C
+    assert "1 of 5 runs are whole" in screen
 
 
 @pytest.mark.parametrize(("flag", "whole"), [("--prepare", 2), ("--cleanup", 3)])
