@@ -24,8 +24,12 @@ def main() -> None:
     fill_standard_streams()
     _arenas = _reserve_arenas() if sys.argv[1:2] == ["run"] else []
     from kepler_ebpf.cli import main as command  # noqa: PLC0415  - takes time
+    from kepler_ebpf.cli import reported_errors  # noqa: PLC0415
+    from kepler_ebpf.host.output import guard_standard_streams  # noqa: PLC0415
 
-    command(prog_name="kepler-ebpf")
+    guard_standard_streams()
+    with reported_errors():
+        command(prog_name="kepler-ebpf")
 
 
 def _reserve_arenas() -> list[bytes]:

@@ -112,7 +112,8 @@ class VerbCommand(click.Command):
         ours = args.index("--") if "--" in args else len(args)
         spelled = [*(NEGATED.get(arg, arg) for arg in args[:ours]), *args[ours:]]
         try:
-            return super().parse_args(ctx, spelled)
+            with reported_errors(self._verb.error_status):  # Help is written meanwhile.
+                return super().parse_args(ctx, spelled)
         except click.UsageError as error:
             if self._verb.error_status is None:
                 raise

@@ -6,36 +6,34 @@ dropped and counted.
 
 from __future__ import annotations
 
+import errno
 import os
-import select
 import threading
 from collections.abc import Callable
-from typing import TextIO
 
-from kepler_ebpf.errors import KeplerError, SetupError
+from kepler_ebpf.host.output import Output, has_reader
 from kepler_ebpf.host.rights import give_up
 from kepler_ebpf.model.snapshot import Snapshot
 
 CLOSE_WAIT_S = 1.0
 """How long a reader has at the end to take the last snapshots."""
 
-REMEDY = "redirect it to a file or a pipe that can be written, or leave out --exporter.stdout"
-
 
 class Printer:
-    """Prints snapshots to the standard output; ``dropped`` counts the skipped ones."""
+    """Prints snapshots; ``dropped`` counts the skipped ones."""
 
     def __init__(
-        self, stream: TextIO | None, render: Callable[[Snapshot], str], failed: Callable[[], None]
+        self, output: Output, render: Callable[[Snapshot], str], failed: Callable[[], None]
     ) -> None:
-        """Print what *render* returns for a snapshot. Raises SetupError where *stream* is None.
+        """Print what *render* returns for a snapshot. Raises SetupError where *output* is closed.
 
         *failed* is called, in another thread, when no more can be printed; ``close`` raises why.
         """
-        if stream is None:
-            raise SetupError("cannot write to the standard output: it is closed", REMEDY)
+        output.put("")
         self.dropped = 0
-        self._descriptor, self._encoding = stream.fileno(), stream.encoding
+        # A stream has a lock, which the interpreter takes at exit, and a thread that is stuck in a
+        # write would hold it: an output has none.
+        self._output = output
         self._render = render
         self._failed = failed
         self._waiting: Snapshot | None = None
@@ -56,7 +54,7 @@ class Printer:
     def close(self) -> None:
         """Wait up to CLOSE_WAIT_S for the last snapshots.
 
-        Raises the error that ended the printing: a KeplerError, or BrokenPipeError where the
+        Raises the error that ended the printing: a SetupError, or BrokenPipeError where the
         reader went away.
         """
         with self._changed:
@@ -85,21 +83,6 @@ class Printer:
         return snapshot
 
     def _print(self, snapshot: Snapshot) -> None:
-        text = f"{self._render(snapshot)}\n".encode(self._encoding, "replace")
-        try:
-            self._write(memoryview(text))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            problem = f"cannot write to the standard output: {error.strerror}"
-            raise KeplerError(problem, REMEDY) from error
-
-    def _write(self, left: memoryview) -> None:
-        # Not through the stream: a thread stuck in a write would hold the stream's lock, which the
-        # interpreter takes at exit.
-        while left:
-            try:
-                left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:
-                # Another program that shares the output may have made it non-blocking.
-                select.select((), (self._descriptor,), ())
+        self._output.put(f"{self._render(snapshot)}\n")
+        if not has_reader(self._output):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -8,8 +8,8 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Self
@@ -131,6 +131,18 @@ def run_shell(text: str) -> int:
             return command.reap()
     except CommandError as error:
         raise SetupError(str(error), "leave out what the shell is to run") from None
+
+
+@contextmanager
+def command_has_run(arguments: Sequence[str], exit_status: int) -> Iterator[None]:
+    """Have an error of writing name the *exit_status* of a command, which is not that of ours."""
+    try:
+        yield
+    except SetupError as error:
+        if not arguments:
+            raise
+        ended = f"the command has run, and ended with status {exit_status}"
+        raise SetupError(f"{error.problem}; {ended}", error.remedy) from None
 
 
 def _refusal(program: str, error: OSError) -> CommandError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 
 from kepler_ebpf.attribution import attribute, zone_kinds
 from kepler_ebpf.config.options import Config
+from kepler_ebpf.host.output import has_reader
 from kepler_ebpf.host.topology import read_cpu_info
 from kepler_ebpf.kernel.tracker import CpuTimeTracker
 from kepler_ebpf.loop.measurer import Measurer
@@ -50,11 +50,7 @@ def events(config: Config, **flags: object) -> int:
     with ExitStack() as stack:
         cpus = read_cpu_info(config.procfs, config.sysfs)
         watch = Watch(stack, open_measuring(stack, config, cpus), asked)
-        try:
-            watch.print_until(Stop(stack))
-        except BrokenPipeError:
-            # Who reads has had enough. At its end the interpreter would write to the pipe again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        watch.print_until(Stop(stack))
     return 0
 
 
@@ -86,6 +82,8 @@ class Watch:
             click.echo(header(self._kinds, is_estimate=self._meter.stats.is_estimate))
         is_over = False
         while left and not is_over:
+            if not has_reader(sys.stdout):
+                return
             left_s = until_s - time.monotonic()
             is_over = stop.within(max(min(asked.step / MS_PER_S, left_s), 0.0)) or left_s <= 0
             found = self._step()

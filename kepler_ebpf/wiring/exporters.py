@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -25,6 +24,7 @@ from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.prometheus import MetricsPage
 from kepler_ebpf.exporters.stdout import json_line, table
 from kepler_ebpf.host.facts import read_text
+from kepler_ebpf.host.output import ELSEWHERE, standard_output
 from kepler_ebpf.host.topology import CpuInfo
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.model.snapshot import Snapshot
@@ -42,7 +42,8 @@ def start_printer(
         return None
     levels = config.levels
     render = json_line if config.stdout_format == "jsonl" else table
-    printer = Printer(sys.stdout, lambda snapshot: render(snapshot, levels), stop)
+    output = standard_output(f"{ELSEWHERE}, or leave out --exporter.stdout")
+    printer = Printer(output, lambda snapshot: render(snapshot, levels), stop)
     stack.callback(printer.close)
     publisher.subscribe(printer.take)
     return printer

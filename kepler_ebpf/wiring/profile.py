@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 
 from kepler_ebpf.attribution import zone_kinds
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.host.output import Output, standard_output
 from kepler_ebpf.kernel.samples import ring_bytes
 from kepler_ebpf.model.arrays import Bools, Records
 from kepler_ebpf.profile.formats.registry import FORMATS, format_of, render
@@ -25,7 +25,7 @@ from kepler_ebpf.profile.recorder import Recorder
 from kepler_ebpf.profile.result import About, profile_of
 from kepler_ebpf.profile.summary import summary
 from kepler_ebpf.profile.symbols.names import Names
-from kepler_ebpf.stat.command import Command, CommandError
+from kepler_ebpf.stat.command import Command, CommandError, command_has_run
 from kepler_ebpf.stat.stop import Stop
 from kepler_ebpf.stat.tally import Select
 from kepler_ebpf.wiring.selection import any_within, attached, selection
@@ -33,7 +33,7 @@ from kepler_ebpf.wiring.session import Opened, open_session
 from kepler_ebpf.wiring.zones import chosen_kind
 
 DEFAULT_FORMAT = "html"
-STANDARD_OUTPUT = "-"
+PRINTED = "-"
 
 STEP_S = 0.5
 """Intervals end so often: shorter ones cost more, and in longer ones more processes come and go
@@ -99,7 +99,9 @@ def profile(config: Config, **flags: Any) -> int:
     """Profile, write the file, and return the command's exit status. Raises KeplerError."""
     asked = Asked(**flags)
     with ExitStack() as stack:
-        output = _open_output(stack, asked.path)
+        # Before anything is run, and what is in it stays until there is something new.
+        is_printed = asked.path == PRINTED
+        output = standard_output() if is_printed else stack.enter_context(Output(asked.path))
         # From here on a signal ends what is profiled, and what is known is written.
         stopped = Stop(stack)
         ring = ring_bytes(os.cpu_count() or 1, asked.frequency, STEP_S)
@@ -110,8 +112,9 @@ def profile(config: Config, **flags: Any) -> int:
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return error.exit_status
-        _write(output, asked.path, render(asked.format_name, profiled, kind))
-        where = "" if asked.path == STANDARD_OUTPUT else f" {asked.path}\n"
+        with command_has_run(asked.command, status):
+            output.write(render(asked.format_name, profiled, kind))
+        where = "" if is_printed else f" {asked.path}\n"
         click.echo(summary(profiled, kind) + where, err=True, nl=False)
     return status
 
@@ -176,47 +179,3 @@ def _run(
 
 def _all(records: Records) -> Bools:
     return np.ones(len(records), bool)
-
-
-# --- the file ---------------------------------------------------------------------------------
-
-
-def _open_output(stack: ExitStack, path: str) -> int:
-    """Open the file before anything is run; what is in it stays until there is something new."""
-    if path == STANDARD_OUTPUT:
-        return sys.stdout.fileno()
-    is_new = not os.path.lexists(path)
-    try:
-        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    stack.callback(os.close, output)
-    if is_new:
-        stack.callback(_remove_empty, path, output)
-    return output
-
-
-def _remove_empty(path: str, output: int) -> None:
-    if os.fstat(output).st_size == 0:
-        os.unlink(path)  # noqa: PTH108 - a text, not a path of ours
-
-
-def _write(output: int, path: str, content: bytes) -> None:
-    is_ours = stat.S_ISREG(os.fstat(output).st_mode) and path != STANDARD_OUTPUT
-    try:
-        if is_ours:
-            os.ftruncate(output, 0)
-        left = memoryview(content)
-        while left:
-            left = left[os.write(output, left) :]
-    except BrokenPipeError:
-        return  # who reads has had enough
-    except OSError as error:
-        with suppress(OSError):
-            if is_ours:
-                os.ftruncate(output, 0)  # Half a file may look whole.
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: str, error: OSError) -> SetupError:
-    return SetupError(f"cannot write to {path}: {error.strerror}", "name another file with -o")

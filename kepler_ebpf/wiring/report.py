@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,8 @@ import click
 
 from kepler_ebpf.config.moment import moment_text
 from kepler_ebpf.config.options import Config
-from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.errors import ConfigError
+from kepler_ebpf.host.output import Output
 from kepler_ebpf.recording.reader import Recording, open_recording
 from kepler_ebpf.recording.report import chart, page, records, text
 from kepler_ebpf.recording.report.account import Account, limited
@@ -84,7 +84,13 @@ def report(config: Config, **flags: Any) -> int:  # noqa: ARG001  as every verb 
     problems = tuple(recording.problems)
     source = Source(asked.recording, header.node, header.meter, header.is_estimate, problems)
     by_step = asked.over_time or asked.step is not None
-    _write(asked.output, WRITERS[form](View(found, source, zone, asked.top, by_step)))
+    made = WRITERS[form](View(found, source, zone, asked.top, by_step))
+    data = made.encode() if isinstance(made, str) else made
+    if asked.output:
+        with Output(asked.output) as output:
+            output.write(data)
+    else:
+        click.echo(data, nl=False)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
     return recording.exit_status
@@ -114,28 +120,6 @@ def _read(recording: Recording, asked: Asked) -> Report:
         has = "; ".join([has, *recording.problems])
         raise ConfigError(f"{asked.recording} has nothing of that time", has)
     return found
-
-
-def _write(output: str | None, made: str | bytes) -> None:
-    """Write to a file or to the standard output, whose reader may be gone. Raises SetupError."""
-    data = made.encode() if isinstance(made, str) else made
-    try:
-        if output:
-            Path(output).write_bytes(data)
-            return
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads it: what is still buffered goes nowhere.
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a device
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    except OSError as error:
-        if output:
-            with suppress(OSError):
-                os.truncate(output, 0)  # Half a table may look whole.
-        where = output or "the standard output"
-        problem = f"cannot write to {where}: {error.strerror}"
-        raise SetupError(problem, "name a place with room that may be written to") from None
 
 
 def _is_same(output: str, part: Path) -> bool:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
+from kepler_ebpf.host.output import Output, has_reader, standard_error
 from kepler_ebpf.model.energy import Meter
 from kepler_ebpf.stat import text
-from kepler_ebpf.stat.command import Command, CommandError, run_shell
+from kepler_ebpf.stat.command import Command, CommandError, command_has_run, run_shell
 from kepler_ebpf.stat.result import Result, Run
 from kepler_ebpf.stat.session import MAX_STEP_S
 from kepler_ebpf.stat.stop import Stop, stop_of_runs
@@ -84,7 +84,7 @@ def stat(config: Config, **flags: Any) -> int:
         else:
             runner = open_runner(stack, config)
         if asked.attached:
-            runs, failure = _attached(stack, asked, opened)
+            runs, failure = _attached(stack, asked, opened, out)
         else:
             runs, failure = _commands(stack, asked, runner)
         status = failure if failure is not None else runs[-1].exit_status or 0
@@ -93,8 +93,8 @@ def stat(config: Config, **flags: Any) -> int:
             subject = ", ".join(asked.attached) or shlex.join(asked.command)
             result = runner.result(asked.command, subject, runs)
             result = replace(result, planned_runs=asked.repeat, exit_status=status)
-            out.write(_render(result, asked))
-            out.flush()
+            with command_has_run(asked.command if runs else (), status):
+                out.put(_render(result, asked))
     return status
 
 
@@ -116,17 +116,13 @@ def _refuse_contradictions(asked: Asked) -> None:
         raise ConfigError(f"-x: {asked.separator!r} is not a separator", "give one character")
 
 
-def _open_output(stack: ExitStack, asked: Asked) -> TextIO:
+def _open_output(stack: ExitStack, asked: Asked) -> Output:
     """Open what the result is written to, before anything is run."""
-    try:
-        if asked.output:
-            return stack.enter_context(open(asked.output, "w", encoding="utf-8"))  # noqa: PTH123
-        if asked.log_fd is not None:
-            return os.fdopen(asked.log_fd, "w", encoding="utf-8", closefd=False)
-    except OSError as error:
-        where = asked.output or f"descriptor {asked.log_fd}"
-        raise SetupError(f"cannot write to {where}: {error.strerror}", "name another") from None
-    return sys.stderr
+    if asked.output:
+        return stack.enter_context(Output(asked.output))
+    if asked.log_fd is not None:
+        return Output(asked.log_fd, f"descriptor {asked.log_fd}")
+    return standard_error()
 
 
 def _render(result: Result, asked: Asked) -> str:
@@ -193,11 +189,18 @@ def _shell(flag: str, text: str | None, stopped: Stop) -> None:
 # --- tasks that run anyway --------------------------------------------------------------------
 
 
-def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run], int | None]:
-    """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end."""
+def _attached(
+    stack: ExitStack, asked: Asked, opened: Opened, out: Output
+) -> tuple[list[Run], int | None]:
+    """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end.
+
+    Without a command it ends too where nobody reads what is written.
+    """
     chosen, ends_within = selection(stack, asked, opened.measuring, opened.jobs)
     stopped = Stop(stack)
-    ends: list[Callable[[float], bool]] = [stopped.within]
+    ends: list[Callable[[float], bool]] = [
+        lambda wait_s: stopped.within(wait_s) or not has_reader(out)
+    ]
     command = None
     if asked.command:
         try:
@@ -216,7 +219,7 @@ def _attached(stack: ExitStack, asked: Asked, opened: Opened) -> tuple[list[Run]
 class _Rows:
     """Prints what was used in each *every_s* seconds, and in the rest of them at the end."""
 
-    def __init__(self, every_s: float, meter: Meter, out: TextIO) -> None:
+    def __init__(self, every_s: float, meter: Meter, out: Output) -> None:
         self._every_s, self._meter, self._out = every_s, meter, out
         self._span: Span | None = None
 
@@ -229,6 +232,7 @@ class _Rows:
         # Half an interval early is nearer than half an interval late.
         if is_last or self._span.length_s >= self._every_s - step.length_s / 2:
             row = text.interval_row(at_s, self._span, self._meter.zones, self._meter.stats)
-            self._out.write(row + "\n")
-            self._out.flush()
+            # The command goes on; an output that has failed fails again with the result.
+            with suppress(SetupError):
+                self._out.put(row + "\n")
             self._span = None

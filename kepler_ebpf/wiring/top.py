@@ -15,6 +15,7 @@ from kepler_ebpf.exporters.frame import Frame
 from kepler_ebpf.exporters.printer import Printer
 from kepler_ebpf.exporters.query import Query
 from kepler_ebpf.exporters.reduced import frame_of
+from kepler_ebpf.host.output import standard_output
 from kepler_ebpf.host.signals import end_on_signals
 from kepler_ebpf.loop.publisher import Publisher
 from kepler_ebpf.model.levels import LEVELS
@@ -90,7 +91,7 @@ def start_view(
         publisher.subscribe(live.take)
         return
     end_on_signals(stop)
-    printer = Printer(sys.stdout, _Batch(asked, stop).render, stop)
+    printer = Printer(standard_output(), _Batch(asked, stop).render, stop)
     stack.callback(printer.close)
     publisher.subscribe(printer.take)
 

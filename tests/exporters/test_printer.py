@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TextIO
 
 import pytest
 from snapshots import snapshot
 
 from kepler_ebpf.errors import KeplerError, SetupError
 from kepler_ebpf.exporters.printer import CLOSE_WAIT_S, Printer
+from kepler_ebpf.host.output import Output
 from kepler_ebpf.model.snapshot import Snapshot
 
 GIVE_UP_S = 10.0
@@ -25,11 +25,12 @@ class Pipe:
     def __init__(self, length: int, encoding: str = "utf-8") -> None:
         self.reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        self.stream: TextIO = os.fdopen(writer, "w", encoding=encoding)
+        self.writer = writer
         self.failed = threading.Event()
         self.written = threading.Event()
         self._length = length
-        self.printer = Printer(self.stream, self._render, self.failed.set)
+        self.output = Output(writer, "the standard output", "redirect it", encoding)
+        self.printer = Printer(self.output, self._render, self.failed.set)
 
     def _render(self, shown: Snapshot) -> str:
         self.written.set()
@@ -69,7 +70,7 @@ def pipe_of() -> Iterator[Callable[..., Pipe]]:
             pipe.close_reader()
         with suppress(OSError, KeplerError):
             pipe.printer.close()
-        pipe.stream.close()
+        os.close(pipe.writer)
 
 
 def test_each_snapshot_is_a_text_of_its_own(pipe_of: Callable[..., Pipe]) -> None:
@@ -137,7 +138,7 @@ def test_reader_that_goes_away_is_told(pipe_of: Callable[..., Pipe]) -> None:
 def test_output_that_takes_nothing_is_an_error_with_a_remedy() -> None:
     """A full disk is reported at once and raised by close."""
     failed = threading.Event()
-    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123  a device, no path
+    with Output("/dev/full", "the standard output", "redirect it") as full:
         printer = Printer(full, lambda _: "text", failed.set)
         printer.take(snapshot())
         assert failed.wait(GIVE_UP_S)
@@ -152,7 +153,7 @@ def test_bug_in_the_text_ends_the_run_too(pipe_of: Callable[..., Pipe]) -> None:
     def broken(_: Snapshot) -> str:
         raise ZeroDivisionError
 
-    printer = Printer(pipe_of().stream, broken, failed.set)
+    printer = Printer(pipe_of().output, broken, failed.set)
     printer.take(snapshot())
     assert failed.wait(GIVE_UP_S)
     with pytest.raises(ZeroDivisionError):
@@ -162,7 +163,7 @@ def test_bug_in_the_text_ends_the_run_too(pipe_of: Callable[..., Pipe]) -> None:
 def test_output_that_does_not_wait_is_waited_for(pipe_of: Callable[..., Pipe]) -> None:
     """Another program may have made a shared output non-blocking: nothing is lost by that."""
     pipe = pipe_of(2 * PIPE_SIZE)
-    os.set_blocking(pipe.stream.fileno(), False)
+    os.set_blocking(pipe.writer, False)
     pipe.take_and_be_stuck(1)
     assert len(pipe.read(2 * PIPE_SIZE + 2)) == 2 * PIPE_SIZE + 2
     assert not pipe.failed.is_set()
@@ -170,5 +171,7 @@ def test_output_that_does_not_wait_is_waited_for(pipe_of: Callable[..., Pipe]) -
 
 def test_closed_output_is_refused() -> None:
     """Where there is no standard output at all, that is said before anything starts."""
-    with pytest.raises(SetupError, match="it is closed\nredirect it"):
-        Printer(None, lambda _: "text", lambda: None)
+    with Output("/dev/null", "the standard output", "redirect it") as closed:
+        closed.refuse("it is closed")
+        with pytest.raises(SetupError, match="it is closed\nredirect it"):
+            Printer(closed, lambda _: "text", lambda: None)
