@@ -6,7 +6,7 @@ See the page of ``api``. Either side may be a stranger to the other: what is rea
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from kepler_ebpf.errors import ConfigError, KeplerError, ReadError
@@ -81,7 +81,7 @@ def answered(line: bytes) -> dict[str, Any]:
 
 def shown(run: Run, *, is_root: bool) -> dict[str, Any]:
     """Return *run* as the answer has it, without the rest where the time is too short for that."""
-    fields = asdict(run)
+    fields = run.record
     if run.wall_s < MIN_REST_S and not is_root:
         for zone in fields["zones"].values():
             zone.update(dict.fromkeys(REST))

@@ -84,7 +84,7 @@ def read(path: str) -> Result:
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
         runs = [
-            Run(**{**run, "zones": {kind: ZoneEnergy(**of) for kind, of in run["zones"].items()}})
+            Run(**{**run, "zones": _zones(run["zones"]), "intervals": ()})
             for run in record.pop("runs")
         ]
         record.pop("cut", None)
@@ -95,6 +95,10 @@ def read(path: str) -> Result:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"{path} is no result of `stat --json`: {error}"
         raise ConfigError(problem, "write it with stat --json -o FILE") from None
+
+
+def _zones(record: dict[str, Any]) -> dict[str, ZoneEnergy]:
+    return {kind: ZoneEnergy(**figures) for kind, figures in record.items()}
 
 
 def _refuse_other_worlds(a: Result, b: Result) -> None:
@@ -203,8 +207,8 @@ def to_json(result: Compared) -> str:
             "cut": result.a.is_cut or result.b.is_cut,
             "estimate": result.a.estimate,
             "ratios": {name: asdict(ratio) for name, ratio in result.ratios.items()},
-            "a": asdict(result.a),
-            "b": asdict(result.b),
+            "a": result.a.record,
+            "b": result.b.record,
         },
         indent=1,
     )

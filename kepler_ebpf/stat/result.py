@@ -34,12 +34,25 @@ class ZoneEnergy:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """A part of a run, of *wall_s* seconds, which ended *at_s* seconds after the run's start."""
+
+    at_s: float
+    wall_s: float
+    cpu_s: float
+    switches: int
+    untracked_s: float
+    zones: Mapping[str, ZoneEnergy]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One measurement. ``exit_status`` is as the shell reports it, None without a command.
 
     ``tasks`` were started or seen, ``running`` of them still run at the end. ``untracked_s`` is CPU
     time of the machine that is known by cgroup only or not at all: some of it may be theirs. There
     are no ``zones`` where nothing was counted.
+    ``intervals`` are the rows of -I in JSON.
     """
 
     wall_s: float
@@ -50,6 +63,15 @@ class Run:
     zones: Mapping[str, ZoneEnergy]
     running: int = 0
     exit_status: int | None = None
+    intervals: tuple[Interval, ...] = ()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The run as it is in JSON, with the key ``intervals`` where it has some."""
+        record = asdict(self)
+        if not self.intervals:
+            del record["intervals"]
+        return record
 
 
 NOT_COUNTED = Run(wall_s=0.0, cpu_s=0.0, tasks=0, switches=0, untracked_s=0.0, zones={})
@@ -77,7 +99,11 @@ class Result:
         """Whether the runs ended early."""
         return len(self.runs) < self.planned_runs
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The result as it is in JSON."""
+        return asdict(self) | {"runs": [run.record for run in self.runs]}
+
     def to_json(self) -> str:
         """Return the result as one JSON object, with the key ``cut`` for ``is_cut``."""
-        record: dict[str, Any] = asdict(self)
-        return json.dumps(record | {"cut": self.is_cut}, indent=1)
+        return json.dumps(self.record | {"cut": self.is_cut}, indent=1)

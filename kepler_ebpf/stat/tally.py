@@ -12,7 +12,7 @@ from kepler_ebpf.model.arrays import Bools, Floats, Records
 from kepler_ebpf.model.attributed import Attribution
 from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterStats, Zone
 from kepler_ebpf.model.usage import Measured
-from kepler_ebpf.stat.result import Run, ZoneEnergy
+from kepler_ebpf.stat.result import Interval, Run, ZoneEnergy
 
 Select = Callable[[Records], Bools]
 """Returns which records (N,), of dtype ``kernel.layout.TASK``, are measured."""
@@ -138,4 +138,17 @@ def run_of(span: Span, zones: tuple[Zone, ...], meter: MeterStats, wall_s: float
         switches=span.switches,
         untracked_s=span.untracked_ns / NS_PER_S,
         zones=energy,
+    )
+
+
+def interval_of(span: Span, zones: tuple[Zone, ...], meter: MeterStats, at_s: float) -> Interval:
+    """Return the part *span* of a run, which ended *at_s* seconds after the run's start."""
+    run = run_of(span, zones, meter, span.length_s)
+    return Interval(
+        at_s=at_s,
+        wall_s=run.wall_s,
+        cpu_s=run.cpu_s,
+        switches=run.switches,
+        untracked_s=run.untracked_s,
+        zones=run.zones,
     )

@@ -1,16 +1,12 @@
-"""The result for people, and for programs that read lines: CSV and the form of Go's benchmarks."""
+"""The result for people, and in the form of Go's benchmarks."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from kepler_ebpf.attribution import zone_kinds
-from kepler_ebpf.model.energy import NS_PER_S, UJ_PER_J, MeterStats, Zone, primary_kind
-from kepler_ebpf.stat.result import Result, Run, ZoneEnergy
-from kepler_ebpf.stat.tally import JOB, Span, error_of
+from kepler_ebpf.model.energy import primary_kind
+from kepler_ebpf.stat.result import Interval, Result, Run, ZoneEnergy
 
 MIN_UNTRACKED_S = 0.001
 """Less than this is not worth a line."""
@@ -165,36 +161,19 @@ def _errors(run: Run) -> dict[str, float | None]:
 # --- intervals --------------------------------------------------------------------------------
 
 
-def interval_row(at_s: float, span: Span, zones: tuple[Zone, ...], meter: MeterStats) -> str:
+def interval_row(interval: Interval, *, is_estimate: bool) -> str:
     """Return one interval as a line: when it ended, and what was used in it."""
-    cells = [f"{at_s:10.3f} s"]
-    used_j, errors_j = span.energy_uj[JOB] / UJ_PER_J, error_of(span, zones, meter)
-    for kind, job_j, error_j in zip(zone_kinds(zones), used_j, errors_j, strict=True):
-        unit = "J estimate" if meter.is_estimate else f"J ± {error_j:.4f}".removesuffix(" ± nan")
-        cells.append(f"{kind} {job_j:9.4f} {unit} {job_j / span.length_s:8.3f} W")
-    if span.untracked_ns > MIN_UNTRACKED_S * NS_PER_S:
-        cells.append(f"untracked {span.untracked_ns / NS_PER_S:.3f} s")
-    return "  ".join((*cells, f"CPU {span.cpu_ns / NS_PER_S:.3f} s"))
+    cells = [f"{interval.at_s:10.3f} s"]
+    for kind, zone in interval.zones.items():
+        error = "" if zone.error_joules is None else f" ± {zone.error_joules:.4f}"
+        unit = "J estimate" if is_estimate else f"J{error}"
+        cells.append(f"{kind} {zone.joules:9.4f} {unit} {zone.mean_watts:8.3f} W")
+    if interval.untracked_s > MIN_UNTRACKED_S:
+        cells.append(f"untracked {interval.untracked_s:.3f} s")
+    return "  ".join((*cells, f"CPU {interval.cpu_s:.3f} s")) + "\n"
 
 
 # --- for programs -----------------------------------------------------------------------------
-
-COLUMNS = ("joules", "error_joules", "rest_joules", "mean_watts", "peak_watts")
-
-
-def separated(result: Result, separator: str) -> str:
-    """Return a line for each run and kind of zone, with a header, joined by *separator*."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    of_run = ("wall_s", "cpu_s", "tasks", "switches", "running", "untracked_s", "exit_status")
-    writer.writerow(("run", "zone", *COLUMNS, *of_run, "meter", "estimate"))
-    for number, run in enumerate(result.runs, 1):
-        for kind, zone in run.zones.items() or [("", None)]:
-            figures = [getattr(zone, name, None) for name in COLUMNS]
-            shared = [getattr(run, name) for name in of_run]
-            line = (number, kind, *figures, *shared, result.meter, int(result.estimate))
-            writer.writerow("" if value is None else value for value in line)
-    return text.getvalue()
 
 
 def go_benchmark(result: Result) -> str:

@@ -14,13 +14,13 @@ import click
 from kepler_ebpf.config.options import Config
 from kepler_ebpf.errors import ConfigError, SetupError
 from kepler_ebpf.host.output import Output, has_reader, standard_error
-from kepler_ebpf.model.energy import Meter
 from kepler_ebpf.stat import text
 from kepler_ebpf.stat.command import Command, CommandError, command_has_run, run_shell
-from kepler_ebpf.stat.result import Result, Run
+from kepler_ebpf.stat.result import Interval, Result, Run
+from kepler_ebpf.stat.separated import Separated
 from kepler_ebpf.stat.session import MAX_STEP_S
 from kepler_ebpf.stat.stop import Stop, stop_of_runs
-from kepler_ebpf.stat.tally import Span
+from kepler_ebpf.stat.tally import Span, interval_of
 from kepler_ebpf.wiring.remote import RemoteSession
 from kepler_ebpf.wiring.selection import any_within, attached, selection
 from kepler_ebpf.wiring.session import Opened, open_runner, open_session
@@ -75,18 +75,18 @@ def stat(config: Config, **flags: Any) -> int:
     _refuse_contradictions(asked)
     with ExitStack() as stack:
         out = _open_output(stack, asked)
+        rows = _Rows(asked, out)
         if asked.needs_rights:
             opened = open_session(stack, config)
             if asked.rows:
-                opened.session.step_s = min(MAX_STEP_S, asked.rows / MS_PER_S)
-                opened.session.shown = _Rows(asked.rows / MS_PER_S, opened.measuring.meter, out)
+                rows.follow(opened)
             runner: Opened | RemoteSession = opened
         else:
             runner = open_runner(stack, config)
         if asked.attached:
-            runs, failure = _attached(stack, asked, opened, out)
+            runs, failure = _attached(stack, asked, opened, rows, out)
         else:
-            runs, failure = _commands(stack, asked, runner)
+            runs, failure = _commands(stack, asked, runner, rows)
         status = failure if failure is not None else runs[-1].exit_status or 0
         # A program that reads JSON finds there that nothing was measured.
         if runs or asked.as_json:
@@ -94,7 +94,7 @@ def stat(config: Config, **flags: Any) -> int:
             result = runner.result(asked.command, subject, runs)
             result = replace(result, planned_runs=asked.repeat, exit_status=status)
             with command_has_run(asked.command if runs else (), status):
-                out.put(_render(result, asked))
+                out.put(_render(result, asked, rows))
     return status
 
 
@@ -125,11 +125,14 @@ def _open_output(stack: ExitStack, asked: Asked) -> Output:
     return standard_error()
 
 
-def _render(result: Result, asked: Asked) -> str:
+def _render(result: Result, asked: Asked, rows: _Rows) -> str:
     if asked.as_json:
         return result.to_json() + "\n"
     if asked.separator:
-        return text.separated(result, asked.separator)
+        return "".join(
+            rows.separated.lines(number, run, result.meter, is_estimate=result.estimate)
+            for number, run in enumerate(result.runs, 1)
+        )
     return text.go_benchmark(result) if asked.form == "go" else text.table(result)
 
 
@@ -137,7 +140,7 @@ def _render(result: Result, asked: Asked) -> str:
 
 
 def _commands(
-    stack: ExitStack, asked: Asked, runner: Opened | RemoteSession
+    stack: ExitStack, asked: Asked, runner: Opened | RemoteSession, rows: _Rows
 ) -> tuple[list[Run], int | None]:
     """Run the command as often as asked; the status is that of what ended it early."""
     runs: list[Run] = []
@@ -148,13 +151,14 @@ def _commands(
         if total > 1 and sys.stderr.isatty():
             click.echo(f"run {number + 1} of {total}", err=True)
         is_only = asked.repeat == 1 and number == asked.warmup
+        rows.number = number - asked.warmup + 1
         try:
             run = _once(asked, runner, stopped, is_only=is_only)
         except CommandError as error:
             click.echo(f"error: {error}", err=True)
             return runs, error.exit_status
         if run and number >= asked.warmup:
-            runs.append(run)
+            runs.append(replace(run, intervals=rows.take()))
         if run is None or stopped.within(0):
             break
         if run.exit_status and not asked.ignore_failure and number + 1 < total:
@@ -190,7 +194,7 @@ def _shell(flag: str, text: str | None, stopped: Stop) -> None:
 
 
 def _attached(
-    stack: ExitStack, asked: Asked, opened: Opened, out: Output
+    stack: ExitStack, asked: Asked, opened: Opened, rows: _Rows, out: Output
 ) -> tuple[list[Run], int | None]:
     """Measure tasks that run anyway: as long as the command runs, until SIGINT, or their end.
 
@@ -213,15 +217,38 @@ def _attached(
     elif ends_within:
         ends.append(ends_within)
     run = opened.session.attach(chosen, any_within(ends, asked.timeout), asked.delay / MS_PER_S)
-    return [run], command.reap() if command else None
+    return [replace(run, intervals=rows.take())], command.reap() if command else None
+
+
+# --- intervals --------------------------------------------------------------------------------
 
 
 class _Rows:
-    """Prints what was used in each *every_s* seconds, and in the rest of them at the end."""
+    """Ends an interval of each run so often, and one with the rest of the run at its end.
 
-    def __init__(self, every_s: float, meter: Meter, out: Output) -> None:
-        self._every_s, self._meter, self._out = every_s, meter, out
+    In JSON they are part of the run; else each is written at once. Lines for benchstat have no
+    intervals: those for people go to the standard error then.
+    """
+
+    def __init__(self, asked: Asked, out: Output) -> None:
+        self._every_s, self._keeps = (asked.rows or 0) / MS_PER_S, asked.as_json
+        self.separated = Separated(asked.separator or "", with_intervals=bool(asked.rows))
+        has_own = asked.as_json or asked.separator or asked.form == "text"
+        self._out = out if has_own else standard_error()
+        self._kept: list[Interval] = []
         self._span: Span | None = None
+        self.number = 1
+        """Of the run. Before the first, they do not count."""
+
+    def follow(self, opened: Opened) -> None:
+        """Have the intervals of what *opened* measures."""
+        opened.session.step_s = min(MAX_STEP_S, self._every_s)
+        opened.session.shown, self._meter = self, opened.measuring.meter
+
+    def take(self) -> tuple[Interval, ...]:
+        """Return the intervals of a run, of those that are part of it."""
+        taken, self._kept = tuple(self._kept), []
+        return taken
 
     def __call__(self, at_s: float, step: Span, *, is_last: bool) -> None:
         """Take in an interval that ended *at_s* seconds after the start."""
@@ -231,8 +258,22 @@ class _Rows:
             self._span.add(step)
         # Half an interval early is nearer than half an interval late.
         if is_last or self._span.length_s >= self._every_s - step.length_s / 2:
-            row = text.interval_row(at_s, self._span, self._meter.zones, self._meter.stats)
-            # The command goes on; an output that has failed fails again with the result.
-            with suppress(SetupError):
-                self._out.put(row + "\n")
+            interval = interval_of(self._span, self._meter.zones, self._meter.stats, at_s)
             self._span = None
+            if self.number > 0:
+                self._show(interval)
+
+    def _show(self, interval: Interval) -> None:
+        meter = self._meter.stats
+        if self._keeps:
+            self._kept.append(interval)
+            return
+        if self.separated.separator:
+            made = self.separated.lines(
+                self.number, interval, meter.name, is_estimate=meter.is_estimate
+            )
+        else:
+            made = text.interval_row(interval, is_estimate=meter.is_estimate)
+        # The command goes on; an output that has failed fails again with the result.
+        with suppress(SetupError):
+            self._out.put(made)

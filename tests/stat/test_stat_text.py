@@ -8,8 +8,9 @@ import pytest
 
 from kepler_ebpf.model.energy import MeterStats, Zone
 from kepler_ebpf.stat.result import NOT_COUNTED, Result, Run, ZoneEnergy
-from kepler_ebpf.stat.tally import Span
-from kepler_ebpf.stat.text import go_benchmark, interval_row, separated, table
+from kepler_ebpf.stat.separated import Separated
+from kepler_ebpf.stat.tally import Span, interval_of
+from kepler_ebpf.stat.text import go_benchmark, interval_row, table
 
 ZONE = ZoneEnergy(
     joules=1.0,
@@ -138,7 +139,9 @@ def test_runs_that_were_not_counted_are_in_no_mean():
 def test_runs_that_were_not_counted_have_no_figures_for_programs():
     """CSV has a line with empty figures; benchstat gets none, since 0 J is no figure."""
     result = result_of(NOT_COUNTED, RUN)
-    header, first, second = (line.split(",") for line in separated(result, ",").splitlines())
+    lines = Separated(",", with_intervals=False).lines
+    text = "".join(lines(1, run, "rapl", is_estimate=False) for run in result.runs)
+    header, first, second = (line.split(",") for line in text.splitlines())
     assert dict(zip(header, first, strict=True))["joules"] == ""
     assert dict(zip(header, second, strict=True))["joules"] == "10.0"
     assert go_benchmark(result).count("Benchmark") == 1
@@ -161,7 +164,8 @@ def row(meter, **fields):
         "unread": np.array([False]),
         "tasks": set(),
     }
-    return interval_row(1.0, Span(**figures | fields), (Zone("package", 0, "p"),), meter)
+    interval = interval_of(Span(**figures | fields), (Zone("package", 0, "p"),), meter, at_s=1.0)
+    return interval_row(interval, is_estimate=meter.is_estimate)
 
 
 def test_row_has_the_error_of_its_interval():

@@ -104,6 +104,14 @@ def test_results_have_the_governor_of_their_host(tmp_path):
     assert json.loads(done.stderr)["host"]["governor"] == "schedutil"
 
 
+def test_result_with_intervals_is_compared_as_a_whole(tmp_path):
+    """What -I adds to a saved result does not matter."""
+    path = tmp_path / "rows.json"
+    kepler("stat", "--json", "-I", "10", "-r", "3", "-o", str(path), "--shell", BURN.format(0.02))
+    assert json.loads(path.read_text())["runs"][0]["intervals"]
+    assert kepler("compare", str(path), str(path)).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

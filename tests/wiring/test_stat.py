@@ -1,5 +1,7 @@
 """`kepler-ebpf stat` as its users have it: their command is measured, and otherwise unchanged."""
 
+import csv
+import io
 import json
 import os
 import pty
@@ -220,18 +222,49 @@ def test_prepare_and_cleanup_are_not_measured(tmp_path):
     assert (run["tasks"], run["cpu_s"] < 0.1) == (1, True)
 
 
+WORK = ("--meter", "fake", "--", sys.executable, "-c", BURN.format(0.33))
+START_S = 0.1
+"""The first interval has our start of the command too: less than this."""
+
+
 def test_rows_add_up_to_the_run():
     """-I prints what each interval used, and at the end the rest."""
-    done = stat(
-        "-I", "100", "--meter", "fake", "--json", "--", sys.executable, "-c", BURN.format(0.33)
-    )
-    rows = [line for line in done.stderr.splitlines() if re.search(ROW_END, line)]
-    (run,) = json.loads(done.stderr.removeprefix("\n".join(rows)))["runs"]
+    lines = stat("-I", "100", *WORK).stderr.splitlines()
+    rows = [line for line in lines if re.search(ROW_END, line)]
+    run_s = next(float(line.split()[1]) for line in lines if line.startswith(" CPU "))
     assert len(rows) >= 3
     assert all("J estimate" in row for row in rows)
     cpu_s = sum(float(row.split()[-2]) for row in rows)
-    # The first row has the start of the command too, and each is rounded.
-    assert run["cpu_s"] - 0.0005 * len(rows) <= cpu_s < run["cpu_s"] + 0.1
+    assert run_s - 0.0005 * (len(rows) + 1) <= cpu_s < run_s + START_S  # Each is rounded.
+
+
+def test_intervals_are_part_of_the_run_in_json():
+    """With --json -I writes one document, in which the intervals of each run add up to it."""
+    result, _ = measured("-I", "100", "-r", "2", "--warmup", "1", *WORK)
+    for run in result["runs"]:
+        intervals = run["intervals"]
+        assert len(intervals) >= 3
+        assert intervals[-1]["at_s"] == pytest.approx(run["wall_s"], abs=START_S)
+        cpu_s = sum(each["cpu_s"] for each in intervals)
+        assert run["cpu_s"] - 1e-9 <= cpu_s < run["cpu_s"] + START_S
+        joules = sum(each["zones"]["package"]["joules"] for each in intervals)
+        per_cpu_s = run["zones"]["package"]["joules"] / run["cpu_s"]
+        assert joules == pytest.approx(per_cpu_s * cpu_s, rel=0.2)
+
+
+def test_intervals_have_the_columns_of_the_run():
+    """With -x all lines have one header; those of a whole run alone have no time."""
+    done = stat("-I", "100", "-x", ";", "-r", "2", "--warmup", "1", *WORK)
+    lines = list(csv.DictReader(io.StringIO(done.stderr), delimiter=";"))
+    assert all(None not in line and None not in line.values() for line in lines)
+    for run in ("1", "2"):
+        ours = [line for line in lines if (line["run"], line["zone"]) == (run, "package")]
+        intervals = [line for line in ours if line["at_s"]]
+        (whole,) = (line for line in ours if not line["at_s"])
+        assert len(intervals) >= 3
+        cpu_s = sum(float(line["cpu_s"]) for line in intervals)
+        assert float(whole["cpu_s"]) - 1e-9 <= cpu_s < float(whole["cpu_s"]) + START_S
+    assert {line["run"] for line in lines} == {"1", "2"}
 
 
 def test_rows_have_the_stated_error(on_counters):
@@ -370,12 +403,13 @@ def test_estimate_is_labelled_in_every_form():
 
 
 def test_lines_for_benchstat_are_read_by_it(tmp_path):
-    """Benchstat compares two files of repeated runs, and knows the units."""
+    """Benchstat compares two files of repeated runs, and knows the units; rows are not in them."""
     script = tmp_path / "burn.py"
-    for name, seconds in (("old", 0.02), ("new", 0.04)):
+    for name, seconds, rows in (("old", 0.02, ()), ("new", 0.04, ("-I", "10"))):
         script.write_text(BURN.format(seconds))
-        flags = ("--meter", "fake", "--format", "go", "-r", "4", "-o", str(tmp_path / name))
-        assert stat(*flags, "--", sys.executable, "-Ss", str(script)).returncode == 0
+        flags = ("--meter", "fake", "--format", "go", "-r", "4", "-o", str(tmp_path / name), *rows)
+        done = stat(*flags, "--", sys.executable, "-Ss", str(script))
+        assert (done.returncode, "J estimate" in done.stderr) == (0, bool(rows))
     done = subprocess.run(
         [tool("benchstat"), "old", "new"], cwd=tmp_path, capture_output=True, text=True, check=True
     )

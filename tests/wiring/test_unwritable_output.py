@@ -9,13 +9,15 @@ import pytest
 from recordings import batches_of, write
 from running import CHECKOUT, GIVE_UP_S
 
+from kepler_ebpf.stat.result import Result, Run, ZoneEnergy
+
 KEPLER = shlex.join([sys.executable, "-m", "kepler_ebpf"])
 MISSING, OWN_FAILURE = 3, 125
 FULL = "cannot write to the standard output: No space left on device"
 FAST = ("--interval", "50ms", "--meter", "fake")
 
 PRINTING = {
-    "compare": ("compare", "-n", "2", "true", "true"),
+    "compare": ("compare", "a.json", "a.json"),
     "check": ("check", "--web.listen-address", "127.0.0.1:0"),
     "events": ("events", "--timeout", "0.1"),
     "top": ("top", "--once", *FAST),
@@ -30,8 +32,12 @@ PRINTING = {
 
 @pytest.fixture
 def kepler(tmp_path):
-    """Run the command in a shell, with redirections; a recording lies there."""
+    """Run the command in a shell, with redirections; a recording and a result lie there."""
     write(tmp_path / "r.arrows", batches_of(5, 2))
+    zone = ZoneEnergy(1.0, None, 1.0, 1.0, 0.0, 0.0, mean_watts=1.0, peak_watts=1.0)
+    run_of_a = Run(1.0, 1.0, tasks=1, switches=1, untracked_s=0.0, zones={"package": zone})
+    result = Result(("a",), "a", (run_of_a, run_of_a), "rapl", estimate=False, host={})
+    (tmp_path / "a.json").write_text(result.to_json())
 
     def run(arguments, redirection):
         return subprocess.run(
