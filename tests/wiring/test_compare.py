@@ -40,7 +40,7 @@ def test_twice_the_work_is_different():
 def test_table_has_the_answer_first():
     """The first line is the verdict with its zone; the estimate is labelled."""
     first, *rest = kepler(
-        "compare", "-n", "2", "--meter", "estimate", "true", "true"
+        "compare", "-n", "2", "--meter", "estimate", BURN.format(0.02), BURN.format(0.02)
     ).stdout.splitlines()
     assert first.strip().startswith(("cannot tell", "different", "same"))
     assert "estimate" in first
