@@ -29,10 +29,10 @@ settings.register_profile("deep", settings.get_profile("kepler"), max_examples=2
 def pytest_configure() -> None:
     """Refuse to start without root: a skipped BPF test would look like a passed one.
 
-    What tests start inherits that a signal is ignored, as SIGINT is in a shell's background and
-    SIGHUP with `nohup`, but no handler.
+    What tests start inherits that a signal is ignored, as SIGINT and SIGQUIT are in a shell's
+    background and SIGHUP with `nohup`, but no handler.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     if os.geteuid() != 0:
