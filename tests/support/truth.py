@@ -8,6 +8,7 @@ switches to PID 1 and from it: what it used is then the task's that ran before a
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def stolen_ns() -> int:
     """CPU time that the hypervisor took from this host's CPUs so far, to a tick, and PID 1's."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     return int(fields[8]) * NS_PER_S // os.sysconf("SC_CLK_TCK") + init_ns()
+
+
+def may_be_hidden(missing_s: Iterable[float], hidden_s: float) -> bool:
+    """Whether what the kernel says was used, and nobody was charged with, is counted as hidden.
+
+    Up to a fifth of it is the way out of idle.
+    """
+    return sum(missing_s) * 0.8 <= hidden_s
 
 
 @dataclass(frozen=True, slots=True)
