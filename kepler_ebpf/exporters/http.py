@@ -124,11 +124,20 @@ class Server:
                 answer = replace(answer, headers={**answer.headers, **headers})
             reply(answer)
 
-        def decide(is_admitted: bool) -> None:
-            self._route(request, send, is_admitted=is_admitted)
+        path, _, query = _AUTHORITY.sub("", request.target).partition("?")
+        is_probe = path in PROBES and request.method in METHODS
 
-        is_probe, has_password = _is_probe(request), "authorization" in request.headers
-        is_free = is_probe and not has_password
+        def decide(is_admitted: bool) -> None:
+            if is_probe:
+                answer = self._ready() if path == "/readyz" else self._alive()
+                # Probes have no password; they need the status and no reason.
+                send(answer if is_admitted else replace(answer, body=b""))
+            elif not is_admitted:
+                send(UNAUTHORIZED)
+            else:
+                self._route(request, path, query, send)
+
+        is_free = is_probe and "authorization" not in request.headers
         wait_s = 0.0 if is_free else access.take(self._service.clock())
         if not wait_s:
             access.admit(request, decide)
@@ -138,15 +147,8 @@ class Server:
             after = {"Retry-After": str(ceil(wait_s))}
             send(problem(HTTPStatus.TOO_MANY_REQUESTS, "the rate limit is reached", **after))
 
-    def _route(self, request: Request, reply: Reply, *, is_admitted: bool) -> None:
-        path, query = _split(request.target)
-        if _is_probe(request):
-            answer = self._ready() if path == "/readyz" else self._alive()
-            # Probes have no password; they need the status and no reason.
-            reply(answer if is_admitted else replace(answer, body=b""))
-        elif not is_admitted:
-            reply(UNAUTHORIZED)
-        elif request.method not in METHODS:
+    def _route(self, request: Request, path: str, query: str, reply: Reply) -> None:
+        if request.method not in METHODS:
             reply(problem(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD", Allow="GET, HEAD"))
         elif self._checks_host and not self._is_for_us(request):
             reply(FOREIGN_HOST)
@@ -228,16 +230,6 @@ class Server:
         else:
             text = f"the last interval ended {age_s:.1f} s ago, more than {limit_s:g} s"
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, text)
-
-
-def _split(target: str) -> tuple[str, str]:
-    """Return path and query."""
-    path, _, query = _AUTHORITY.sub("", target).partition("?")
-    return path, query
-
-
-def _is_probe(request: Request) -> bool:
-    return request.method in METHODS and _split(request.target)[0] in PROBES
 
 
 def _json(page: Page, *, is_gzipped: bool) -> Answer:

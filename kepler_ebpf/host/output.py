@@ -72,7 +72,7 @@ class Output(io.FileIO):
         """Close it, if it is a file. Raises SetupError: some file systems write only then."""
         try:
             if self._is_new and not self.closed and not os.fstat(self.fileno()).st_size:
-                os.unlink(self._named)  # noqa: PTH108 - a text, not a path of ours
+                os.unlink(self.name)  # noqa: PTH108 - a text, not a path of ours
             super().close()
         except OSError as error:
             raise self._unwritable(error.strerror) from None

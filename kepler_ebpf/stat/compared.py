@@ -43,6 +43,16 @@ class Compared:
         """What can be said about the joules of the zone."""
         return self.ratios["joules"].verdict(self.least) if self.ratios else None
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether there are fewer pairs than were planned."""
+        return self.interleaved and self.a.is_cut
+
+    @property
+    def pairs(self) -> str:
+        """How many of the planned pairs there are, in words."""
+        return f"{len(self.a.runs)} of {self.a.planned_runs} pairs"
+
 
 def compared(a: Result, b: Result, *, zone: str, least: float, interleaved: bool) -> Compared:
     """Compare two results; *least* is the least difference that matters, as a part.
@@ -126,9 +136,8 @@ def table(result: Compared) -> str:
 
 
 def _lines(result: Compared) -> Iterator[str]:
-    pairs = f"{len(result.a.runs)} of {result.a.planned_runs} pairs"
     if result.verdict is None:
-        yield f" no verdict: interrupted after {pairs}, and it takes {MIN_RUNS}"
+        yield f" no verdict: interrupted after {result.pairs}, and it takes {MIN_RUNS}"
         return
     ratio, least = result.ratios["joules"], f"{100 * result.least:g} %"
     words = {
@@ -137,8 +146,8 @@ def _lines(result: Compared) -> Iterator[str]:
         Verdict.OPEN: "cannot tell: the difference could be up to "
         f"{100 * max(abs(ratio.low), abs(ratio.high)):.1f} %",
     }
-    is_interrupted = result.interleaved and result.a.is_cut
-    notes = [result.zone, *["estimate"] * result.a.estimate, *[pairs] * is_interrupted]
+    estimate = ["estimate"] * result.a.estimate
+    notes = [result.zone, *estimate, *[result.pairs] * result.is_interrupted]
     yield f" {words[result.verdict]} ({', '.join(notes)})"
     yield f" A: {result.a.subject}"
     yield f" B: {result.b.subject}"
@@ -181,10 +190,10 @@ def _conditions(result: Compared) -> Iterator[str]:
 
 
 def _early_ends(result: Compared) -> Iterator[str]:
-    if result.interleaved and result.a.is_cut:
+    if result.is_interrupted:
         yield (
-            f" It was interrupted, and {len(result.a.runs)} of {result.a.planned_runs} pairs are "
-            "whole. No figure was shown before: the interval is right for so many."
+            f" It was interrupted, and {result.pairs} are whole. No figure was shown before: the "
+            "interval is right for so many."
         )
         return
     for name, each in (("A", result.a), ("B", result.b)):
